@@ -1,0 +1,32 @@
+# `make test` and `make train` do all the set-up on a machine that has Python 3.11 with venv, then their job.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN = $(VENV)/bin
+INSTALLED = $(VENV)/.installed
+
+.PHONY: setup test train train-digits check clean
+
+setup: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+# One torch thread a test process: two processes share the two cores of the smallest supported machine.
+test: $(INSTALLED)
+	$(BIN)/ruff check .
+	OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=2 $(BIN)/python -m pytest -n 2 --dist loadfile
+
+train: train-digits
+
+train-digits: $(INSTALLED)
+	$(BIN)/python -m examples.train_digits --out runs/digits
+
+check: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf $(VENV) build *.egg-info

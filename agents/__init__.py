@@ -1,0 +1,1 @@
+"""Entity-encoder agents: networks, losses, distributed training on Ray, evaluation."""

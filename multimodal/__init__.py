@@ -1,0 +1,1 @@
+"""Video-audio-label autoencoding on the Perceiver IO core."""
