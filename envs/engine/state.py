@@ -1,0 +1,536 @@
+"""The state of many StarCraft II-like battles as structures of arrays, and the tables that rule them.
+
+Layout. A battle ("world") `b` of a batch of `B` holds `N` unit slots. Every per-unit field is an array `[B, N]`; all
+float fields lie in one array `State.f [B, NUM_FLOATS, N]` and all integer fields in `State.i [B, NUM_INTS, N]`, so that
+one battle is one contiguous block and a kernel takes two arrays instead of sixty. `state.f[b, F_X, i]` is the x of
+unit `i`; from Python `state.f[:, F_X]` is the `[B, N]` view of it. Names that start with `F_` index `f`, `I_` index
+`i`, `W_` index `w`; `K_`/`KI_` index the tables of unit kinds, `WF_`/`WI_` those of weapons.
+
+A *kind* is a row of the tables in `Static` (a unit type with the scenario's overrides); `Static.kind_i[k, KI_UNIT_TYPE]`
+is the game's own unit type id. Positions are in world units, time in game loops (16 loops = one "Normal" second).
+
+Use, from Python or from any `@njit` function:
+
+    rules = envs.units.Rules(["Marine", "Zealot"], map_spec=MapSpec(32, 32), players=2)
+    state = new_state(rules.static, num_worlds=1024, max_units=6, seed=0)
+    for b in range(1024):                                         # in practice inside `@njit(parallel=True)`, prange(B)
+        reset_world(state, b, seed)                               # empty world, loop 0, RNG key = seed
+        i = create_unit(state, rules.static, b, rules.kind["Marine"], owner=1, x=9.0, y=16.0)   # slot, -1 when full
+        issue_order(state, rules.static, b, i, ORDER_ATTACK_MOVE, -1, 23.0, 16.0, False)
+        advance_world(state, rules.static, b, 8)                  # envs.engine.step
+
+Players are 1..players, NEUTRAL is 16. Slots are reused after a death; the tag is not. `alive` lists the slots in use:
+`for n in range(state.w[b, W_ALIVE]): i = state.alive[b, n]`, in the order of the slots.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+NEUTRAL = 16
+MAX_OWNERS = 17
+QUEUE = 8
+MAX_WEAPONS = 4
+LOOPS_PER_SECOND = 16
+
+# --- float fields of a unit: state.f[b, F_*, i] ---------------------------------------------------------------------
+(
+    F_X,
+    F_Y,
+    F_Z,
+    F_FACING_X,  # the facing is a unit vector; `facing_angle` gives radians
+    F_FACING_Y,
+    F_RADIUS,
+    F_HEALTH,
+    F_HEALTH_MAX,
+    F_SHIELD,
+    F_SHIELD_MAX,
+    F_ENERGY,
+    F_ENERGY_MAX,
+    F_COOLDOWN,  # loops until the next attack may begin
+    F_WINDUP,  # loops until the damage point of the attack under way; 0 = none under way
+    F_VX,  # displacement of the last loop
+    F_VY,
+    F_ORDER_X,  # target point of the current order
+    F_ORDER_Y,
+    F_HOME_X,  # where an idle unit returns to after a chase; the other end of a patrol
+    F_HOME_Y,
+    F_WAY_X,  # next way point on a map with obstacles
+    F_WAY_Y,
+    F_STIM,  # loops of Stimpack left
+    F_BUSY,  # loops until a change of mode (siege, burrow) is complete
+    F_BLINK_COOLDOWN,
+    NUM_FLOATS,
+) = range(26)
+
+# --- integer fields of a unit: state.i[b, I_*, i] -------------------------------------------------------------------
+(
+    I_ALIVE,  # 1 = slot in use
+    I_TAG,  # unique and increasing within a world, from 1
+    I_OWNER,
+    I_KIND,
+    I_FLAGS,  # FLAG_*
+    I_ORDER,  # ORDER_*
+    I_ORDER_TARGET,  # slot, -1 = none
+    I_ORDER_TAG,  # tag that the slot had when the order was given
+    I_QUEUED,  # orders waiting
+    I_TARGET,  # what the unit is shooting at or chasing now: slot, -1 = none
+    I_TARGET_TAG,
+    I_WEAPON,  # weapon chosen for the target
+    I_ATTACKER,  # slot of the last attacker, -1 = none
+    I_ATTACKER_TAG,
+    I_HURT_LOOP,  # loop of the last damage taken
+    I_SHOT_LOOP,  # loop of the last attack or heal; what rendering draws
+    I_SHOT_TARGET,
+    I_VISIBLE,  # bit p set: player p sees the unit
+    I_PHASE,  # spreads periodic work over the loops
+    I_KILLS,
+    I_CELL,  # path cell of the goal, -1 = straight
+    NUM_INTS,
+) = range(22)
+
+FLAG_FLYING = 1
+FLAG_STRUCTURE = 2
+FLAG_BURROWED = 4
+FLAG_CLOAKED = 8
+FLAG_OBEDIENT = 16  # SMAC's controlled units: never acquire a target by themselves, turn and accelerate at once
+FLAG_MOVED = 32  # displaced in the last loop
+FLAG_INVULNERABLE = 64  # beacons, mineral shards
+FLAG_HOLD = 128  # acquires but does not move
+FLAG_DETECTOR = 256
+FLAG_COLOSSUS = 512  # hit by air and ground weapons, walks over ground units
+
+# --- orders ---------------------------------------------------------------------------------------------------------
+(
+    ORDER_STOP,
+    ORDER_HOLD,
+    ORDER_MOVE,  # point, or unit when a target is given (follow)
+    ORDER_ATTACK_MOVE,  # point; a Medivac heals on the way
+    ORDER_ATTACK,  # unit
+    ORDER_PATROL,  # point
+    ORDER_HEAL,  # unit
+    ORDER_STIM,  # at once, keeps the current order
+    ORDER_BLINK,  # point
+    ORDER_SIEGE,  # Siege mode, Assault mode, Burrow: the kind's `changes_to`
+    NUM_ORDERS,
+) = range(11)
+
+# --- integers of a world: state.w[b, W_*] ---------------------------------------------------------------------------
+(
+    W_LOOP,
+    W_NEXT_TAG,
+    W_ALIVE,  # length of alive[b]
+    W_SHOTS,  # projectiles under way
+    W_SEED,
+    W_COUNTER,  # draws made from the world's generator
+    W_REVEAL,  # bit p set: player p sees everything
+    W_STALE,  # 1: the alive list must be rebuilt
+    NUM_WORLD,
+) = range(9)
+
+# --- per owner: state.tally[b, owner, T_*] --------------------------------------------------------------------------
+T_ALIVE, T_CREATED, T_LOST, NUM_TALLY = range(4)
+
+# --- projectiles: state.shot_i[b, n, S_*], state.shot_f[b, n, SF_*] -------------------------------------------------
+S_SOURCE, S_SOURCE_TAG, S_TARGET, S_TARGET_TAG, S_KIND, S_WEAPON, S_OWNER, NUM_SHOT_INTS = range(8)
+SF_X, SF_Y, SF_LEFT, NUM_SHOT_FLOATS = range(4)
+
+# --- unit kinds: static.kind_f[k, K_*], static.kind_i[k, KI_*] ------------------------------------------------------
+(
+    K_HEALTH,
+    K_SHIELD,
+    K_ENERGY,
+    K_ENERGY_START,
+    K_ARMOR,
+    K_SHIELD_ARMOR,
+    K_RADIUS,
+    K_INNER_RADIUS,
+    K_SPEED,  # world units a loop
+    K_ACCELERATION,  # a loop per loop; 0 = at once
+    K_TURN_COS,  # of the largest turn in one loop
+    K_TURN_SIN,
+    K_SIGHT,
+    K_HEALTH_REGEN,  # a loop
+    K_HEALTH_REGEN_DELAY,  # loops since the last damage
+    K_SHIELD_REGEN,
+    K_SHIELD_REGEN_DELAY,
+    K_ENERGY_REGEN,
+    K_HEAL_RATE,  # health a loop; 0 = does not heal
+    K_HEAL_COST,  # energy per health
+    K_HEAL_RANGE,
+    K_SCAN_RANGE,  # how far it looks for targets, edge to edge
+    K_STIM_COST,  # health; 0 = no Stimpack
+    K_BLINK_RANGE,  # 0 = no Blink
+    K_BLINK_COOLDOWN,
+    K_CHANGE_TIME,  # loops that `changes_to` takes
+    K_HEIGHT,  # above the ground
+    NUM_KIND_FLOATS,
+) = range(28)
+(
+    KI_UNIT_TYPE,
+    KI_FLAGS,
+    KI_ATTRIBUTES,  # bits of ATTRIBUTES
+    KI_PRIORITY,
+    KI_WEAPONS,  # how many
+    KI_CHANGES_TO,  # kind, -1 = none
+    KI_REGENERATES,  # 1: any of the regenerations
+    KI_FIRES_MOVING,
+    NUM_KIND_INTS,
+) = range(9)
+ATTRIBUTES = (
+    "light",
+    "armored",
+    "biological",
+    "mechanical",
+    "robotic",
+    "psionic",
+    "massive",
+    "structure",
+    "hover",
+    "heroic",
+    "summoned",
+)
+
+# --- weapons: static.weapon_f[k, weapon, WF_*], static.weapon_i[k, weapon, WI_*]; damage in static.damage -----------
+(
+    WF_RANGE,  # edge to edge
+    WF_COOLDOWN,  # loops from the start of one attack to the next
+    WF_DAMAGE_POINT,  # loops
+    WF_PROJECTILE_SPEED,  # world units a loop; 0 = instant
+    WF_SPLASH_1,  # radii (circle) of full, 1/2, 1/4 damage or the fractions below
+    WF_SPLASH_2,
+    WF_SPLASH_3,
+    WF_FRACTION_1,
+    WF_FRACTION_2,
+    WF_FRACTION_3,
+    WF_LINE_LENGTH,  # line splash: length and half width
+    WF_LINE_WIDTH,
+    WF_BOUNCE_RANGE,
+    WF_BOUNCE_FRACTION,
+    WF_MIN_RANGE,
+    NUM_WEAPON_FLOATS,
+) = range(16)
+(
+    WI_TARGETS,  # TARGET_GROUND | TARGET_AIR
+    WI_ATTACKS,  # hits per attack
+    WI_SPLASH,  # SPLASH_*
+    WI_FRIENDLY_FIRE,
+    WI_SUICIDE,
+    WI_BOUNCES,
+    WI_MELEE,
+    NUM_WEAPON_INTS,
+) = range(8)
+TARGET_GROUND, TARGET_AIR = 1, 2
+SPLASH_NONE, SPLASH_CIRCLE, SPLASH_FORWARD, SPLASH_ACROSS = range(4)
+
+# --- options of a rule set: static.options[O_*] ---------------------------------------------------------------------
+O_PLAYERS, O_FOG, O_OBSTACLES, O_HIGH_GROUND, NUM_OPTIONS = range(5)
+
+
+class Static(NamedTuple):
+    """What does not change during a battle: kinds, weapons and the map. Shared by all worlds of a batch."""
+
+    kind_f: np.ndarray  # float32 [T, NUM_KIND_FLOATS]
+    kind_i: np.ndarray  # int32 [T, NUM_KIND_INTS]
+    weapon_f: np.ndarray  # float32 [T, MAX_WEAPONS, NUM_WEAPON_FLOATS]
+    weapon_i: np.ndarray  # int32 [T, MAX_WEAPONS, NUM_WEAPON_INTS]
+    damage: np.ndarray  # float32 [T, MAX_WEAPONS, T]: damage of a hit before armor, bonus by attribute included
+    enemies: np.ndarray  # int32 [MAX_OWNERS]: bit q set: owner q is an enemy
+    options: np.ndarray  # int32 [NUM_OPTIONS]
+    bounds: np.ndarray  # float32 [4]: playable x0, y0, x1, y1
+    pathable: np.ndarray  # uint8 [height, width]; cell (y, x) covers [x, x + 1) x [y, y + 1)
+    terrain: np.ndarray  # float32 [height, width]
+
+
+class State(NamedTuple):
+    """Everything that changes during the battles. Use `new_state`."""
+
+    f: np.ndarray  # float32 [B, NUM_FLOATS, N]
+    i: np.ndarray  # int32 [B, NUM_INTS, N]
+    w: np.ndarray  # int64 [B, NUM_WORLD]
+    alive: np.ndarray  # int32 [B, N]: the first w[b, W_ALIVE] are the slots in use, increasing
+    tally: np.ndarray  # int32 [B, MAX_OWNERS, NUM_TALLY]
+    queue_i: np.ndarray  # int32 [B, N, QUEUE, 3]: order, target slot, target tag
+    queue_f: np.ndarray  # float32 [B, N, QUEUE, 2]: target point
+    shot_i: np.ndarray  # int32 [B, M, NUM_SHOT_INTS]
+    shot_f: np.ndarray  # float32 [B, M, NUM_SHOT_FLOATS]
+    scratch_f: np.ndarray  # float32 [B, ...]: work space, carries nothing from one loop to the next
+    scratch_i: np.ndarray  # int32 [B, ...]
+    fields: np.ndarray  # uint8 [B, slots, height * width]: flow fields of maps with obstacles
+    field_goal: np.ndarray  # int32 [B, slots + 1]: goal cell of each flow field, then the slot to replace next
+
+
+@dataclass(frozen=True, kw_only=True)
+class MapSpec:
+    """A map: size in cells of one world unit, what ground units cannot cross, and terrain height.
+
+    `pathable` [height, width] bool (None: all), `terrain` [height, width] float (None: flat). `bounds` (x0, y0, x1, y1)
+    is the playable rectangle that no unit leaves (None: the whole map). `high_ground`: a unit does not see ground
+    units more than one unit of height above it unless a flyer of its side does.
+    """
+
+    width: int = 32
+    height: int = 32
+    pathable: np.ndarray | None = None
+    terrain: np.ndarray | None = None
+    bounds: tuple[float, float, float, float] | None = None
+    fog: bool = True
+    high_ground: bool = False
+
+    def __post_init__(self) -> None:
+        if not (4 <= self.width <= 256 and 4 <= self.height <= 256):
+            raise ValueError(f"map size {self.width} x {self.height} must lie between 4 and 256 cells a side")
+        for name in ("pathable", "terrain"):
+            grid = getattr(self, name)
+            if grid is not None and np.shape(grid) != (self.height, self.width):
+                raise ValueError(
+                    f"{name} has shape {np.shape(grid)}, expected (height, width) = {(self.height, self.width)}"
+                )
+        if self.bounds is not None:
+            x0, y0, x1, y1 = self.bounds
+            if not (0 <= x0 < x1 <= self.width and 0 <= y0 < y1 <= self.height):
+                raise ValueError(f"bounds {self.bounds} must lie inside the map of {self.width} x {self.height}")
+
+
+FIELD_SLOTS = 8
+
+
+def new_state(static: Static, num_worlds: int, max_units: int, seed: int = 0) -> State:
+    """Empty worlds; world `b` gets the generator key `seed + b` until `reset_world` gives it another."""
+    if num_worlds < 1:
+        raise ValueError(f"num_worlds is {num_worlds}, expected at least 1")
+    if not 1 <= max_units <= 1024:
+        raise ValueError(f"max_units is {max_units}, expected 1 to 1024 unit slots")
+    b, n = num_worlds, max_units
+    height, width = static.pathable.shape
+    slots = FIELD_SLOTS if static.options[O_OBSTACLES] else 0
+    state = State(
+        f=np.zeros((b, NUM_FLOATS, n), np.float32),
+        i=np.zeros((b, NUM_INTS, n), np.int32),
+        w=np.zeros((b, NUM_WORLD), np.int64),
+        alive=np.zeros((b, n), np.int32),
+        tally=np.zeros((b, MAX_OWNERS, NUM_TALLY), np.int32),
+        queue_i=np.zeros((b, n, QUEUE, 3), np.int32),
+        queue_f=np.zeros((b, n, QUEUE, 2), np.float32),
+        shot_i=np.zeros((b, 2 * n, NUM_SHOT_INTS), np.int32),
+        shot_f=np.zeros((b, 2 * n, NUM_SHOT_FLOATS), np.float32),
+        scratch_f=np.zeros((b, 8 * n), np.float32),
+        scratch_i=np.zeros((b, 8 * n), np.int32),
+        fields=np.zeros((b, slots, height * width if slots else 0), np.uint8),
+        field_goal=np.full((b, slots + 1), -1, np.int32),
+    )
+    for world in range(b):
+        reset_world(state, world, seed + world)
+    return state
+
+
+# Every kernel: compiled once and kept on disk, no GIL, errors as in NumPy (a division by zero is inf, not a branch).
+kernel = njit(cache=True, nogil=True, error_model="numpy")
+
+
+@kernel
+def reset_world(state, b, seed):
+    """Empties world `b`, sets its loop to 0 and the key of its generator to `seed`."""
+    state.i[b, :, :] = 0
+    state.f[b, :, :] = 0.0
+    state.w[b, :] = 0
+    state.w[b, W_NEXT_TAG] = 1
+    state.w[b, W_SEED] = seed
+    state.tally[b, :, :] = 0
+    state.field_goal[b, :] = -1
+
+
+@kernel
+def random_uniform(state, b):
+    """A float64 in [0, 1) from the world's own counter-based generator (SplitMix64 of key and counter)."""
+    counter = state.w[b, W_COUNTER]
+    state.w[b, W_COUNTER] = counter + 1
+    z = np.uint64(state.w[b, W_SEED]) * np.uint64(0xD1342543DE82EF95) + np.uint64(counter + 1) * np.uint64(
+        0x9E3779B97F4A7C15
+    )
+    z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    z = z ^ (z >> np.uint64(31))
+    return np.float64(z >> np.uint64(11)) * (1.0 / 9007199254740992.0)
+
+
+@kernel
+def facing_angle(state, b, i):
+    """Facing in radians, 0 = east, counter-clockwise."""
+    return np.float32(np.arctan2(state.f[b, F_FACING_Y, i], state.f[b, F_FACING_X, i]))
+
+
+@kernel
+def list_alive(state, b):
+    """Rebuilds `alive[b]`, in the order of the slots."""
+    n = 0
+    for i in range(state.i.shape[2]):
+        if state.i[b, I_ALIVE, i] != 0:
+            state.alive[b, n] = i
+            n += 1
+    state.w[b, W_ALIVE] = n
+
+
+@kernel
+def set_kind(state, static, b, i, kind):
+    """Makes unit `i` one of `kind` (Siege mode and back); health, orders and place stay."""
+    f = state.f
+    f[b, F_RADIUS, i] = static.kind_f[kind, K_RADIUS]
+    f[b, F_HEALTH_MAX, i] = static.kind_f[kind, K_HEALTH]
+    f[b, F_SHIELD_MAX, i] = static.kind_f[kind, K_SHIELD]
+    f[b, F_ENERGY_MAX, i] = static.kind_f[kind, K_ENERGY]
+    f[b, F_Z, i] = static.terrain[np.int64(f[b, F_Y, i]), np.int64(f[b, F_X, i])] + static.kind_f[kind, K_HEIGHT]
+    state.i[b, I_KIND, i] = kind
+    state.i[b, I_FLAGS, i] = static.kind_i[kind, KI_FLAGS] | (state.i[b, I_FLAGS, i] & (FLAG_OBEDIENT | FLAG_HOLD))
+
+
+@kernel
+def create_unit_in(state, static, b, kind, owner, x, y, first, last):
+    """A unit in the lowest free slot of [first, last): the slot, or -1 when all are taken. It is idle, faces south."""
+    for i in range(first, last):
+        if state.i[b, I_ALIVE, i] == 0:
+            state.i[b, :, i] = 0
+            state.f[b, :, i] = 0.0
+            x0, y0 = static.bounds[0], static.bounds[1]
+            x1, y1 = static.bounds[2] - np.float32(1e-3), static.bounds[3] - np.float32(1e-3)
+            state.f[b, F_X, i] = min(max(np.float32(x), x0), x1)
+            state.f[b, F_Y, i] = min(max(np.float32(y), y0), y1)
+            state.f[b, F_HOME_X, i] = state.f[b, F_X, i]
+            state.f[b, F_HOME_Y, i] = state.f[b, F_Y, i]
+            state.f[b, F_FACING_Y, i] = -1.0
+            set_kind(state, static, b, i, kind)
+            state.f[b, F_HEALTH, i] = static.kind_f[kind, K_HEALTH]
+            state.f[b, F_SHIELD, i] = static.kind_f[kind, K_SHIELD]
+            state.f[b, F_ENERGY, i] = static.kind_f[kind, K_ENERGY_START]
+            state.i[b, I_ALIVE, i] = 1
+            state.i[b, I_OWNER, i] = owner
+            state.i[b, I_TAG, i] = state.w[b, W_NEXT_TAG]
+            state.w[b, W_NEXT_TAG] += 1
+            state.i[b, I_ORDER_TARGET, i] = -1
+            state.i[b, I_TARGET, i] = -1
+            state.i[b, I_ATTACKER, i] = -1
+            state.i[b, I_SHOT_TARGET, i] = -1
+            state.i[b, I_SHOT_LOOP, i] = -1000
+            state.i[b, I_HURT_LOOP, i] = -1000
+            state.i[b, I_CELL, i] = -1
+            state.i[b, I_VISIBLE, i] = 1 << owner
+            # Phases count within an owner, so that mirrored armies work in step.
+            state.i[b, I_PHASE, i] = state.tally[b, owner, T_CREATED]
+            state.tally[b, owner, T_CREATED] += 1
+            state.tally[b, owner, T_ALIVE] += 1
+            list_alive(state, b)
+            return i
+    return -1
+
+
+@kernel
+def create_unit(state, static, b, kind, owner, x, y):
+    """`create_unit_in` over all slots."""
+    return create_unit_in(state, static, b, kind, owner, x, y, 0, state.i.shape[2])
+
+
+@kernel
+def kill_unit(state, b, i):
+    """Removes unit `i` (dead or taken out of the game) and frees its slot; nothing happens if the slot is free."""
+    if state.i[b, I_ALIVE, i] != 0:
+        owner = state.i[b, I_OWNER, i]
+        state.i[b, I_ALIVE, i] = 0
+        state.i[b, I_VISIBLE, i] = 0
+        state.f[b, F_HEALTH, i] = 0.0
+        state.f[b, F_SHIELD, i] = 0.0
+        state.tally[b, owner, T_ALIVE] -= 1
+        state.tally[b, owner, T_LOST] += 1
+        list_alive(state, b)
+
+
+@kernel
+def _set_order(state, b, i, order, target, tag, x, y):
+    ii = state.i
+    ii[b, I_ORDER, i] = order
+    ii[b, I_ORDER_TARGET, i] = target
+    ii[b, I_ORDER_TAG, i] = tag
+    state.f[b, F_ORDER_X, i] = x
+    state.f[b, F_ORDER_Y, i] = y
+    state.f[b, F_HOME_X, i] = state.f[b, F_X, i]
+    state.f[b, F_HOME_Y, i] = state.f[b, F_Y, i]
+    ii[b, I_CELL, i] = -1
+    if order != ORDER_ATTACK or ii[b, I_TARGET, i] != target:
+        # Before its damage point an attack is lost when the unit is told something else, and its cooldown not spent.
+        state.f[b, F_WINDUP, i] = 0.0
+        ii[b, I_TARGET, i] = -1
+
+
+@kernel
+def issue_order(state, static, b, i, order, target, x, y, queued):
+    """Gives unit `i` an order: `target` a slot or -1, (`x`, `y`) a point; `queued` appends it to the orders in hand.
+
+    Returns True when the unit took it: the target exists, the kind can do it, the queue has room. The same order again
+    changes nothing (an attack under way goes on).
+    """
+    ii = state.i
+    if ii[b, I_ALIVE, i] == 0 or order < 0 or order >= NUM_ORDERS:
+        return False
+    tag = 0
+    if target >= 0:
+        if target >= ii.shape[2] or ii[b, I_ALIVE, target] == 0 or target == i:
+            return False
+        tag = ii[b, I_TAG, target]
+    elif order == ORDER_ATTACK or order == ORDER_HEAL:
+        return False
+    kind = ii[b, I_KIND, i]
+    if order == ORDER_ATTACK and static.kind_i[kind, KI_WEAPONS] == 0:
+        return False
+    if order == ORDER_HEAL and static.kind_f[kind, K_HEAL_RATE] <= 0.0:
+        return False
+    if order == ORDER_BLINK and static.kind_f[kind, K_BLINK_RANGE] <= 0.0:
+        return False
+    if order == ORDER_SIEGE and static.kind_i[kind, KI_CHANGES_TO] < 0:
+        return False
+    if order == ORDER_STIM:
+        cost = static.kind_f[kind, K_STIM_COST]
+        if cost <= 0.0 or state.f[b, F_HEALTH, i] <= cost:
+            return False
+        state.f[b, F_HEALTH, i] -= cost
+        state.f[b, F_STIM, i] = 11.0 * LOOPS_PER_SECOND
+        return True
+    px = min(max(np.float32(x), static.bounds[0]), static.bounds[2])
+    py = min(max(np.float32(y), static.bounds[1]), static.bounds[3])
+    if queued and (ii[b, I_ORDER, i] != ORDER_STOP or ii[b, I_QUEUED, i] > 0):
+        n = ii[b, I_QUEUED, i]
+        if n >= QUEUE:
+            return False
+        state.queue_i[b, i, n, 0] = order
+        state.queue_i[b, i, n, 1] = target
+        state.queue_i[b, i, n, 2] = tag
+        state.queue_f[b, i, n, 0] = px
+        state.queue_f[b, i, n, 1] = py
+        ii[b, I_QUEUED, i] = n + 1
+        return True
+    ii[b, I_QUEUED, i] = 0
+    same = ii[b, I_ORDER, i] == order and ii[b, I_ORDER_TARGET, i] == target and ii[b, I_ORDER_TAG, i] == tag
+    if same and (target >= 0 or (state.f[b, F_ORDER_X, i] == px and state.f[b, F_ORDER_Y, i] == py)):
+        return True
+    _set_order(state, b, i, order, target, tag, px, py)
+    return True
+
+
+@kernel
+def next_order(state, b, i):
+    """The order in hand is done: takes the next of the queue, or stands idle where the unit is."""
+    ii = state.i
+    n = ii[b, I_QUEUED, i]
+    if n == 0:
+        _set_order(state, b, i, ORDER_STOP, -1, 0, state.f[b, F_X, i], state.f[b, F_Y, i])
+        return
+    q, qf = state.queue_i, state.queue_f
+    _set_order(state, b, i, q[b, i, 0, 0], q[b, i, 0, 1], q[b, i, 0, 2], qf[b, i, 0, 0], qf[b, i, 0, 1])
+    for k in range(1, n):
+        for c in range(3):
+            q[b, i, k - 1, c] = q[b, i, k, c]
+        for c in range(2):
+            qf[b, i, k - 1, c] = qf[b, i, k, c]
+    ii[b, I_QUEUED, i] = n - 1
