@@ -1,0 +1,226 @@
+"""Entities in, one vector per entity and one per scene out: the embedding of raw columns, and three encoders behind it.
+
+`perceiver_io` reads the entities into a few latents, thinks there, and answers one query per entity (Perceiver IO,
+section 4.5 of arXiv:2107.14795: the drop-in replacement of AlphaStar's entity Transformer). `transformer` is what it replaces
+(three layers of full self-attention), `deep_sets` is the cheapest set function. They differ in nothing else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+ENCODERS = ("perceiver_io", "transformer", "deep_sets")
+MAX_TYPE_ID = 4096
+
+# Columns of an entity that are numbers, and the value that maps to 1 (a typical large one, so that inputs stay within about
+# [-1, 1] for combat units). What is not listed here is categorical or derived below, or carries nothing a policy may use.
+NUMERIC_RANGES = {
+    "health": 100.0,
+    "shield": 100.0,
+    "energy": 200.0,
+    "health_ratio": 1.0,
+    "shield_ratio": 1.0,
+    "energy_ratio": 1.0,
+    "radius": 1.0,
+    "weapon_cooldown": 16.0,
+    "is_flying": 1.0,
+    "is_burrowed": 1.0,
+    "cloak": 1.0,
+    "order_length": 1.0,
+    "buff_duration_remain": 160.0,
+    "mineral_contents": 1800.0,
+    "attack_upgrade_level": 3.0,
+    "armor_upgrade_level": 3.0,
+    "shield_upgrade_level": 3.0,
+    "was_selected": 1.0,
+    "was_targeted": 1.0,
+}
+# Positions are given twice: in the map's frame (0 to 64 -> -1 to 1, where walls and the map's edge matter) and relative to the
+# centre of the own units (a fight looks the same anywhere).
+MAP_HALF_SIZE = 32.0
+RELATIVE_RANGE = 10.0
+ALLIANCES = (1, 2, 3, 4)  # self, ally, neutral, enemy
+
+
+@dataclass(frozen=True, kw_only=True)
+class EntityVocabulary:
+    """What the columns of an entity array mean: the names, and the unit types with their static data.
+
+    features: names of the F columns of `entities`.
+    unit_types: the game's type ids that have an embedding of their own; any other id shares one for unknown types.
+    static: float32 [len(unit_types), S], constant data of each type (speed, range, damage...), scaled to about [-1, 1].
+    """
+
+    features: tuple[str, ...]
+    unit_types: tuple[int, ...]
+    static: np.ndarray
+
+    def column(self, name: str) -> int:
+        if name not in self.features:
+            raise ValueError(f"entities lack the column {name!r}, which the agent needs; they have {self.features}")
+        return self.features.index(name)
+
+
+class EntityEncoding(NamedTuple):
+    """per_entity [B, N, D] (exact zeros where masked) and summary [B, D]."""
+
+    per_entity: Tensor
+    summary: Tensor
+
+
+class EntityEmbedding(nn.Module):
+    """Raw columns [B, N, F] to vectors [B, N, D]: numbers through one linear map, unit type (with its static data) by table."""
+
+    def __init__(self, vocabulary: EntityVocabulary, channels: int) -> None:
+        super().__init__()
+        scale = torch.zeros(len(vocabulary.features))
+        for name, reach in NUMERIC_RANGES.items():
+            if name in vocabulary.features:
+                scale[vocabulary.features.index(name)] = 1.0 / reach
+        numeric = scale.nonzero().squeeze(-1)
+        self.register_buffer("numeric_columns", numeric, persistent=False)
+        self.register_buffer("numeric_scale", scale[numeric], persistent=False)
+        self.register_buffer("alliances", torch.tensor(ALLIANCES, dtype=torch.float32), persistent=False)
+        self.type_column = vocabulary.column("unit_type")
+        self.alliance_column = vocabulary.column("alliance")
+        self.x_column, self.y_column = vocabulary.column("x"), vocabulary.column("y")
+        self.facing_column = vocabulary.column("facing")
+
+        type_row = torch.zeros(MAX_TYPE_ID, dtype=torch.long)
+        type_row[list(vocabulary.unit_types)] = torch.arange(1, len(vocabulary.unit_types) + 1)
+        self.register_buffer("type_row", type_row, persistent=False)
+        static = torch.from_numpy(np.asarray(vocabulary.static, dtype=np.float32))
+        self.register_buffer("static", F.pad(static, (0, 0, 1, 0)), persistent=False)
+        self.type_table = nn.Parameter(torch.randn(len(vocabulary.unit_types) + 1, channels) * 0.1)
+        self.static_projection = nn.Linear(static.shape[1], channels, bias=False)
+        self.projection = nn.Linear(len(numeric) + 6 + len(ALLIANCES), channels)
+
+    def forward(self, entities: Tensor, mask: Tensor) -> Tensor:
+        """entities [B, N, F] float, mask bool [B, N] -> [B, N, D]. Masked rows are not zeroed here."""
+        entities = entities.float()
+        alliance = (entities[..., self.alliance_column, None] == self.alliances).float()
+        position = entities[..., [self.x_column, self.y_column]]
+        own = (alliance[..., :1] * mask[..., None]).transpose(-1, -2)  # [B, 1, N]
+        centre = own @ position / own.sum(-1, keepdim=True).clamp_min(1.0)
+        facing = entities[..., self.facing_column, None]
+        numbers = torch.cat(
+            [
+                entities.index_select(-1, self.numeric_columns) * self.numeric_scale,
+                position / MAP_HALF_SIZE - 1.0,
+                (position - centre) / RELATIVE_RANGE,
+                facing.cos(),
+                facing.sin(),
+                alliance,
+            ],
+            dim=-1,
+        )
+        table = self.type_table + self.static_projection(self.static)
+        row = self.type_row[entities[..., self.type_column].long().clamp(0, MAX_TYPE_ID - 1)]
+        return self.projection(numbers) + F.embedding(row, table)
+
+
+class PerceiverIOEncoder(nn.Module):
+    """Entities -> latents -> one output per entity; the summary is read from the mean of the latents."""
+
+    def __init__(self, channels: int, *, num_heads: int, num_layers: int, num_latents: int) -> None:
+        super().__init__()
+        from perceiver_core.presets import entity_encoder
+
+        self.perceiver = entity_encoder(
+            channels,
+            num_latents=num_latents,
+            latent_channels=channels,
+            num_self_attends=num_layers,
+            num_heads=num_heads,
+            output_channels=channels,
+        )
+        self.summary = nn.Linear(channels, channels)
+
+    def forward(self, embedded: Tensor, mask: Tensor) -> EntityEncoding:
+        """embedded [B, N, D], mask bool [B, N]."""
+        per_entity, latents = self.perceiver(embedded, mask)
+        return EntityEncoding(per_entity, self.summary(latents.mean(-2)))
+
+
+class TransformerLayer(nn.Module):
+    """Pre-norm self-attention over the entities and a feed-forward of four times the width."""
+
+    def __init__(self, channels: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.attention_norm = nn.LayerNorm(channels)
+        self.queries_keys_values = nn.Linear(channels, 3 * channels)
+        self.attended = nn.Linear(channels, channels)
+        self.feed_forward_norm = nn.LayerNorm(channels)
+        self.expand = nn.Linear(channels, 4 * channels)
+        self.contract = nn.Linear(4 * channels, channels)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """x [B, N, D], bias [B, 1, 1, N]: 0 for valid keys, the lowest float for padding."""
+        batch, entities, channels = x.shape
+        qkv = self.queries_keys_values(self.attention_norm(x)).view(batch, entities, 3, self.num_heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        x = x + self.attended(attended.transpose(1, 2).reshape(batch, entities, channels))
+        return x + self.contract(F.gelu(self.expand(self.feed_forward_norm(x))))
+
+
+class TransformerEncoder(nn.Module):
+    """Full self-attention over the entities, AlphaStar's shape (three layers by default); summary from their mean."""
+
+    def __init__(self, channels: int, *, num_heads: int, num_layers: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(TransformerLayer(channels, num_heads) for _ in range(num_layers))
+        self.norm = nn.LayerNorm(channels)
+        self.summary = nn.Linear(channels, channels)
+
+    def forward(self, embedded: Tensor, mask: Tensor) -> EntityEncoding:
+        """embedded [B, N, D], mask bool [B, N]."""
+        bias = torch.zeros_like(mask, dtype=embedded.dtype).masked_fill_(~mask, torch.finfo(embedded.dtype).min)
+        x = embedded
+        for layer in self.layers:
+            x = layer(x, bias[:, None, None])
+        per_entity = self.norm(x) * mask[..., None]
+        return EntityEncoding(per_entity, self.summary(_masked_mean(per_entity, mask)))
+
+
+class DeepSetsEncoder(nn.Module):
+    """Each entity by itself, then with the mean and the maximum over all of them (Zaheer et al., arXiv:1703.06114)."""
+
+    def __init__(self, channels: int, *, num_layers: int) -> None:
+        super().__init__()
+        widths = [channels] * num_layers
+        self.each = nn.Sequential(*(m for w in widths for m in (nn.LayerNorm(w), nn.Linear(w, w), nn.GELU())))
+        self.scene = nn.Linear(2 * channels, channels)
+        self.output = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, channels))
+
+    def forward(self, embedded: Tensor, mask: Tensor) -> EntityEncoding:
+        """embedded [B, N, D], mask bool [B, N]."""
+        each = self.each(embedded) * mask[..., None]
+        highest = each.masked_fill(~mask[..., None], torch.finfo(each.dtype).min).amax(-2)
+        highest = highest * mask.any(-1, keepdim=True)  # an empty scene has no maximum
+        scene = self.scene(torch.cat([_masked_mean(each, mask), highest], dim=-1))
+        per_entity = self.output(each + scene[:, None]) * mask[..., None]
+        return EntityEncoding(per_entity, scene)
+
+
+def _masked_mean(x: Tensor, mask: Tensor) -> Tensor:
+    """Mean [B, D] over the valid rows of x [B, N, D]; zero for an empty set. Masked rows of x must be zero."""
+    return x.sum(-2) / mask.sum(-1, keepdim=True).clamp_min(1)
+
+
+def build_encoder(name: str, channels: int, *, num_heads: int, num_layers: int, num_latents: int) -> nn.Module:
+    """The encoder of that name: maps embedded entities [B, N, D] and mask [B, N] to an `EntityEncoding`."""
+    if name == "perceiver_io":
+        return PerceiverIOEncoder(channels, num_heads=num_heads, num_layers=num_layers, num_latents=num_latents)
+    if name == "transformer":
+        return TransformerEncoder(channels, num_heads=num_heads, num_layers=num_layers)
+    if name == "deep_sets":
+        return DeepSetsEncoder(channels, num_layers=num_layers)
+    raise ValueError(f"unknown encoder {name!r}: use one of {', '.join(ENCODERS)}")

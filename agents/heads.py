@@ -1,0 +1,287 @@
+"""Action heads, one per action view of the simulator: they turn features into a masked, structured action distribution.
+
+All heads share one interface. `sample(features, observation, deterministic)` returns the action and its log-probability;
+`evaluate(features, observation, action)` returns log-probability, entropy and which log-probabilities belong to a real choice.
+Features, observation and action carry one leading axis M (worlds, or worlds times steps).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from agents.distributions import (
+    TargetedOrders,
+    UnitOrders,
+    bernoulli_entropy,
+    bernoulli_log_prob,
+    categorical_entropy,
+    masked_log_softmax,
+    sample_categorical,
+)
+
+POINTER_CHANNELS = 32
+HEALER_TYPES = (54,)  # Medivac: its "attack" actions in SMAC's numbering heal allies
+
+
+class Features(NamedTuple):
+    """What heads see: units [M, U, D] (the own units' slots), entities [M, N, D], summary [M, D]."""
+
+    units: Tensor
+    entities: Tensor
+    summary: Tensor
+
+
+class ActionEvaluation(NamedTuple):
+    """log_prob [M, U], entropy [M, U] in nats, unit_mask bool [M, U]: True where there was more than one thing to do."""
+
+    log_prob: Tensor
+    entropy: Tensor
+    unit_mask: Tensor
+
+
+def _initialise_policy(layer: nn.Linear) -> nn.Linear:
+    """A small last layer, so that the first policy is close to uniform over the legal actions."""
+    nn.init.orthogonal_(layer.weight, 0.01)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class UnitHead(nn.Module):
+    """An order for each own unit, then a pointer to its target given the order (view "unit")."""
+
+    order_target_class: Tensor
+
+    def __init__(self, channels: int, num_orders: int, order_target_class: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("order_target_class", order_target_class, persistent=False)
+        self.num_targeted = int((order_target_class >= 0).sum())
+        self.order = _initialise_policy(nn.Linear(channels, num_orders))
+        self.query = nn.Linear(channels, self.num_targeted * POINTER_CHANNELS)
+        self.key = nn.Linear(channels, POINTER_CHANNELS)
+
+    def distribution(self, features: Features, observation: dict[str, Tensor]) -> UnitOrders:
+        batch, units, _ = features.units.shape
+        queries = self.query(features.units).view(batch, units * self.num_targeted, POINTER_CHANNELS)
+        target_logits = queries @ self.key(features.entities).transpose(-1, -2) * POINTER_CHANNELS**-0.5
+        return UnitOrders(
+            self.order(features.units),
+            target_logits.view(batch, units, self.num_targeted, -1),
+            observation["order_mask"],
+            observation["target_mask"],
+            TargetedOrders.from_classes(self.order_target_class),
+        )
+
+    def sample(
+        self, features: Features, observation: dict[str, Tensor], deterministic: bool
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        return self.distribution(features, observation).sample(deterministic)
+
+    def evaluate(
+        self, features: Features, observation: dict[str, Tensor], action: dict[str, Tensor]
+    ) -> ActionEvaluation:
+        distribution = self.distribution(features, observation)
+        has_choice = observation["order_mask"].sum(-1) > 1
+        return ActionEvaluation(distribution.log_prob(action), distribution.entropy(), has_choice)
+
+
+class SmacHead(nn.Module):
+    """SMAC's numbering (view "smac"): six fixed actions, then one per enemy, scored by pointing at that enemy's entity.
+
+    A Medivac's targets are the allies instead, in the same action slots.
+    """
+
+    healers: Tensor
+
+    def __init__(self, channels: int, num_units: int, num_actions: int, type_column: int) -> None:
+        super().__init__()
+        self.num_units, self.num_targets, self.type_column = num_units, num_actions - 6, type_column
+        self.register_buffer("healers", torch.tensor(HEALER_TYPES, dtype=torch.float32), persistent=False)
+        self.fixed = _initialise_policy(nn.Linear(channels, 6))
+        self.query = nn.Linear(channels, POINTER_CHANNELS)
+        self.key = nn.Linear(channels, POINTER_CHANNELS)
+
+    def _log_probs(self, features: Features, observation: dict[str, Tensor]) -> Tensor:
+        keys = self.key(features.entities).transpose(-1, -2)
+        pointers = self.query(features.units) @ keys * POINTER_CHANNELS**-0.5  # [M, U, N]
+        enemies = _fit(pointers[..., self.num_units :], self.num_targets)
+        allies = _fit(pointers[..., : self.num_units], self.num_targets)
+        unit_type = observation["entities"][:, : self.num_units, self.type_column, None]
+        heals = (unit_type == self.healers).any(-1, keepdim=True)
+        logits = torch.cat([self.fixed(features.units), torch.where(heals, allies, enemies)], dim=-1)
+        return masked_log_softmax(logits, observation["action_mask"])
+
+    def sample(self, features: Features, observation: dict[str, Tensor], deterministic: bool) -> tuple[Tensor, Tensor]:
+        log_probs = self._log_probs(features, observation)
+        action = log_probs.argmax(-1) if deterministic else sample_categorical(log_probs)
+        return action, _chosen(log_probs, action)
+
+    def evaluate(self, features: Features, observation: dict[str, Tensor], action: Tensor) -> ActionEvaluation:
+        log_probs = self._log_probs(features, observation)
+        has_choice = observation["action_mask"].sum(-1) > 1
+        return ActionEvaluation(_chosen(log_probs, action.long()), categorical_entropy(log_probs), has_choice)
+
+
+class FunctionHead(nn.Module):
+    """AlphaStar's autoregressive action (view "function"): function, queued, selected units, target unit, target point.
+
+    Each argument is conditioned on all earlier ones through a running context vector, and exists only where the function takes
+    it. The selected units are a set: unit i is in or out given the units before it, so that every non-empty legal subset has
+    one exact probability (a sequence of pointers would count the orders in which a set can be picked). The log-probability of
+    the whole action is [M, 1].
+
+    The entropy is the sum of the conditional entropies along the given action: unbiased for the entropy of the structured
+    distribution when the action was drawn from it (the exact sum runs over all subsets of units).
+    """
+
+    takes: Tensor
+
+    def __init__(self, channels: int, takes: Tensor, num_points: int) -> None:
+        """takes: bool [Fn, 4], whether each function takes (queued, selected units, a target unit, a target point)."""
+        super().__init__()
+        self.register_buffer("takes", takes, persistent=False)
+        self.function = _initialise_policy(nn.Linear(channels, len(takes)))
+        self.function_embedding = nn.Embedding(len(takes), channels)
+        self.queued = _initialise_policy(nn.Linear(channels, 1))
+        self.queued_embedding = nn.Embedding(2, channels)
+        self.select_unit = nn.Linear(channels, channels)
+        self.select_context = nn.Linear(channels, channels)
+        self.select_earlier = nn.Linear(channels, channels)
+        self.select = _initialise_policy(nn.Linear(channels, 1))
+        self.selection_embedding = nn.Linear(channels, channels)
+        self.target_query = nn.Linear(channels, POINTER_CHANNELS)
+        self.target_key = nn.Linear(channels, POINTER_CHANNELS)
+        self.target_embedding = nn.Linear(channels, channels)
+        self.point = nn.Sequential(
+            nn.Linear(channels, channels), nn.ReLU(), _initialise_policy(nn.Linear(channels, num_points))
+        )
+
+    def sample(
+        self, features: Features, observation: dict[str, Tensor], deterministic: bool
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        action, log_prob, _ = self._walk(features, observation, None, deterministic)
+        return action, log_prob[:, None]
+
+    def evaluate(
+        self, features: Features, observation: dict[str, Tensor], action: dict[str, Tensor]
+    ) -> ActionEvaluation:
+        _, log_prob, entropy = self._walk(features, observation, action, False)
+        legal = observation["function_mask"].sum(-1, keepdim=True) > 1
+        takes_any = (observation["function_mask"][..., None] & self.takes).flatten(1).any(-1, keepdim=True)
+        return ActionEvaluation(log_prob[:, None], entropy[:, None], legal | takes_any)
+
+    def _walk(
+        self, features: Features, observation: dict[str, Tensor], given: dict[str, Tensor] | None, deterministic: bool
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Goes through the arguments in order, drawing each or, with a given action, following it."""
+
+        def choose(log_probs: Tensor, name: str) -> Tensor:
+            if given is not None:
+                return given[name].long()
+            return log_probs.argmax(-1) if deterministic else sample_categorical(log_probs)
+
+        context = features.summary
+        log_probs = masked_log_softmax(self.function(F.relu(context)), observation["function_mask"])
+        function = choose(log_probs, "function")
+        log_prob, entropy = _chosen(log_probs, function), categorical_entropy(log_probs)
+        takes_queued, takes_units, takes_target, takes_point = self.takes[function].unbind(-1)  # each [M]
+        context = context + self.function_embedding(function)
+
+        logits = self.queued(F.relu(context))
+        log_probs = torch.cat([-F.softplus(logits), -F.softplus(-logits)], dim=-1)  # not queued, queued
+        queued = choose(log_probs, "queued") * takes_queued
+        log_prob = log_prob + torch.where(takes_queued, _chosen(log_probs, queued), 0.0)
+        entropy = entropy + torch.where(takes_queued, categorical_entropy(log_probs), 0.0)
+        context = context + self.queued_embedding(queued) * takes_queued[:, None]
+
+        legal = _select(observation["selected_mask"], function) & takes_units[:, None]
+        if given is None:
+            selected, of_set, set_entropy = self._draw_set(features.units, context, legal, deterministic)
+        else:
+            selected = given["selected"].bool() & takes_units[:, None]
+            of_set, set_entropy = self._set_log_prob(features.units, context, legal, selected)
+        log_prob, entropy = log_prob + of_set, entropy + set_entropy
+        chosen = (features.units * selected[..., None]).sum(1) / selected.sum(-1, keepdim=True).clamp_min(1)
+        context = context + self.selection_embedding(chosen) * takes_units[:, None]
+
+        keys = self.target_key(features.entities)
+        logits = (keys @ self.target_query(F.relu(context)).unsqueeze(-1)).squeeze(-1) * POINTER_CHANNELS**-0.5
+        log_probs = masked_log_softmax(logits, _select(observation["target_unit_mask"], function))
+        target = choose(log_probs, "target_unit") * takes_target
+        log_prob = log_prob + torch.where(takes_target, _chosen(log_probs, target), 0.0)
+        entropy = entropy + torch.where(takes_target, categorical_entropy(log_probs), 0.0)
+        context = context + self.target_embedding(_select(features.entities, target)) * takes_target[:, None]
+
+        log_probs = F.log_softmax(self.point(F.relu(context)), dim=-1)
+        point = choose(log_probs, "target_point") * takes_point
+        log_prob = log_prob + torch.where(takes_point, _chosen(log_probs, point), 0.0)
+        entropy = entropy + torch.where(takes_point, categorical_entropy(log_probs), 0.0)
+        action = {
+            "function": function,
+            "queued": queued,
+            "selected": selected,
+            "target_unit": target,
+            "target_point": point,
+        }
+        return action, log_prob, entropy
+
+    def _set_log_prob(self, units: Tensor, context: Tensor, legal: Tensor, selected: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability [M] of a given subset (bool [M, U]) and the entropy [M] along it, for all units at once."""
+        earlier = self.select_earlier(units) * selected[..., None]
+        earlier = earlier.cumsum(1) - earlier
+        logits = self._selection_logits(self.select_unit(units), self.select_context(context)[:, None], earlier)
+        none_before = selected.cumsum(1) - selected.long() == 0
+        free = legal & ~(none_before & _is_last(legal))  # the last legal unit of an empty selection has no choice
+        of_units = bernoulli_log_prob(logits, selected)
+        # Anything that cannot be drawn has probability 0: an illegal unit chosen, or nobody chosen though somebody could be.
+        impossible = (selected & ~legal).any(-1) | (legal.any(-1) & ~selected.any(-1))
+        log_prob = torch.where(free, of_units, 0.0).sum(-1).masked_fill(impossible, torch.finfo(torch.float32).min)
+        return log_prob, torch.where(free, bernoulli_entropy(logits), 0.0).sum(-1)
+
+    def _draw_set(
+        self, units: Tensor, context: Tensor, legal: Tensor, deterministic: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Draws a non-empty subset of the legal units, one unit after the other."""
+        from_units, from_context = self.select_unit(units), self.select_context(context)
+        contribution = self.select_earlier(units)
+        threshold = (
+            torch.full_like(legal, 0.5, dtype=units.dtype) if deterministic else torch.rand(legal.shape).to(units)
+        )
+        is_last = _is_last(legal)
+        earlier, any_selected = torch.zeros_like(context), torch.zeros_like(legal[:, 0])
+        selected = torch.zeros_like(legal)
+        for i in range(legal.shape[1]):
+            logits = self._selection_logits(from_units[:, i], from_context, earlier)
+            forced = is_last[:, i] & ~any_selected
+            chosen = legal[:, i] & (forced | (threshold[:, i] < logits.sigmoid()))
+            selected[:, i] = chosen
+            any_selected = any_selected | chosen
+            earlier = earlier + contribution[:, i] * chosen[:, None]
+        log_prob, entropy = self._set_log_prob(units, context, legal, selected)
+        return selected, log_prob, entropy
+
+    def _selection_logits(self, of_unit: Tensor, of_context: Tensor, earlier: Tensor) -> Tensor:
+        return self.select(F.relu(of_unit + of_context + earlier)).squeeze(-1)
+
+
+def _chosen(log_probs: Tensor, index: Tensor) -> Tensor:
+    return log_probs.gather(-1, index.unsqueeze(-1)).squeeze(-1)
+
+
+def _select(rows: Tensor, index: Tensor) -> Tensor:
+    """rows [M, R, X], index long [M] -> [M, X]."""
+    return rows[torch.arange(len(rows), device=rows.device), index]
+
+
+def _is_last(legal: Tensor) -> Tensor:
+    """legal bool [M, U] -> bool [M, U]: True at the last legal unit of each row."""
+    after = legal.long().flip(-1).cumsum(-1).flip(-1)
+    return legal & (after == 1)
+
+
+def _fit(scores: Tensor, size: int) -> Tensor:
+    """Cuts or zero-pads the last axis of scores to `size`; what is padded is masked by the observation."""
+    return F.pad(scores, (0, size - scores.shape[-1]))
