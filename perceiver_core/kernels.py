@@ -1,0 +1,174 @@
+"""The kernels of attention: the one place where `softmax(Q K' / sqrt(E)) V` is computed, and by what.
+
+Torch's fused attention is right on a GPU, and on a CPU for float32 over very many keys. For bfloat16 and for fewer keys
+its CPU kernel is 2 to 6 times slower than two plain matrix products with a softmax between them, on blocks of scores
+that stay in the cache. The blocks' backward pass computes the probabilities again, as fused attention does, so that
+neither direction ever holds all scores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# Scores of one block; 2**21 of them are 8 MB in float32, which a last-level cache holds beside the block's operands.
+BLOCK_SCORES = 2**21
+
+
+class _Block(NamedTuple):
+    """A range of samples and heads (`batch`), and of queries."""
+
+    batch: slice
+    queries: slice
+
+
+def _blocks(batch: int, queries: int, keys: int) -> Iterator[_Block]:
+    rows = min(queries, max(1, BLOCK_SCORES // keys))
+    group = max(1, BLOCK_SCORES // (rows * keys)) if rows == queries else 1
+    for first in range(0, batch, group):
+        for row in range(0, queries, rows):
+            yield _Block(slice(first, min(first + group, batch)), slice(row, min(row + rows, queries)))
+
+
+def _probabilities(queries: Tensor, keys: Tensor, visible: Tensor | None, block: _Block, scale: float) -> Tensor:
+    """Softmax of one block's scores, [g, o, M]."""
+    q = queries if len(queries) == 1 else queries[block.batch]
+    q, k = q[:, block.queries], keys[block.batch]
+    # One set of queries for every sample is one wide product rather than a batch of narrow ones.
+    scores = torch.matmul(q * scale, k.transpose(1, 2))
+    if visible is not None:
+        scores.masked_fill_(~visible[block.batch, None], float("-inf"))
+    return torch.softmax(scores, dim=-1)
+
+
+def _zero_sum(like: Tensor) -> Tensor:
+    # Sums over blocks are kept in float32 at least: in bfloat16 they would lose what later blocks add.
+    return torch.zeros_like(like, dtype=torch.promote_types(like.dtype, torch.float32))
+
+
+def _add_product(total: Tensor, a: Tensor, b: Tensor) -> None:
+    if total.dtype == a.dtype:
+        total.baddbmm_(a, b)
+    else:
+        total += torch.bmm(a, b)
+
+
+class _BlockedAttention(torch.autograd.Function):
+    """`softmax(scale Q K') V` for queries [G or 1, O, E], keys [G, M, E], values [G, M, V], visible [G, M] or None."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None, scale: float
+    ) -> Tensor:
+        ctx.save_for_backward(queries, keys, values, visible)
+        ctx.scale = scale
+        out = values.new_empty(len(keys), queries.shape[1], values.shape[2])
+        with torch.autocast(keys.device.type, enabled=False):
+            for block in _blocks(len(keys), queries.shape[1], keys.shape[1]):
+                probabilities = _probabilities(queries, keys, visible, block, scale)
+                out[block.batch, block.queries] = torch.bmm(probabilities, values[block.batch])
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        queries, keys, values, visible = ctx.saved_tensors
+        want_queries, want_keys, want_values = ctx.needs_input_grad[:3]
+        d_queries = _zero_sum(queries) if want_queries else None
+        d_keys = _zero_sum(keys) if want_keys else None
+        d_values = _zero_sum(values) if want_values else None
+        with torch.autocast(keys.device.type, enabled=False):
+            for block in _blocks(len(keys), queries.shape[1], keys.shape[1]):
+                batch, rows = block
+                g, k, v = grad[batch, rows], keys[batch], values[batch]
+                probabilities = _probabilities(queries, keys, visible, block, ctx.scale)
+                if d_values is not None:
+                    _add_product(d_values[batch], probabilities.transpose(1, 2), g)
+                d_scores = torch._softmax_backward_data(
+                    torch.bmm(g, v.transpose(1, 2)), probabilities, -1, probabilities.dtype
+                )
+                if d_queries is not None and len(queries) == 1:
+                    d_queries[0, rows] += torch.bmm(d_scores, k).sum(0)
+                elif d_queries is not None:
+                    _add_product(d_queries[batch, rows], d_scores, k)
+                if d_keys is not None:
+                    q = queries[:, rows].expand(len(k), -1, -1) if len(queries) == 1 else queries[batch, rows]
+                    _add_product(d_keys[batch], d_scores.transpose(1, 2), q)
+        return (
+            None if d_queries is None else d_queries.mul_(ctx.scale).to(queries.dtype),
+            None if d_keys is None else d_keys.mul_(ctx.scale).to(keys.dtype),
+            None if d_values is None else d_values.to(values.dtype),
+            None,
+            None,
+        )
+
+
+def blocked_attention(queries: Tensor, keys: Tensor, values: Tensor, visible: Tensor | None = None) -> Tensor:
+    """`softmax(Q K' / sqrt(E)) V`, block by block; differentiable once.
+
+    Args:
+        queries: [B or 1, H, O, E]; one sample's queries serve the whole batch.
+        keys: [B, H, M, E].
+        values: [B, H, M, V].
+        visible: bool [B, M]; at least one True a sample. None: all.
+
+    Returns:
+        [B, H, O, V].
+    """
+    batch, heads = keys.shape[:2]
+    if len(queries) != batch and heads > 1:
+        queries = queries.expand(batch, -1, -1, -1)
+    if visible is not None:
+        visible = visible[:, None].expand(-1, heads, -1).flatten(0, 1)
+    scale = queries.shape[-1] ** -0.5
+    out = _BlockedAttention.apply(queries.flatten(0, 1), keys.flatten(0, 1), values.flatten(0, 1), visible, scale)
+    return out.unflatten(0, (batch, heads))
+
+
+# From this many float32 keys on, torch's fused CPU attention is the faster one.
+FUSED_FLOAT32_KEYS = 2**14
+
+
+def prefers_blocks(keys: Tensor) -> bool:
+    """Whether `attend` computes attention to keys [B, H, M, E] in blocks of plain products.
+
+    On a CPU and outside compiled or exported programs, which plan their own memory, for fewer than 16,384 keys or in
+    reduced precision.
+    """
+    if keys.device.type != "cpu" or torch.compiler.is_compiling():
+        return False
+    return keys.dtype.itemsize < 4 or keys.shape[2] < FUSED_FLOAT32_KEYS
+
+
+def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Multi-head attention, `softmax(Q K' / sqrt(E)) V`.
+
+    A sample without any valid key attends to nothing and gets zeros (the reference's convention; a uniform average
+    over masked keys would leak them).
+
+    Args:
+        queries: [B or 1, H, O, E]; a batch of one is broadcast.
+        keys: [B, H, M, E].
+        values: [B, H, M, V].
+        mask: bool [B, M], True for valid keys.
+
+    Returns:
+        [B, H, O, V].
+    """
+    visible = None
+    if mask is not None:
+        some_valid = mask.any(dim=-1, keepdim=True)
+        # Rows without a valid key see every key, which keeps the softmax and its gradient finite, and are zeroed after.
+        visible = mask | ~some_valid
+    if prefers_blocks(keys):
+        out = blocked_attention(queries, keys, values, visible)
+    else:
+        queries = queries.expand(keys.shape[0], -1, -1, -1)
+        where = None if visible is None else visible[:, None, None, :]
+        out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=where)
+    return out if mask is None else out.masked_fill(~some_valid[:, :, None, None], 0.0)
