@@ -7,7 +7,6 @@ Shapes: B batch, M inputs, N latents, O queries, H heads, E and V key and value 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import torch.nn.functional as F
@@ -15,10 +14,11 @@ from torch import Tensor, nn
 
 from perceiver_core import fast
 from perceiver_core.checks import check_heads, check_positive, check_tensor
+from perceiver_core.config import config_class
 from perceiver_core.kernels import attend
 
 
-@dataclass(frozen=True, kw_only=True)
+@config_class
 class AttentionConfig:
     """Widths of one attention layer and its feed-forward network.
 

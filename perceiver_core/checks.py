@@ -19,7 +19,9 @@ def _is_kind(tensor: Tensor, kind: Kind) -> bool:
     return not (tensor.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool)
 
 
-def check_tensor(name: str, value: object, layout: str, kind: Kind = "floating", **sizes: int | tuple[int, ...]) -> None:
+def check_tensor(
+    name: str, value: object, layout: str, kind: Kind = "floating", **sizes: int | tuple[int, ...]
+) -> None:
     """Check rank, sizes and dtype of a tensor argument.
 
     Args:
@@ -34,12 +36,15 @@ def check_tensor(name: str, value: object, layout: str, kind: Kind = "floating",
     """
     axes = layout.split()
     wanted = f"[{', '.join(axes)}]" + "".join(
-        f" with {axis} = {size if isinstance(size, int) else ' or '.join(map(str, size))}" for axis, size in sizes.items()
+        f" with {axis} = {size if isinstance(size, int) else ' or '.join(map(str, size))}"
+        for axis, size in sizes.items()
     )
     if not isinstance(value, Tensor):
         raise TypeError(f"`{name}` must be a {kind} tensor {wanted}, got {type(value).__name__}")
     if not _is_kind(value, kind):
-        raise TypeError(f"`{name}` must be a {kind} tensor {wanted}, got dtype {value.dtype} and shape {list(value.shape)}")
+        raise TypeError(
+            f"`{name}` must be a {kind} tensor {wanted}, got dtype {value.dtype} and shape {list(value.shape)}"
+        )
     if value.dim() != len(axes):
         raise ValueError(f"`{name}` must be a tensor {wanted}, got {value.dim()} axes: shape {list(value.shape)}")
     for axis, size in sizes.items():
@@ -81,4 +86,6 @@ def check_names(name: str, given: Iterable[str], known: Iterable[str]) -> None:
     known = tuple(known)
     unknown = sorted(set(given) - set(known))
     if unknown:
-        raise ValueError(f"`{name}` names unknown {', '.join(map(repr, unknown))}; known: {', '.join(map(repr, known))}")
+        raise ValueError(
+            f"`{name}` names unknown {', '.join(map(repr, unknown))}; known: {', '.join(map(repr, known))}"
+        )
