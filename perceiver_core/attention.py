@@ -42,13 +42,17 @@ class AttentionConfig:
         check_positive("AttentionConfig", num_heads=self.num_heads, widening_factor=self.widening_factor)
         if self.v_channels is not None:
             check_positive("AttentionConfig", v_channels=self.v_channels)
-        if self.qk_channels not in ("q", "kv"):
-            check_positive("AttentionConfig", qk_channels=self.qk_channels)  # type: ignore[arg-type]
+        if isinstance(self.qk_channels, int):
+            check_positive("AttentionConfig", qk_channels=self.qk_channels)
+        elif self.qk_channels not in ("q", "kv"):
+            raise ValueError(f"AttentionConfig: `qk_channels` must be a width, 'q' or 'kv', got {self.qk_channels!r}")
 
     def widths(self, query_channels: int, input_channels: int) -> tuple[int, int]:
         """Query/key and value widths over all heads, checked against the number of heads."""
-        by_name: dict[int | str, int] = {"q": query_channels, "kv": input_channels}
-        qk_channels = by_name.get(self.qk_channels, self.qk_channels)  # type: ignore[arg-type]
+        if isinstance(self.qk_channels, int):
+            qk_channels = self.qk_channels
+        else:
+            qk_channels = query_channels if self.qk_channels == "q" else input_channels
         v_channels = qk_channels if self.v_channels is None else self.v_channels
         check_heads("qk_channels", qk_channels, self.num_heads)
         check_heads("v_channels", v_channels, self.num_heads)

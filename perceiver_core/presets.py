@@ -1,7 +1,320 @@
-"""The published models, at their published sizes by default."""
+"""The published models, at their published sizes by default.
+
+| preset | model | parameters |
+|---|---|---|
+| `multimodal_autoencoder` | video, audio and label | 19,858,855 |
+| `masked_language_model` | bytes | 201,108,230 |
+| `sequence_classifier` | bytes | 206,098,690 |
+| `optical_flow` | pairs of frames | 41,057,134 |
+| `image_classifier_learned` | pixels, trainable positions | 62,255,848 |
+| `image_classifier_fourier` | pixels, Fourier positions | 48,440,627 |
+| `image_classifier_conv` | convolutional stem | 48,646,522 |
+| `perceiver_image_classifier` | the original Perceiver | 44,912,254 |
+| `entity_encoder` | StarCraft II units | by width |
+"""
 
 from __future__ import annotations
 
-from perceiver_core.entities import EntityEncoder, EntityEncoding, entity_encoder
+from typing import Any, Literal
 
-__all__ = ["EntityEncoder", "EntityEncoding", "entity_encoder"]
+from perceiver_core.attention import AttentionConfig
+from perceiver_core.entities import EntityEncoder, EntityEncoding, entity_encoder
+from perceiver_core.inputs import (
+    AudioInput,
+    ConvStemInput,
+    FlowInput,
+    ImageInput,
+    LabelInput,
+    MultimodalInput,
+    TokenInput,
+    VideoInput,
+)
+from perceiver_core.model import (
+    DecoderConfig,
+    EncoderConfig,
+    Perceiver,
+    PerceiverConfig,
+    PerceiverIO,
+    PerceiverIOConfig,
+)
+from perceiver_core.outputs import (
+    AudioPatchOutput,
+    ClassificationOutput,
+    FlowOutput,
+    MultimodalOutput,
+    ProjectionOutput,
+    TiedEmbeddingOutput,
+)
+from perceiver_core.position import FourierPosition, TrainablePosition
+from perceiver_core.queries import InputQueries, MultimodalQueries, PositionQueries
+
+__all__ = [
+    "EntityEncoder",
+    "EntityEncoding",
+    "entity_encoder",
+    "image_classifier_conv",
+    "image_classifier_fourier",
+    "image_classifier_learned",
+    "masked_language_model",
+    "multimodal_autoencoder",
+    "optical_flow",
+    "perceiver_image_classifier",
+    "sequence_classifier",
+]
+
+Size = tuple[int, int]
+
+
+def learned_queries(count: int, channels: int) -> PositionQueries.Config:
+    """`count` trainable queries: one for a classification, one per place for a sequence."""
+    return PositionQueries.Config(position=TrainablePosition.Config(shape=(count,), channels=channels))
+
+
+def image_encoder() -> EncoderConfig:
+    """The encoder of the ImageNet models: eight times the same six self-attends."""
+    return EncoderConfig(num_latents=512, latent_channels=1024, num_self_attends=6, num_blocks=8)
+
+
+def byte_encoder() -> EncoderConfig:
+    """The encoder of the byte-level language models."""
+    widths = AttentionConfig(num_heads=8, qk_channels=256, v_channels=1280)
+    return EncoderConfig(
+        num_latents=256, latent_channels=1280, num_self_attends=26, cross_attention=widths, self_attention=widths
+    )
+
+
+def _classifier(inputs: Any, encoder: EncoderConfig, num_classes: int) -> PerceiverIO:
+    return PerceiverIO(
+        PerceiverIOConfig(
+            inputs=inputs,
+            encoder=encoder,
+            queries=learned_queries(1, encoder.latent_channels),
+            decoder=DecoderConfig(output_channels=num_classes),
+            outputs=ClassificationOutput.Config(),
+        )
+    )
+
+
+def image_classifier_learned(
+    *, image_size: Size = (224, 224), num_classes: int = 1000, encoder: EncoderConfig | None = None
+) -> PerceiverIO:
+    """ImageNet classifier without any knowledge of two dimensions: 1x1 convolution and trainable positions.
+
+    Images [B, 3, H, W] of exactly `image_size` -> logits [B, num_classes]. Paper: 72.7% top-1.
+    """
+    position = TrainablePosition.Config(shape=image_size, channels=256, projected_channels=256)
+    inputs = ImageInput.Config(position=position, projection_channels=256)
+    return _classifier(inputs, encoder or image_encoder(), num_classes)
+
+
+def image_classifier_fourier(
+    *, image_size: Size = (224, 224), num_classes: int = 1000, encoder: EncoderConfig | None = None
+) -> PerceiverIO:
+    """ImageNet classifier on pixels with Fourier features.
+
+    Images [B, 3, H, W], of `image_size` or another -> logits [B, num_classes]. Paper: 79.0% top-1.
+    """
+    inputs = ImageInput.Config(position=FourierPosition.Config(shape=image_size, num_bands=64))
+    return _classifier(inputs, encoder or image_encoder(), num_classes)
+
+
+def image_classifier_conv(
+    *,
+    image_size: Size = (224, 224),
+    num_classes: int = 1000,
+    padding: Literal["same", "symmetric"] = "same",
+    encoder: EncoderConfig | None = None,
+) -> PerceiverIO:
+    """ImageNet classifier behind a convolutional stem.
+
+    Images [B, 3, H, W], of `image_size` or another -> logits [B, num_classes]. Paper: 82.1% top-1.
+
+    Args:
+        image_size: H, W.
+        num_classes: classes.
+        padding: of the stem; see `ConvStemInput`.
+        encoder: other sizes than the published ones.
+    """
+    quarter = (image_size[0] // 4, image_size[1] // 4)
+    position = FourierPosition.Config(shape=quarter, num_bands=64)
+    return _classifier(
+        ConvStemInput.Config(position=position, padding=padding), encoder or image_encoder(), num_classes
+    )
+
+
+def perceiver_image_classifier(
+    *, image_size: Size = (224, 224), num_classes: int = 1000, encoder: EncoderConfig | None = None
+) -> Perceiver:
+    """The original Perceiver on ImageNet (arXiv 2103.03206, section 4.1): eight cross-attends, 44.9 M parameters.
+
+    All blocks share their weights, and so do all cross-attends but the first.
+    Images [B, 3, H, W] -> logits [B, num_classes]. Paper: 78.0% top-1.
+    """
+    encoder = encoder or EncoderConfig(
+        num_latents=512,
+        latent_channels=1024,
+        num_self_attends=6,
+        num_blocks=8,
+        num_cross_attends=8,
+        distinct_cross_attends=2,
+    )
+    inputs = ImageInput.Config(position=FourierPosition.Config(shape=image_size, num_bands=64))
+    return Perceiver(PerceiverConfig(inputs=inputs, encoder=encoder, num_classes=num_classes))
+
+
+def masked_language_model(
+    *,
+    vocabulary: int = 262,
+    max_length: int = 2048,
+    token_channels: int = 768,
+    encoder: EncoderConfig | None = None,
+    decoder_attention: AttentionConfig | None = None,
+) -> PerceiverIO:
+    """Byte-level masked language model (appendix F): 256 bytes and 6 special tokens, no tokenizer.
+
+    Integers [B, L] with L <= max_length -> logits [B, max_length, vocabulary], or of the asked positions.
+
+    Args:
+        vocabulary: tokens.
+        max_length: positions.
+        token_channels: width of embeddings and queries.
+        encoder: other sizes than the published ones.
+        decoder_attention: another decoder than the published one, of 8 heads and 256 query/key channels.
+    """
+    return PerceiverIO(
+        PerceiverIOConfig(
+            inputs=TokenInput.Config(vocabulary=vocabulary, max_length=max_length, channels=token_channels),
+            encoder=encoder or byte_encoder(),
+            queries=learned_queries(max_length, token_channels),
+            decoder=DecoderConfig(
+                attention=decoder_attention
+                or AttentionConfig(num_heads=8, qk_channels=256, v_channels=token_channels, query_residual=False)
+            ),
+            outputs=TiedEmbeddingOutput.Config(),
+        )
+    )
+
+
+def sequence_classifier(
+    *,
+    num_classes: int = 2,
+    vocabulary: int = 262,
+    max_length: int = 2048,
+    token_channels: int = 768,
+    encoder: EncoderConfig | None = None,
+) -> PerceiverIO:
+    """Byte-level sequence classifier on the language model's trunk: integers [B, L] -> logits [B, num_classes]."""
+    inputs = TokenInput.Config(vocabulary=vocabulary, max_length=max_length, channels=token_channels)
+    return _classifier(inputs, encoder or byte_encoder(), num_classes)
+
+
+def optical_flow(*, image_size: Size = (368, 496), encoder: EncoderConfig | None = None) -> PerceiverIO:
+    """Optical flow (appendix H): the queries are the adapted pixels.
+
+    Frames [B, 2, 3, H, W] in [-1, 1] -> flow [B, H, W, 2] in units of the published training (20 pixels).
+    """
+    position = FourierPosition.Config(shape=image_size, num_bands=64)
+    return PerceiverIO(
+        PerceiverIOConfig(
+            inputs=FlowInput.Config(position=position),
+            encoder=encoder
+            or EncoderConfig(
+                num_latents=2048,
+                latent_channels=512,
+                num_self_attends=24,
+                self_attention=AttentionConfig(num_heads=16),
+            ),
+            queries=InputQueries.Config(),
+            decoder=DecoderConfig(attention=AttentionConfig(num_heads=1, query_residual=False), output_channels=2),
+            outputs=FlowOutput.Config(shape=image_size),
+        )
+    )
+
+
+def multimodal_autoencoder(
+    *,
+    num_frames: int = 16,
+    image_size: Size = (224, 224),
+    image_patch: Size = (4, 4),
+    audio_samples: int = 30_720,
+    samples_per_patch: int = 16,
+    num_classes: int = 700,
+    image_bands: int = 32,
+    image_resolution: tuple[int, int, int] | None = None,
+    audio_bands: int = 192,
+    label_query_channels: int = 1024,
+    output_channels: int = 512,
+    label_mask_probability: float = 0.5,
+    encoder: EncoderConfig | None = None,
+) -> PerceiverIO:
+    """Video-audio-label autoencoder (section 4.4, appendix G), published for Kinetics-700.
+
+    Inputs: `{"audio": [B, S] or [B, S, 1], "image": [B, T, 3, H, W], "label": [B] or [B, K]}`, where what is missing is
+    hidden by its mask token. Outputs: `{"audio": [B, S], "image": [B, T * H * W, 3], "label": [B, K]}`, or the asked
+    positions of the asked modalities: audio patches, pixels in row-major order, the one label.
+
+    Args:
+        num_frames: T.
+        image_size: H, W.
+        image_patch: height and width of an input patch.
+        audio_samples: S.
+        samples_per_patch: samples of an audio token and of an audio query.
+        num_classes: K.
+        image_bands: Fourier bands of time, height and width.
+        image_resolution: highest frequencies of these bands, as a grid; None: the grid of the input patches.
+        audio_bands: Fourier bands of the audio patches.
+        label_query_channels: width of the learned label query.
+        output_channels: width of decoded rows before the modalities' own linear maps.
+        label_mask_probability: how often training hides the label.
+        encoder: other sizes than the published 784 latents of 512 channels with 8 self-attends.
+    """
+    if audio_samples % samples_per_patch:
+        raise ValueError(
+            f"`audio_samples` = {audio_samples} must be a multiple of `samples_per_patch` = {samples_per_patch}"
+        )
+    if image_size[0] % image_patch[0] or image_size[1] % image_patch[1]:
+        raise ValueError(f"`image_size` = {image_size} must be a multiple of `image_patch` = {image_patch}")
+    patches = (num_frames, image_size[0] // image_patch[0], image_size[1] // image_patch[1])
+    image_resolution = image_resolution or patches
+    audio_grid = (audio_samples // samples_per_patch,)
+    audio = FourierPosition.Config(shape=audio_grid, num_bands=audio_bands, resolution=(audio_samples,))
+    image = FourierPosition.Config(shape=patches, num_bands=image_bands, resolution=image_resolution)
+    # Queries lie at half-open positions and keep the resolution of the patches: the published weights were trained so.
+    audio_query = FourierPosition.Config(
+        shape=audio_grid, num_bands=audio_bands, resolution=(audio_samples,), spacing="half_open"
+    )
+    image_query = FourierPosition.Config(
+        shape=(num_frames, *image_size), num_bands=image_bands, resolution=image_resolution, spacing="half_open"
+    )
+    return PerceiverIO(
+        PerceiverIOConfig(
+            inputs=MultimodalInput.Config(
+                modalities={
+                    "audio": AudioInput.Config(position=audio, samples_per_patch=samples_per_patch),
+                    "image": VideoInput.Config(position=image, patch=(1, *image_patch)),
+                    "label": LabelInput.Config(num_classes=num_classes),
+                },
+                min_padding=4,
+                mask_probabilities={"audio": 0.0, "image": 0.0, "label": label_mask_probability},
+            ),
+            encoder=encoder or EncoderConfig(num_latents=784, latent_channels=512, num_self_attends=8),
+            queries=MultimodalQueries.Config(
+                modalities={
+                    "audio": PositionQueries.Config(position=audio_query),
+                    "image": PositionQueries.Config(position=image_query),
+                    "label": learned_queries(1, label_query_channels),
+                },
+                min_padding=2,
+            ),
+            decoder=DecoderConfig(
+                attention=AttentionConfig(num_heads=1, query_residual=False), output_channels=output_channels
+            ),
+            outputs=MultimodalOutput.Config(
+                modalities={
+                    "audio": AudioPatchOutput.Config(samples_per_patch=samples_per_patch),
+                    "image": ProjectionOutput.Config(channels=3),
+                    "label": ClassificationOutput.Config(num_classes=num_classes),
+                }
+            ),
+        )
+    )
