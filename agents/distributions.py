@@ -1,8 +1,8 @@
 """Masked action distributions: exact log-probabilities and entropies, illegal actions with probability exactly 0.
 
-Every function works on logits and masks with arbitrary leading axes. A masked logit becomes the lowest float32, not -inf:
-its probability underflows to exactly 0, and a row without any legal entry (a dead unit's targets) stays finite in value and
-gradient instead of turning into NaN. What such a row says is never used: the callers multiply it by zero.
+Every function works on logits and masks with arbitrary leading axes. A masked logit becomes the lowest float32, not
+-inf: its probability underflows to exactly 0, and a row without any legal entry (a dead unit's targets) stays finite
+in value and gradient instead of turning into NaN. What such a row says is never used: the callers multiply it by zero.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ def masked_log_softmax(logits: Tensor, mask: Tensor) -> Tensor:
 def sample_categorical(log_probs: Tensor) -> Tensor:
     """Indices [...] drawn from log-probabilities [..., K] by the Gumbel-max trick, in four passes over the array.
 
-    `-log(E)` with `E ~ Exponential(1)` is a Gumbel variate; E is kept above the smallest normal number so that the noise
-    stays finite and an entry of probability 0 can never win.
+    `-log(E)` with `E ~ Exponential(1)` is a Gumbel variate; E is kept above the smallest normal number so that the
+    noise stays finite and an entry of probability 0 can never win.
     """
     noise = torch.empty_like(log_probs).exponential_().clamp_min_(_TINY).log_()
     return (log_probs - noise).argmax(-1)
@@ -71,7 +71,8 @@ class TargetedOrders:
 
 
 class UnitOrders:
-    """For each of U units an order, then a target given the order: p(order) * p(target | order), independent across units.
+    """For each of U units an order, then a target given the order: p(order) * p(target | order), independent across
+    units.
 
     order_logits [..., U, K], order_mask bool [..., U, K]; target_logits [..., U, R, N] with one row per targeted order;
     target_mask bool [..., U, C, N] with one row per target class.

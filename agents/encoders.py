@@ -1,8 +1,8 @@
 """Entities in, one vector per entity and one per scene out: the embedding of raw columns, and three encoders behind it.
 
 `perceiver_io` reads the entities into a few latents, thinks there, and answers one query per entity (Perceiver IO,
-section 4.5 of arXiv:2107.14795: the drop-in replacement of AlphaStar's entity Transformer). `transformer` is what it replaces
-(three layers of full self-attention), `deep_sets` is the cheapest set function. They differ in nothing else.
+section 4.5 of arXiv:2107.14795: the drop-in replacement of AlphaStar's entity Transformer). `transformer` is what it
+replaces (three layers of full self-attention), `deep_sets` is the cheapest set function. They differ in nothing else.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perceiver_core.presets import entity_encoder
+
 ENCODERS = ("perceiver_io", "transformer", "deep_sets")
 MAX_TYPE_ID = 4096
 
-# Columns of an entity that are numbers, and the value that maps to 1 (a typical large one, so that inputs stay within about
-# [-1, 1] for combat units). What is not listed here is categorical or derived below, or carries nothing a policy may use.
+# Columns of an entity that are numbers, and the value that maps to 1 (a typical large one, so that inputs stay within
+# about [-1, 1] for combat units). What is not listed here is categorical or derived below, or carries nothing a policy
+# may use.
 NUMERIC_RANGES = {
     "health": 100.0,
     "shield": 100.0,
@@ -41,8 +44,8 @@ NUMERIC_RANGES = {
     "was_selected": 1.0,
     "was_targeted": 1.0,
 }
-# Positions are given twice: in the map's frame (0 to 64 -> -1 to 1, where walls and the map's edge matter) and relative to the
-# centre of the own units (a fight looks the same anywhere).
+# Positions are given twice: in the map's frame (0 to 64 -> -1 to 1, where walls and the map's edge matter) and
+# relative to the centre of the own units (a fight looks the same anywhere).
 MAP_HALF_SIZE = 32.0
 RELATIVE_RANGE = 10.0
 ALLIANCES = (1, 2, 3, 4)  # self, ally, neutral, enemy
@@ -75,7 +78,9 @@ class EntityEncoding(NamedTuple):
 
 
 class EntityEmbedding(nn.Module):
-    """Raw columns [B, N, F] to vectors [B, N, D]: numbers through one linear map, unit type (with its static data) by table."""
+    """Raw columns [B, N, F] to vectors [B, N, D]: numbers through one linear map, unit type (with its static data) by
+    table.
+    """
 
     def __init__(self, vocabulary: EntityVocabulary, channels: int) -> None:
         super().__init__()
@@ -106,8 +111,8 @@ class EntityEmbedding(nn.Module):
         entities = entities.float()
         alliance = (entities[..., self.alliance_column, None] == self.alliances).float()
         position = entities[..., [self.x_column, self.y_column]]
-        own = (alliance[..., :1] * mask[..., None]).transpose(-1, -2)  # [B, 1, N]
-        centre = own @ position / own.sum(-1, keepdim=True).clamp_min(1.0)
+        own = alliance[..., :1] * mask[..., None]
+        centre = (own * position).sum(-2, keepdim=True) / own.sum(-2, keepdim=True).clamp_min(1.0)
         facing = entities[..., self.facing_column, None]
         numbers = torch.cat(
             [
@@ -130,15 +135,12 @@ class PerceiverIOEncoder(nn.Module):
 
     def __init__(self, channels: int, *, num_heads: int, num_layers: int, num_latents: int) -> None:
         super().__init__()
-        from perceiver_core.presets import entity_encoder
-
         self.perceiver = entity_encoder(
             channels,
             num_latents=num_latents,
             latent_channels=channels,
             num_self_attends=num_layers,
             num_heads=num_heads,
-            output_channels=channels,
         )
         self.summary = nn.Linear(channels, channels)
 

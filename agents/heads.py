@@ -1,8 +1,8 @@
 """Action heads, one per action view of the simulator: they turn features into a masked, structured action distribution.
 
-All heads share one interface. `sample(features, observation, deterministic)` returns the action and its log-probability;
-`evaluate(features, observation, action)` returns log-probability, entropy and which log-probabilities belong to a real choice.
-Features, observation and action carry one leading axis M (worlds, or worlds times steps).
+All heads share one interface. `sample(features, observation, deterministic)` returns the action and its log-
+probability; `evaluate(features, observation, action)` returns log-probability, entropy and which log-probabilities
+belong to a real choice. Features, observation and action carry one leading axis M (worlds, or worlds times steps).
 """
 
 from __future__ import annotations
@@ -28,11 +28,12 @@ HEALER_TYPES = (54,)  # Medivac: its "attack" actions in SMAC's numbering heal a
 
 
 class Features(NamedTuple):
-    """What heads see: units [M, U, D] (the own units' slots), entities [M, N, D], summary [M, D]."""
+    """What heads see: units [M, U, D] (the own units' slots), entities [M, N, D], core [M, E] (the
+    scene as a whole, through the recurrent core)."""
 
     units: Tensor
     entities: Tensor
-    summary: Tensor
+    core: Tensor
 
 
 class ActionEvaluation(NamedTuple):
@@ -128,21 +129,22 @@ class SmacHead(nn.Module):
 class FunctionHead(nn.Module):
     """AlphaStar's autoregressive action (view "function"): function, queued, selected units, target unit, target point.
 
-    Each argument is conditioned on all earlier ones through a running context vector, and exists only where the function takes
-    it. The selected units are a set: unit i is in or out given the units before it, so that every non-empty legal subset has
-    one exact probability (a sequence of pointers would count the orders in which a set can be picked). The log-probability of
-    the whole action is [M, 1].
+    Each argument is conditioned on all earlier ones through a running context vector, and exists only where the
+    function takes it. The selected units are a set: unit i is in or out given the units before it, so that every non-
+    empty legal subset has one exact probability (a sequence of pointers would count the orders in which a set can be
+    picked). The log-probability of the whole action is [M, 1].
 
-    The entropy is the sum of the conditional entropies along the given action: unbiased for the entropy of the structured
-    distribution when the action was drawn from it (the exact sum runs over all subsets of units).
+    The entropy is the sum of the conditional entropies along the given action: unbiased for the entropy of the
+    structured distribution when the action was drawn from it (the exact sum runs over all subsets of units).
     """
 
     takes: Tensor
 
-    def __init__(self, channels: int, takes: Tensor, num_points: int) -> None:
+    def __init__(self, channels: int, core_channels: int, takes: Tensor, num_points: int) -> None:
         """takes: bool [Fn, 4], whether each function takes (queued, selected units, a target unit, a target point)."""
         super().__init__()
         self.register_buffer("takes", takes, persistent=False)
+        self.context = nn.Linear(core_channels, channels)
         self.function = _initialise_policy(nn.Linear(channels, len(takes)))
         self.function_embedding = nn.Embedding(len(takes), channels)
         self.queued = _initialise_policy(nn.Linear(channels, 1))
@@ -183,7 +185,7 @@ class FunctionHead(nn.Module):
                 return given[name].long()
             return log_probs.argmax(-1) if deterministic else sample_categorical(log_probs)
 
-        context = features.summary
+        context = self.context(features.core)
         log_probs = masked_log_softmax(self.function(F.relu(context)), observation["function_mask"])
         function = choose(log_probs, "function")
         log_prob, entropy = _chosen(log_probs, function), categorical_entropy(log_probs)
@@ -236,7 +238,8 @@ class FunctionHead(nn.Module):
         none_before = selected.cumsum(1) - selected.long() == 0
         free = legal & ~(none_before & _is_last(legal))  # the last legal unit of an empty selection has no choice
         of_units = bernoulli_log_prob(logits, selected)
-        # Anything that cannot be drawn has probability 0: an illegal unit chosen, or nobody chosen though somebody could be.
+        # Anything that cannot be drawn has probability 0: an illegal unit chosen, or nobody chosen though somebody
+        # could be.
         impossible = (selected & ~legal).any(-1) | (legal.any(-1) & ~selected.any(-1))
         log_prob = torch.where(free, of_units, 0.0).sum(-1).masked_fill(impossible, torch.finfo(torch.float32).min)
         return log_prob, torch.where(free, bernoulli_entropy(logits), 0.0).sum(-1)

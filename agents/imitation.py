@@ -1,9 +1,10 @@
-"""Behavioural cloning: maximise the likelihood of demonstrated actions (AlphaStar's and Perceiver IO's supervised setting).
+"""Behavioural cloning: maximise the likelihood of demonstrated actions (AlphaStar's and Perceiver IO's supervised
+setting).
 
     loss = -sum over units with a choice of log pi(a_u|x), divided by their number  [- entropy_weight * mean_u H]
 
-With `value_target` in the batch the value head learns the demonstrator's return as well, so that reinforcement learning can
-start from both.
+With `value_target` in the batch the value head learns the demonstrator's return as well, so that reinforcement
+learning can start from both.
 """
 
 from __future__ import annotations
@@ -19,14 +20,18 @@ from agents.networks import Evaluation
 
 @dataclass(frozen=True, kw_only=True)
 class ImitationConfig:
-    """value_weight: of the value loss where the batch has `value_target`. entropy_weight: keeps a clone from being certain."""
+    """value_weight: of the value loss where the batch has `value_target`. entropy_weight: keeps a clone from being
+    certain.
+    """
 
     value_weight: float = 0.5
     entropy_weight: float = 0.0
 
 
 class ImitationLoss(NamedTuple):
-    """total is what to minimise; negative_log_likelihood in nats per deciding unit; perplexity its exponential; scalars."""
+    """total is what to minimise; negative_log_likelihood in nats per deciding unit; perplexity its exponential;
+    scalars.
+    """
 
     total: Tensor
     negative_log_likelihood: Tensor
@@ -66,10 +71,11 @@ ILLEGAL = -1e6
 
 @torch.no_grad()
 def imitation_accuracy(predicted: Any, demonstrated: Any, unit_mask: Tensor) -> dict[str, Tensor]:
-    """Share of agreement for each part of the action ("order", "target", ... or "action"), over units that had a choice.
+    """Share of agreement for each part of the action ("order", "target", ... or "action"), over units that had a
+    choice.
 
-    predicted: the network's deterministic actions; demonstrated: the same structure; unit_mask bool [..., U] (or [..., 1]).
-    Parts that depend on an earlier part (targets) count only where the earlier part agrees.
+    predicted: the network's deterministic actions; demonstrated: the same structure; unit_mask bool [..., U] (or [...,
+    1]). Parts that depend on an earlier part (targets) count only where the earlier part agrees.
     """
     if not isinstance(demonstrated, dict):
         return {"action": _share(predicted == demonstrated, unit_mask)}

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -56,7 +57,8 @@ class Vocabulary:
     """What the numbers in observations and actions mean.
 
     order_target_class: int [K], -1 or the class of targets that each order of view "unit" takes.
-    function_takes: bool [Fn, 4], whether each function of view "function" takes (queued, units, a target unit, a point).
+    function_takes: bool [Fn, 4], whether each function of view "function" takes (queued, units, a target unit, a
+    point).
     """
 
     entities: EntityVocabulary
@@ -83,7 +85,9 @@ class Evaluation(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """embedded and per_entity [M, N, D] (before and after the encoder), core [M, D]: summary through the recurrent core."""
+    """embedded and per_entity [M, N, D] (before and after the encoder), core [M, D]: summary through the recurrent
+    core.
+    """
 
     embedded: Tensor
     per_entity: Tensor
@@ -130,12 +134,11 @@ class AgentNetwork(nn.Module):
         core_channels = config.lstm_channels or channels
         self.entity_features = nn.Linear(2 * channels, channels)
         self.unit_context = nn.Linear(core_channels, channels)
-        self.summary = nn.Linear(core_channels, channels)
         self.value_hidden = nn.Linear(core_channels, channels)
         self.value_output = nn.Linear(channels, 1)
         nn.init.orthogonal_(self.value_output.weight, 1.0)
         nn.init.zeros_(self.value_output.bias)
-        self.head, self.num_units = _build_head(channels, action_space, spaces, vocabulary)
+        self.head, self.num_units = _build_head(channels, core_channels, action_space, vocabulary)
 
     def initial_state(self, batch_size: int) -> State:
         """Recurrent state at an episode's start: {} without recurrence, else {"h", "c"} zeros [B, lstm_channels]."""
@@ -148,7 +151,8 @@ class AgentNetwork(nn.Module):
     def act(self, observation: Observation, state: State, is_first: Tensor, deterministic: bool = False) -> AgentStep:
         """Draws one action per world; deterministic takes the most probable order, then its most probable target.
 
-        observation [B, ...]; state [B, ...] as of the previous step; is_first bool [B] clears the state of new episodes.
+        observation [B, ...]; state [B, ...] as of the previous step; is_first bool [B] clears the state of new
+        episodes.
         """
         scene, state = self._encode(observation, state, is_first[None])
         action, log_prob = self.head.sample(self._features(scene), observation, deterministic)
@@ -193,7 +197,7 @@ class AgentNetwork(nn.Module):
     def _features(self, scene: Scene) -> Features:
         entities = self.entity_features(torch.cat([scene.per_entity, scene.embedded], dim=-1))
         units = entities[:, : self.num_units] + self.unit_context(scene.core)[:, None]
-        return Features(F.relu(units), F.relu(entities), self.summary(scene.core))
+        return Features(F.relu(units), F.relu(entities), scene.core)
 
     def _recur(self, core: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
         if self.lstm is None:
@@ -211,7 +215,7 @@ class AgentNetwork(nn.Module):
 
 
 def _build_head(
-    channels: int, action_space: gymnasium.Space, observation_spaces: Any, vocabulary: Vocabulary
+    channels: int, core_channels: int, action_space: gymnasium.Space, vocabulary: Vocabulary
 ) -> tuple[UnitHead | SmacHead | FunctionHead, int]:
     """The head for an action space, and the number of own unit slots U."""
     if isinstance(action_space, gymnasium.spaces.MultiDiscrete):
@@ -230,16 +234,43 @@ def _build_head(
         selected, point = action_space["selected"], action_space["target_point"]
         assert isinstance(selected, gymnasium.spaces.MultiBinary) and isinstance(point, gymnasium.spaces.Discrete)
         takes = torch.as_tensor(vocabulary.function_takes, dtype=torch.bool)
-        return FunctionHead(channels, takes, int(point.n)), int(np.prod(selected.n))
+        return FunctionHead(channels, core_channels, takes, int(point.n)), int(np.prod(selected.n))
     raise ValueError(f"expected the action space of view 'unit', 'smac' or 'function', got {action_space}")
 
 
 def simulator_vocabulary() -> Vocabulary:
-    """The vocabulary of the simulator's observations and actions (`envs`)."""
-    from envs.observation import ENTITY_FEATURES
-
+    """The vocabulary of the simulator's observations and actions."""
+    # Imported here, so that a network for a vocabulary of one's own needs no simulator.
     from envs.actions import FUNCTIONS, ORDER_TARGET_CLASS
+    from envs.observation import ENTITY_FEATURES
+    from envs.units import unit_data
 
-    entities = EntityVocabulary(features=ENTITY_FEATURES, unit_types=(), static=np.zeros((0, 1), np.float32))
+    units = list(unit_data().values())
+    entities = EntityVocabulary(
+        features=tuple(ENTITY_FEATURES),
+        unit_types=tuple(unit["unit_type"] for unit in units),
+        static=np.array([_static_data(unit) for unit in units], dtype=np.float32),
+    )
     takes = np.array([(f.takes_queued, f.takes_selection, f.takes_unit, f.takes_point) for f in FUNCTIONS])
     return Vocabulary(entities=entities, order_target_class=ORDER_TARGET_CLASS, function_takes=takes)
+
+
+_ATTRIBUTES = ("light", "armored", "biological", "mechanical", "massive", "structure")
+
+
+def _static_data(unit: Mapping[str, Any]) -> list[float]:
+    """Constant data of a unit type, each number divided by a typical large value."""
+    weapons = unit.get("weapons", [])
+    damage_per_second = max((w["damage"] * w.get("attacks", 1) / w["cooldown"] for w in weapons), default=0.0)
+    return [
+        unit["health"] / 100.0,
+        unit.get("shield", 0) / 100.0,
+        unit.get("armor", 0) / 2.0,
+        unit.get("speed", 0) / 4.0,
+        unit["sight"] / 10.0,
+        max((w["range"] for w in weapons), default=0.0) / 6.0,
+        damage_per_second / 20.0,
+        float(any(w["targets"] in ("ground", "any") for w in weapons)),
+        float(any(w["targets"] in ("air", "any") for w in weapons)),
+        *(float(attribute in unit["attributes"]) for attribute in _ATTRIBUTES),
+    ]

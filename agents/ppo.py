@@ -4,8 +4,8 @@
     loss = -mean_u(min(ratio_u A, clip(ratio_u, 1 - eps, 1 + eps) A))
            + value_weight * 1/2 mean((V(x) - R)^2) - entropy_weight * mean_u(H(pi_u(.|x)))
 
-The advantage A is generalised advantage estimation (arXiv:1506.02438) of the world's common reward. Means over units count
-only units that had a choice (not the dead). Truncation bootstraps from `final_value`, termination does not.
+The advantage A is generalised advantage estimation (arXiv:1506.02438) of the world's common reward. Means over units
+count only units that had a choice (not the dead). Truncation bootstraps from `final_value`, termination does not.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ from agents.networks import Evaluation
 
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig:
-    """discount: gamma. lam: lambda of GAE. clip: epsilon of the ratio. epochs, minibatches: passes over a batch, and its cuts."""
+    """discount: gamma. lam: lambda of GAE. clip: epsilon of the ratio. epochs, minibatches: passes over a batch, and
+    its cuts.
+    """
 
     discount: float = 0.99
     lam: float = 0.95
@@ -36,7 +38,8 @@ class PPOConfig:
             raise ValueError(f"discount ({self.discount}) and lam ({self.lam}) must lie within 0 and 1")
         if self.clip <= 0.0 or self.epochs < 1 or self.minibatches < 1:
             raise ValueError(
-                f"clip ({self.clip}) must be positive, epochs ({self.epochs}) and minibatches ({self.minibatches}) at least 1"
+                f"clip ({self.clip}) must be positive, epochs ({self.epochs}) and minibatches ({self.minibatches}) "
+                "at least 1"
             )
 
 
@@ -57,7 +60,7 @@ def generalised_advantages(
     """
     next_value = torch.where(truncated & ~terminated, final_value, value[1:]) * ~terminated
     delta = reward + discount * next_value - value[:-1]
-    carried = discount * lam * ~(terminated | truncated)
+    carried = discount * lam * (~(terminated | truncated)).to(delta.dtype)
     advantage = torch.empty_like(delta)
     following = torch.zeros_like(delta[0])
     for t in reversed(range(len(delta))):
@@ -78,7 +81,8 @@ class PPOLoss(NamedTuple):
 
 
 def ppo_loss(evaluation: Evaluation, batch: dict[str, Tensor], config: PPOConfig) -> PPOLoss:
-    """Loss of one minibatch: `behaviour_log_prob` [T, B, U]; `advantage` (normalised by the caller) and `value_target` [T, B].
+    """Loss of one minibatch: `behaviour_log_prob` [T, B, U]; `advantage` (normalised by the caller) and `value_target`
+    [T, B].
 
     evaluation: of the same observations and actions under the present parameters, with T values.
     """
@@ -101,8 +105,8 @@ def ppo_loss(evaluation: Evaluation, batch: dict[str, Tensor], config: PPOConfig
 def prepare_ppo_batch(fragment: dict[str, Tensor], config: PPOConfig) -> dict[str, Tensor]:
     """Adds `advantage` (mean 0, deviation 1) and `value_target` [T, B] to a fragment.
 
-    Needs `value` [T+1, B] of the behaviour policy (the last row for the bootstrap), `reward`, `terminated`, `truncated`,
-    `final_value` [T, B].
+    Needs `value` [T+1, B] of the behaviour policy (the last row for the bootstrap), `reward`, `terminated`,
+    `truncated`, `final_value` [T, B].
     """
     value = fragment["value"]
     advantage = generalised_advantages(

@@ -11,7 +11,8 @@ from typing import Literal
 class Schedule:
     """A value as a function of progress from 0 (start of training) to 1 (its end).
 
-    start: after the warm-up. end: at progress 1. warmup: share of training in which it rises linearly from 0 to `start`.
+    start: after the warm-up. end: at progress 1. warmup: share of training in which it rises linearly from 0 to
+    `start`.
     """
 
     start: float

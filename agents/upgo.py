@@ -2,8 +2,8 @@
 
     G_t = r_t + gamma * (G_{t+1}  if r_{t+1} + gamma V(x_{t+2}) >= V(x_{t+1})  else  V(x_{t+1}))
 
-The return follows the trajectory as long as the actions taken turn out at least as good as the value function thought, and
-bootstraps where they turn out worse.
+The return follows the trajectory as long as the actions taken turn out at least as good as the value function thought,
+and bootstraps where they turn out worse.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ def upgo_returns(
     final_value: Tensor,
     discount: float,
 ) -> Tensor:
-    """Upgoing returns [T, B] of reward [T, B] and value [T+1, B]; terminated, truncated, final_value [T, B] as in V-trace."""
+    """Upgoing returns [T, B] of reward [T, B] and value [T+1, B]; terminated, truncated, final_value [T, B] as in
+    V-trace.
+    """
     ended = terminated | truncated
     next_value = torch.where(truncated & ~terminated, final_value, value[1:]) * ~terminated
     better = reward + discount * next_value >= value[:-1]  # the action taken at t did at least as well as expected

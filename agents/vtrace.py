@@ -5,8 +5,8 @@
 
 A world's action is the joint action of its units: its log-probability is the sum over units, and so is its entropy.
 
-Fragments are time-major. The bootstrap value of a step that was cut off by the time limit is the value of the observation
-which ended the episode (`final_value`, zero elsewhere): truncation bootstraps, termination does not.
+Fragments are time-major. The bootstrap value of a step that was cut off by the time limit is the value of the
+observation which ended the episode (`final_value`, zero elsewhere): truncation bootstraps, termination does not.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from agents.upgo import upgo_returns
 
 @dataclass(frozen=True, kw_only=True)
 class VTraceConfig:
-    """discount: gamma. rho_clip, c_clip: truncation of the importance ratios (rho-bar and c-bar of the paper, section 4.1).
+    """discount: gamma. rho_clip, c_clip: truncation of the importance ratios (rho-bar and c-bar of the paper, section
+    4.1).
 
     lam: multiplies c-bar (lambda of remark 2 of the paper). upgo_weight: 0 leaves UPGO out.
     """
@@ -64,8 +65,8 @@ def vtrace_targets(
 ) -> VTraceTargets:
     """Corrected value targets v_s (equation 1 of the paper) and policy-gradient advantages (section 4.2).
 
-    log_ratio [T, B]: log pi(a|x) - log mu(a|x). value [T+1, B]: under the present parameters, the last row for the bootstrap.
-    final_value [T, B]: value of the observation that ended a truncated episode.
+    log_ratio [T, B]: log pi(a|x) - log mu(a|x). value [T+1, B]: under the present parameters, the last row for the
+    bootstrap. final_value [T, B]: value of the observation that ended a truncated episode.
     """
     ratio = log_ratio.exp()
     rho, c = ratio.clamp(max=rho_clip), lam * ratio.clamp(max=c_clip)
