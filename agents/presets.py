@@ -1,0 +1,157 @@
+"""Everything that a training run is told, as typed configs, and the presets that `--preset` names."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from agents.configuration import ConfigError
+from agents.networks import NetworkConfig
+from agents.ppo import PPOConfig
+from agents.schedules import Schedule
+from agents.vtrace import VTraceConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldConfig:
+    """The worlds to act in."""
+
+    scenario: str = "3m"
+    """A scenario of the simulator (`3m`, `2s3z`, `MoveToBeacon`, ...), or `module:factory` for worlds of your own."""
+    opponent: str = "attack-wave"
+    """The scripted opponent to train against; self-play takes its opponents from the league instead."""
+    action_view: Literal["unit", "smac", "function"] = "unit"
+    num_envs: int = 64
+    """Worlds stepped together by each env runner."""
+    num_threads: int = 1
+    """Threads that step the worlds of one env runner."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningConfig:
+    """The update. Schedules run over the budget."""
+
+    algorithm: Literal["v-trace", "ppo"] = "v-trace"
+    """`v-trace` samples and learns at the same time (IMPALA); `ppo` takes turns and makes several epochs."""
+    vtrace: VTraceConfig = field(default_factory=VTraceConfig)
+    ppo: PPOConfig = field(default_factory=PPOConfig)
+    fragment_length: int = 32
+    """Steps T of a fragment `[T, B]`."""
+    fragments_per_update: int = 1
+    """Fragments that each learner takes for one update."""
+    learning_rate: Schedule = Schedule(start=5e-4, end=5e-5)
+    entropy_weight: Schedule = Schedule(start=0.01, end=0.001)
+    """Takes the place of the loss configs' own, constant `entropy_weight`."""
+    adam_epsilon: float = 1e-5
+    max_gradient_norm: float = 1.0
+    reward_scale: float = 1.0
+    """Rewards are multiplied by it before the loss, never in reports."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClusterConfig:
+    """What runs where on Ray."""
+
+    num_env_runners: int = 1
+    """Remote env runners; 0 acts in the driver, in turns with learning."""
+    num_learners: int = 0
+    """Remote learners, data-parallel from 2 on; 0 learns in the driver."""
+    ray_address: str | None = None
+    """`auto` or host:port of a running cluster; without it Ray starts on this machine, on the loopback interface only."""
+    num_cpus: int | None = None
+    """CPUs that Ray may use on this machine; all of them unless given."""
+    gpus_per_learner: float = 0.0
+    rollouts_in_flight: int = 2
+    """Requests queued at each env runner (v-trace)."""
+    runner_recovery_seconds: float = 120.0
+    """Training stops with a resumable checkpoint when no env runner answers for that long."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BudgetConfig:
+    """When training is over: at the first that is reached."""
+
+    minutes: float | None = None
+    """Wall-clock minutes of training, start-up left out, summed over resumes."""
+    env_steps: int | None = None
+    """Environment steps trained on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointConfig:
+    """How often to save, and how much to keep."""
+
+    minutes: float | None = 1.0
+    updates: int | None = None
+    """Save every so many updates; makes the moments of saving the same in every run."""
+    keep: int = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """The evaluation that follows training. Its seeds are never trained on."""
+
+    episodes: int = 400
+    opponents: tuple[str, ...] = ("attack-wave",)
+    scenarios: tuple[str, ...] = ()
+    """The training scenario unless given."""
+    num_envs: int = 50
+    """Worlds side by side; every one plays the same number of episodes, so that short ones do not count more."""
+    deterministic: bool = False
+    """Take the likeliest action instead of sampling."""
+    videos: int = 2
+    """Battles to show in the report."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SelfPlayConfig:
+    """Opponents from a league of past selves and scripted players (prioritised fictitious self-play)."""
+
+    scripted: tuple[str, ...] = ("attack-wave",)
+    """Scripted members of the league."""
+    snapshot_updates: int = 200
+    """Updates between two snapshots of the learner."""
+    max_snapshots: int = 16
+    """The league forgets the weakest snapshot beyond that."""
+    weighting: Literal["hard", "even", "uniform"] = "hard"
+    """PFSP weighting of an opponent beaten with probability p: (1 - p)^2, p(1 - p) or 1."""
+    mirror_fraction: float = 0.3
+    """Share of episodes against the learner's own newest weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """A training run of an entity-encoder agent."""
+
+    run: Path | None = None
+    """Folder of the run; `runs/<name>-<date>` unless given. It must not exist: nothing is overwritten."""
+    name: str = "agent"
+    seed: int = 0
+    world: WorldConfig = field(default_factory=WorldConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    learning: LearningConfig = field(default_factory=LearningConfig)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    self_play: SelfPlayConfig | None = None
+    initial_weights: Path | None = None
+    """A checkpoint folder or `weights.safetensors` to start from, e.g. a cloned policy."""
+
+
+def _battle(scenario: str, minutes: float) -> TrainConfig:
+    return TrainConfig(name=scenario, world=WorldConfig(scenario=scenario), budget=BudgetConfig(minutes=minutes))
+
+
+PRESETS: dict[str, TrainConfig] = {
+    "3m": _battle("3m", 3.0),
+    "8m": _battle("8m", 15.0),
+    "2s3z": _battle("2s3z", 20.0),
+}
+
+
+def preset(name: str) -> TrainConfig:
+    """The preset called `name`; an unknown name gets an error that lists them."""
+    if name not in PRESETS:
+        raise ConfigError(f"unknown preset {name!r}: expected one of {', '.join(sorted(PRESETS))}")
+    return dataclasses.replace(PRESETS[name], name=name)

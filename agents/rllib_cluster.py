@@ -1,0 +1,95 @@
+"""Starting and reaching Ray: quiet on purpose, on the loopback interface unless a cluster is named."""
+
+import logging
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from agents.configuration import ConfigError
+from agents.presets import ClusterConfig
+
+# Read by Ray's modules when they are imported, so set before. Each can be set otherwise from outside.
+_QUIET = {
+    "RAY_AUTH_MODE": "disabled",  # no auth token written into the user's home for a private, local Ray
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # Ray prints at error level that actors which it may restart have constructor arguments in the object store; the driver
+    # holds those of env runners for as long as they live.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    "PYTHONWARNINGS": "ignore::DeprecationWarning",
+}
+# Ray's own switch between "this machine only" (every server binds 127.0.0.1) and clusters; off by default on macOS and
+# Windows, on by default on Linux, where it would listen on all interfaces.
+_LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+
+
+def available_cpus() -> int:
+    """CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def check_resources(cluster: ClusterConfig) -> None:
+    """Raises `ConfigError` where Ray would wait for ever for CPUs that this machine does not have."""
+    if cluster.num_env_runners < 0 or cluster.num_learners < 0:
+        raise ConfigError("cluster.num_env_runners and cluster.num_learners must be 0 or more")
+    if cluster.ray_address is not None:
+        return
+    cpus = cluster.num_cpus if cluster.num_cpus is not None else available_cpus()
+    actors = cluster.num_env_runners + cluster.num_learners
+    if actors > cpus:
+        raise ConfigError(
+            f"cluster.num_env_runners + cluster.num_learners = {cluster.num_env_runners} + {cluster.num_learners} = "
+            f"{actors}, but there are {cpus} CPUs: Ray would wait for ever. Use fewer, raise cluster.num_cpus, or "
+            "name a cluster with cluster.ray_address."
+        )
+
+
+def connect(cluster: ClusterConfig) -> None:
+    """Connects to Ray, starting it on this machine unless `cluster.ray_address` names a running cluster."""
+    check_resources(cluster)
+    for name, value in (_QUIET | (_LOOPBACK_ONLY if cluster.ray_address is None else {})).items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        check_connected(cluster)
+        return
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
+    if cluster.ray_address is None:
+        options |= {"num_cpus": cluster.num_cpus or available_cpus(), "include_dashboard": False}
+    try:
+        ray.init(address=cluster.ray_address or "local", **options)
+    except ConnectionError as error:
+        raise ConfigError(f"no Ray cluster answers at cluster.ray_address={cluster.ray_address!r}: {error}") from error
+    logging.getLogger("ray.rllib").setLevel(logging.ERROR)
+    check_connected(cluster)
+
+
+def check_connected(cluster: ClusterConfig) -> None:
+    """Raises `ConfigError` if the connected Ray has fewer CPUs or GPUs than the run needs."""
+    import ray
+
+    total = ray.cluster_resources()
+    cpus, gpus = cluster.num_env_runners + cluster.num_learners, cluster.gpus_per_learner * cluster.num_learners
+    for kind, needed in (("CPU", cpus), ("GPU", gpus)):
+        if needed > total.get(kind, 0):
+            raise ConfigError(
+                f"{cluster.num_env_runners} env runners and {cluster.num_learners} learners need {needed:g} {kind}s, "
+                f"the Ray cluster has {total.get(kind, 0):g}"
+            )
+
+
+def disconnect() -> None:
+    """Leaves Ray, and stops it if `connect` started it."""
+    import ray
+
+    ray.shutdown()
+
+
+def parallel_map(function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]]) -> list[Any]:
+    """`[function(*a) for a in arguments]`, as Ray tasks of one CPU each. Results in order."""
+    import ray
+
+    task = ray.remote(num_cpus=1, max_retries=2)(function)
+    return ray.get([task.remote(*values) for values in arguments])

@@ -1,0 +1,228 @@
+"""The learner: fragments in, one update and the new weights out."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import ray
+import torch
+from ray.exceptions import ObjectLostError, OwnerDiedError
+from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.core.learner.training_data import TrainingData
+from torch import Tensor
+
+from agents.networks import AgentNetwork, Evaluation
+from agents.ppo import ppo_loss, prepare_ppo_batch
+from agents.presets import TrainConfig
+from agents.rollout import Fragment, map_arrays, to_tensors
+from agents.vtrace import vtrace_loss
+
+# Fragment entries with T + 1 or T steps are cut on axis 1, the recurrent state on axis 0.
+_BATCH_AXIS_OF_STATE = 0
+_BATCH_AXIS = 1
+
+
+class NonFiniteError(RuntimeError):
+    """Training met a number that is not finite; the message names the tensor. The weights were not updated with it."""
+
+
+class AgentLearner(TorchLearner):
+    """Updates the agent's network from fragments by V-trace or PPO.
+
+    With several learners each holds its share of the fragments; gradients are averaged by DDP, so all take the same step.
+    """
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.agent: TrainConfig = self.config.agent
+        self._previous: list[Fragment] = []
+        self._fragments_lost = 0
+        if self.config.num_learners > 0:
+            torch.set_num_threads(max(1, int(self.config.num_cpus_per_learner)))
+
+    @property
+    def network(self) -> AgentNetwork:
+        """The network itself, whatever it is wrapped in."""
+        return self.module[DEFAULT_MODULE_ID].unwrapped().network
+
+    def update(  # type: ignore[override]
+        self,
+        *,
+        training_data: TrainingData,
+        timesteps: dict[str, Any],
+        return_weights: bool = True,
+        **kwargs: Any,
+    ) -> tuple[dict[str, float], dict[str, np.ndarray] | None]:
+        """All epochs over the fragments of `training_data.batch_refs`.
+
+        timesteps: `{"progress": share of the budget used, "update": index of this update}`; schedules depend on nothing
+        else. Returns the metrics and, if asked, the new weights. Called with `num_returns=2` on remote learners.
+        """
+        self._check_is_built()
+        learning = self.agent.learning
+        self._learning_rate = learning.learning_rate(timesteps["progress"])
+        self._entropy_weight = learning.entropy_weight(timesteps["progress"])
+        batch = self._convert_batch_type(self._make_batch_if_necessary(training_data))
+        for optimizer in self._named_optimizers.values():
+            self._set_optimizer_lr(optimizer, self._learning_rate)
+        self._metrics: list[dict[str, Tensor]] = []
+        self.before_gradient_based_update(timesteps=timesteps)
+        for minibatch in self._minibatches(batch, int(timesteps["update"])):
+            self._update({DEFAULT_MODULE_ID: minibatch})
+        self._weights_seq_no += 1
+        metrics = {
+            name: float(torch.stack([terms[name] for terms in self._metrics]).mean()) for name in self._metrics[0]
+        }
+        metrics["learning_rate"] = self._learning_rate
+        metrics["entropy_weight"] = self._entropy_weight
+        metrics["fragments_lost"] = float(self._fragments_lost)
+        return metrics, self.weights() if return_weights else None
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """The network's state dict as arrays that share no memory with it."""
+        return {name: tensor.detach().cpu().numpy().copy() for name, tensor in self.network.state_dict().items()}
+
+    def _make_batch_if_necessary(self, training_data: TrainingData) -> Fragment:
+        """The fragments behind the references, joined on the B axis."""
+        fragments = [
+            fragment for reference in training_data.batch_refs or [] if (fragment := self._fetch(reference)) is not None
+        ]
+        if not fragments:
+            # Every learner must take part in the collective of this update, or the others hang; a batch seen before does
+            # no harm to an off-policy update.
+            if not self._previous:
+                raise RuntimeError("all fragments of the first update were lost with their nodes")
+            fragments = self._previous
+        if self.config.num_learners > 1:
+            self._previous = fragments
+        return join_fragments(fragments)
+
+    def _fetch(self, reference: Any) -> Fragment | None:
+        if not isinstance(reference, ray.ObjectRef):
+            return reference
+        try:
+            return ray.get(reference)
+        except (ObjectLostError, OwnerDiedError):
+            self._fragments_lost += 1
+            return None
+
+    def _convert_batch_type(self, batch: Fragment, *args: Any, **kwargs: Any) -> dict[str, Any]:  # type: ignore[override]
+        """Tensors on the learner's device; to a GPU through pinned memory, so that the copies do not wait."""
+        if self._device.type == "cuda":
+            batch = map_arrays(lambda array: torch.from_numpy(np.ascontiguousarray(array)).pin_memory(), batch)
+        return to_tensors(batch, self._device)
+
+    def _minibatches(self, batch: dict[str, Any], update: int) -> Iterator[dict[str, Any]]:
+        """Slices of the B axis: whole trajectories, so that recurrent states stay right."""
+        learning = self.agent.learning
+        batch["reward"] = batch["reward"] * learning.reward_scale
+        if learning.algorithm == "v-trace":
+            yield batch
+            return
+        batch = prepare_ppo_batch(batch, learning.ppo)
+        # The T + 1st step was for the bootstrap of the advantages only.
+        batch["observation"] = map_arrays(lambda tensor: tensor[:-1], batch["observation"])
+        batch["is_first"] = batch["is_first"][:-1]
+        num_worlds = batch["reward"].shape[1]
+        if learning.ppo.minibatches > num_worlds:
+            raise ValueError(
+                f"learning.ppo.minibatches {learning.ppo.minibatches} exceeds the {num_worlds} worlds of an update"
+            )
+        # Seeded by the update, not carried along: a resumed run draws what an uninterrupted one would have.
+        generator = np.random.default_rng((self.agent.seed, update, self._learner_index))
+        for _ in range(learning.ppo.epochs):
+            order = torch.from_numpy(generator.permutation(num_worlds)).to(self._device)
+            for worlds in order.tensor_split(learning.ppo.minibatches):
+                yield take_worlds(batch, worlds)
+
+    def compute_loss_for_module(
+        self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Tensor]
+    ) -> Tensor:
+        evaluation = Evaluation(**fwd_out)
+        learning = self.agent.learning
+        if learning.algorithm == "v-trace":
+            loss: Any = vtrace_loss(evaluation, batch, replace(learning.vtrace, entropy_weight=self._entropy_weight))
+        else:
+            loss = ppo_loss(evaluation, batch, replace(learning.ppo, entropy_weight=self._entropy_weight))
+        self._metrics.append({name: term.detach() for name, term in loss._asdict().items()})
+        self._batch, self._outputs = batch, fwd_out
+        return loss.total
+
+    def postprocess_gradients(self, gradients_dict: dict[Any, Tensor]) -> dict[Any, Tensor]:
+        """Clips by the global norm, and stops at the first number that is not finite."""
+        parameters = [parameter for parameter in gradients_dict if parameter.grad is not None]
+        norm = torch.nn.utils.clip_grad_norm_(parameters, self.agent.learning.max_gradient_norm, foreach=True)
+        if not torch.isfinite(norm):
+            raise NonFiniteError(self._name_non_finite())
+        self._metrics[-1]["gradient_norm"] = norm
+        return gradients_dict
+
+    def apply_gradients(self, gradients_dict: dict[Any, Tensor]) -> None:
+        """One step; the gradients lie on the parameters already."""
+        for optimizer in self._named_optimizers.values():
+            optimizer.step()
+
+    def _name_non_finite(self) -> str:
+        """Names the first tensor that is not finite, in the order in which numbers flow: inputs, weights, outputs, gradients."""
+        stages: list[tuple[str, dict[str, Tensor]]] = [
+            ("fragment", dict(_flatten(self._batch))),
+            ("parameter", dict(self.network.named_parameters())),
+            ("network output", self._outputs),
+            ("loss term", self._metrics[-1]),
+            ("gradient of", {n: p.grad for n, p in self.network.named_parameters() if p.grad is not None}),
+        ]
+        for stage, tensors in stages:
+            for name, tensor in tensors.items():
+                if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                    bad = int((~torch.isfinite(tensor)).sum())
+                    return f"{stage} '{name}' has {bad} of {tensor.numel()} values that are not finite"
+        return "the norm of the gradients overflowed, though every gradient is finite"
+
+    def configure_optimizers_for_module(self, module_id: str, config: Any = None) -> None:
+        parameters = self.get_parameters(self.module[module_id])
+        learning = self.agent.learning
+        self.register_optimizer(
+            module_id=module_id,
+            optimizer=torch.optim.Adam(parameters, lr=learning.learning_rate.start, eps=learning.adam_epsilon),
+            params=parameters,
+        )
+
+
+def join_fragments(fragments: list[Fragment]) -> Fragment:
+    """Fragments `[T, B_i, ...]` as one `[T, sum B_i, ...]`, writable and contiguous."""
+    first = fragments[0]
+
+    def join(path: tuple[str, ...], value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: join((*path, name), inner) for name, inner in value.items()}
+        parts = [_at(fragment, path) for fragment in fragments]
+        return np.concatenate(parts, axis=_BATCH_AXIS_OF_STATE if path[0] == "state" else _BATCH_AXIS)
+
+    return join((), first)
+
+
+def take_worlds(batch: dict[str, Any], worlds: Tensor) -> dict[str, Any]:
+    """The columns `worlds` of the B axis of every entry."""
+    return {
+        name: map_arrays(
+            lambda tensor, axis=_BATCH_AXIS_OF_STATE if name == "state" else _BATCH_AXIS: tensor.index_select(axis, worlds),
+            value,
+        )
+        for name, value in batch.items()
+    }
+
+
+def _at(structure: Any, path: tuple[str, ...]) -> Any:
+    for name in path:
+        structure = structure[name]
+    return structure
+
+
+def _flatten(structure: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Tensor]]:
+    for name, value in structure.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

@@ -1,0 +1,247 @@
+"""Acting: one vector of worlds, one network, fragments of experience `[T, B, ...]`. No Ray here.
+
+A fragment is a dict of NumPy arrays; `B` worlds are stepped `T` times:
+
+    observation    {name: [T + 1, B, ...]}   the last row is for the bootstrap
+    action         {name: [T, B, ...]}       as the environment takes it
+    behaviour_log_prob  [T, B, U]            of the actions under the acting policy, per unit
+    value          [T + 1, B]                the acting network's estimates
+    reward         [T, B]
+    terminated     [T, B] bool               the episode ended in the world: nothing follows
+    truncated      [T, B] bool               the episode was cut off: the next state is worth `final_value`
+    final_value    [T, B]                    value of the state an episode was cut off in, 0 elsewhere
+    is_first       [T + 1, B] bool           this observation opens an episode (the recurrent state starts anew)
+    state          {name: [B, ...]}          recurrent state before step 0
+"""
+
+import importlib
+import pickle
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import gymnasium
+import numpy as np
+import torch
+from torch import Tensor
+
+from agents.configuration import ConfigError
+from agents.networks import AgentNetwork
+from agents.presets import WorldConfig
+
+Fragment = dict[str, Any]
+
+
+def make_worlds(world: WorldConfig, num_envs: int, seed: int, players: int = 1) -> gymnasium.vector.VectorEnv:
+    """The vector of `num_envs` worlds that `world` describes.
+
+    `world.scenario` is a scenario of `envs`, or `"module:factory"` for worlds of your own: `factory(num_envs=, seed=)`
+    returns a Gymnasium vector environment with same-step autoreset that has the observation names of
+    `envs.SC2VectorEnv`.
+    """
+    if ":" in world.scenario:
+        module, _, factory = world.scenario.partition(":")
+        try:
+            make = getattr(importlib.import_module(module), factory)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"world.scenario {world.scenario!r} names no importable factory: {error}") from error
+        return make(num_envs=num_envs, seed=seed)
+    from envs import SC2VectorEnv
+
+    return SC2VectorEnv(
+        world.scenario,
+        num_envs=num_envs,
+        seed=seed,
+        action_view=world.action_view,
+        num_threads=world.num_threads,
+        opponent=world.opponent,
+        players=players,
+    )
+
+
+def map_arrays(function: Callable[[Any], Any], structure: Any) -> Any:
+    """Applies `function` to the array, or to each array of the (nested) dict."""
+    if isinstance(structure, Mapping):
+        return {name: map_arrays(function, value) for name, value in structure.items()}
+    return function(structure)
+
+
+def to_tensors(structure: Any, device: torch.device | str = "cpu") -> Any:
+    """Arrays as tensors on `device`; shares memory where the array lies on the CPU already."""
+    return map_arrays(lambda array: torch.as_tensor(array).to(device, non_blocking=True), structure)
+
+
+def to_arrays(structure: Any) -> Any:
+    """Tensors as NumPy arrays."""
+    return map_arrays(lambda tensor: tensor.detach().cpu().numpy(), structure)
+
+
+@dataclass
+class Episodes:
+    """Finished episodes, one entry each."""
+
+    returns: list[float] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    won: list[bool] = field(default_factory=list)
+    slots: list[int] = field(default_factory=list)
+
+    def extend(self, other: "Episodes") -> None:
+        for name, values in vars(other).items():
+            getattr(self, name).extend(values)
+
+
+class EpisodeCounter:
+    """Accumulates return and length per world and hands out the episodes that finish."""
+
+    def __init__(self, num_envs: int) -> None:
+        self.returns = np.zeros(num_envs)
+        self.lengths = np.zeros(num_envs, dtype=np.int64)
+
+    def step(self, reward: np.ndarray, done: np.ndarray, infos: dict[str, Any]) -> Episodes:
+        """Takes one step of all worlds (`reward [B]`, `done [B]`, the step's `infos`)."""
+        self.returns += reward
+        self.lengths += 1
+        finished = Episodes()
+        if not done.any():
+            return finished
+        final = infos.get("final_info", {})
+        won, score = final.get("battle_won"), final.get("score")
+        for slot in np.flatnonzero(done):
+            finished.returns.append(float(self.returns[slot]))
+            finished.lengths.append(int(self.lengths[slot]))
+            finished.won.append(bool(won[slot]) if won is not None else False)
+            finished.scores.append(float(score[slot]) if score is not None else float(self.returns[slot]))
+            finished.slots.append(int(slot))
+        self.returns[done] = 0.0
+        self.lengths[done] = 0
+        return finished
+
+
+def final_observation(infos: dict[str, Any], rows: np.ndarray) -> dict[str, np.ndarray]:
+    """The last observations `[len(rows), ...]` of the episodes that ended in worlds `rows` (same-step autoreset)."""
+    final = infos["final_obs"]
+    if isinstance(final, Mapping):
+        return {name: np.asarray(values)[rows] for name, values in final.items()}
+    return {name: np.stack([final[row][name] for row in rows]) for name in final[rows[0]]}
+
+
+class Rollout:
+    """Steps a vector of worlds with a network, fragment by fragment, without ever resetting by itself.
+
+    Worlds, recurrent state and random numbers carry over from fragment to fragment; `get_state` holds them all, so a
+    restored rollout goes on bit for bit as the original would have.
+    """
+
+    def __init__(
+        self,
+        env: gymnasium.vector.VectorEnv,
+        network: AgentNetwork,
+        *,
+        fragment_length: int,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.env = env
+        self.network = network
+        self.fragment_length = fragment_length
+        self.device = torch.device(device)
+        self.num_envs = env.num_envs
+        self.observation, _ = env.reset(seed=seed)
+        self.observation = map_arrays(np.array, self.observation)
+        self.is_first = np.ones(self.num_envs, dtype=bool)
+        self.state: dict[str, Tensor] = network.initial_state(self.num_envs)
+        self.episodes = EpisodeCounter(self.num_envs)
+
+    def collect(self) -> tuple[Fragment, Episodes]:
+        """Steps all worlds `fragment_length` times; returns the fragment and the episodes that finished in it."""
+        length, batch = self.fragment_length, self.num_envs
+        observations = map_arrays(
+            lambda array: np.empty((length + 1, *array.shape), dtype=array.dtype), self.observation
+        )
+        fragment: Fragment = {
+            "observation": observations,
+            "value": np.empty((length + 1, batch), dtype=np.float32),
+            "reward": np.empty((length, batch), dtype=np.float32),
+            "terminated": np.empty((length, batch), dtype=bool),
+            "truncated": np.empty((length, batch), dtype=bool),
+            "final_value": np.zeros((length, batch), dtype=np.float32),
+            "is_first": np.empty((length + 1, batch), dtype=bool),
+            "state": to_arrays(map_arrays(torch.clone, self.state)),
+        }
+        actions, log_probs = [], []
+        finished = Episodes()
+        with torch.inference_mode():
+            for t in range(length):
+                self._record(fragment, t)
+                step = self.network.act(
+                    to_tensors(self.observation, self.device),
+                    self.state,
+                    torch.as_tensor(self.is_first, device=self.device),
+                )
+                action = to_arrays(step.action)
+                actions.append(action)
+                log_probs.append(step.log_prob.cpu().numpy())
+                fragment["value"][t] = step.value.cpu().numpy()
+                self.state = step.state
+                self.observation, reward, terminated, truncated, infos = self.env.step(action)
+                done = terminated | truncated
+                fragment["reward"][t], fragment["terminated"][t], fragment["truncated"][t] = reward, terminated, truncated
+                cut = truncated & ~terminated
+                if cut.any():
+                    fragment["final_value"][t, cut] = self._final_value(infos, np.flatnonzero(cut))
+                self.is_first = done
+                finished.extend(self.episodes.step(reward, done, infos))
+            self._record(fragment, length)
+            fragment["value"][length] = (
+                self.network.value(
+                    to_tensors(self.observation, self.device),
+                    self.state,
+                    torch.as_tensor(self.is_first, device=self.device),
+                )
+                .cpu()
+                .numpy()
+            )
+        self.observation = map_arrays(lambda array: array[length].copy(), observations)
+        fragment["action"] = _stack(actions)
+        fragment["behaviour_log_prob"] = np.stack(log_probs)
+        return fragment, finished
+
+    def _record(self, fragment: Fragment, t: int) -> None:
+        for name, array in self.observation.items():
+            fragment["observation"][name][t] = array
+        fragment["is_first"][t] = self.is_first
+
+    def _final_value(self, infos: dict[str, Any], rows: np.ndarray) -> np.ndarray:
+        value = self.network.value(
+            to_tensors(final_observation(infos, rows), self.device),
+            map_arrays(lambda tensor: tensor[torch.from_numpy(rows)], self.state),
+            torch.zeros(len(rows), dtype=torch.bool, device=self.device),
+        )
+        return value.cpu().numpy()
+
+    def get_state(self) -> dict[str, Any]:
+        """Everything that the next fragment depends on, the network's weights aside."""
+        return {
+            "env": pickle.dumps(self.env),
+            "observation": self.observation,
+            "is_first": self.is_first,
+            "state": to_arrays(self.state),
+            "episodes": (self.episodes.returns, self.episodes.lengths),
+            "random": torch.get_rng_state().numpy(),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on from `get_state`'s output."""
+        self.env = pickle.loads(state["env"])
+        self.observation = state["observation"]
+        self.is_first = state["is_first"]
+        self.state = to_tensors(state["state"], self.device)
+        self.episodes.returns, self.episodes.lengths = state["episodes"]
+        torch.set_rng_state(torch.from_numpy(np.array(state["random"])))
+
+
+def _stack(structures: list[Any]) -> Any:
+    if isinstance(structures[0], Mapping):
+        return {name: _stack([structure[name] for structure in structures]) for name in structures[0]}
+    return np.stack(structures)
