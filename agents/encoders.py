@@ -34,21 +34,33 @@ NUMERIC_RANGES = {
     "weapon_cooldown": 16.0,
     "is_flying": 1.0,
     "is_burrowed": 1.0,
-    "cloak": 1.0,
     "order_length": 1.0,
-    "buff_duration_remain": 160.0,
     "mineral_contents": 1800.0,
-    "attack_upgrade_level": 3.0,
-    "armor_upgrade_level": 3.0,
-    "shield_upgrade_level": 3.0,
-    "was_selected": 1.0,
-    "was_targeted": 1.0,
+    "vespene_contents": 2250.0,
+    "build_progress": 1.0,
+}
+# Columns that hold one of a few codes, and the codes that get an input of their own (1 where the column equals it).
+CODES = {
+    "alliance": (1, 2, 3, 4),  # self, ally, neutral, enemy
+    "cloak": (1,),  # cloaked
+    "order_id_0": (2, 3, 12, 13, 15, 17, 111, 311),  # attack (point, unit), smart, move, patrol, hold, blink, heal
+    "buff_id_0": (27,),  # Stimpack
+}
+SCALAR_RANGES = {
+    "time_fraction": 1.0,
+    "score": 100.0,
+    "own_units": 10.0,
+    "visible_enemies": 10.0,
+    "minerals": 1000.0,
+    "vespene": 1000.0,
+    "food_used": 50.0,
+    "food_cap": 50.0,
 }
 # Positions are given twice: in the map's frame (0 to 64 -> -1 to 1, where walls and the map's edge matter) and
 # relative to the centre of the own units (a fight looks the same anywhere).
 MAP_HALF_SIZE = 32.0
 RELATIVE_RANGE = 10.0
-ALLIANCES = (1, 2, 3, 4)  # self, ally, neutral, enemy
+SELF = 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,36 +94,44 @@ class EntityEmbedding(nn.Module):
     table.
     """
 
+    numeric_columns: Tensor
+    numeric_scale: Tensor
+    code_columns: Tensor
+    codes: Tensor
+    type_row: Tensor
+    static: Tensor
+
     def __init__(self, vocabulary: EntityVocabulary, channels: int) -> None:
         super().__init__()
-        scale = torch.zeros(len(vocabulary.features))
-        for name, reach in NUMERIC_RANGES.items():
-            if name in vocabulary.features:
-                scale[vocabulary.features.index(name)] = 1.0 / reach
-        numeric = scale.nonzero().squeeze(-1)
-        self.register_buffer("numeric_columns", numeric, persistent=False)
-        self.register_buffer("numeric_scale", scale[numeric], persistent=False)
-        self.register_buffer("alliances", torch.tensor(ALLIANCES, dtype=torch.float32), persistent=False)
+        numeric = {name: reach for name, reach in NUMERIC_RANGES.items() if name in vocabulary.features}
+        coded = [(name, code) for name, codes in CODES.items() if name in vocabulary.features for code in codes]
+        self._keep("numeric_columns", torch.tensor([vocabulary.column(name) for name in numeric]))
+        self._keep("numeric_scale", 1.0 / torch.tensor(list(numeric.values())))
+        self._keep("code_columns", torch.tensor([vocabulary.column(name) for name, _ in coded]))
+        self._keep("codes", torch.tensor([float(code) for _, code in coded]))
         self.type_column = vocabulary.column("unit_type")
         self.alliance_column = vocabulary.column("alliance")
-        self.x_column, self.y_column = vocabulary.column("x"), vocabulary.column("y")
+        self.position = vocabulary.column("x"), vocabulary.column("y")
         self.facing_column = vocabulary.column("facing")
 
         type_row = torch.zeros(MAX_TYPE_ID, dtype=torch.long)
         type_row[list(vocabulary.unit_types)] = torch.arange(1, len(vocabulary.unit_types) + 1)
-        self.register_buffer("type_row", type_row, persistent=False)
-        static = torch.from_numpy(np.asarray(vocabulary.static, dtype=np.float32))
-        self.register_buffer("static", F.pad(static, (0, 0, 1, 0)), persistent=False)
+        self._keep("type_row", type_row)
+        self._keep("static", F.pad(torch.from_numpy(np.asarray(vocabulary.static, dtype=np.float32)), (0, 0, 1, 0)))
         self.type_table = nn.Parameter(torch.randn(len(vocabulary.unit_types) + 1, channels) * 0.1)
-        self.static_projection = nn.Linear(static.shape[1], channels, bias=False)
-        self.projection = nn.Linear(len(numeric) + 6 + len(ALLIANCES), channels)
+        self.static_projection = nn.Linear(self.static.shape[1], channels, bias=False)
+        self.projection = nn.Linear(len(numeric) + 6 + len(coded), channels)
+
+    def _keep(self, name: str, constant: Tensor) -> None:
+        """What follows from the vocabulary moves with the module but is no part of a checkpoint."""
+        self.register_buffer(name, constant, persistent=False)
 
     def forward(self, entities: Tensor, mask: Tensor) -> Tensor:
         """entities [B, N, F] float, mask bool [B, N] -> [B, N, D]. Masked rows are not zeroed here."""
         entities = entities.float()
-        alliance = (entities[..., self.alliance_column, None] == self.alliances).float()
-        position = entities[..., [self.x_column, self.y_column]]
-        own = alliance[..., :1] * mask[..., None]
+        x, y = self.position
+        position = entities[..., x : y + 1] if y == x + 1 else entities[..., [x, y]]
+        own = ((entities[..., self.alliance_column] == SELF) & mask)[..., None].to(entities.dtype)
         centre = (own * position).sum(-2, keepdim=True) / own.sum(-2, keepdim=True).clamp_min(1.0)
         facing = entities[..., self.facing_column, None]
         numbers = torch.cat(
@@ -121,13 +141,28 @@ class EntityEmbedding(nn.Module):
                 (position - centre) / RELATIVE_RANGE,
                 facing.cos(),
                 facing.sin(),
-                alliance,
+                (entities.index_select(-1, self.code_columns) == self.codes).to(entities.dtype),
             ],
             dim=-1,
         )
         table = self.type_table + self.static_projection(self.static)
         row = self.type_row[entities[..., self.type_column].long().clamp(0, MAX_TYPE_ID - 1)]
         return self.projection(numbers) + F.embedding(row, table)
+
+
+class ScalarEmbedding(nn.Module):
+    """Scalars [B, S], divided by their documented ranges, to vectors [B, D]."""
+
+    scale: Tensor
+
+    def __init__(self, names: tuple[str, ...], channels: int) -> None:
+        super().__init__()
+        scale = torch.tensor([1.0 / SCALAR_RANGES.get(name, 1.0) for name in names])
+        self.register_buffer("scale", scale, persistent=False)
+        self.projection = nn.Linear(len(names), channels)
+
+    def forward(self, scalars: Tensor) -> Tensor:
+        return self.projection(scalars.float() * self.scale)
 
 
 class PerceiverIOEncoder(nn.Module):

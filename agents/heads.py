@@ -37,7 +37,7 @@ class Features(NamedTuple):
 
 
 class ActionEvaluation(NamedTuple):
-    """log_prob [M, U], entropy [M, U] in nats, unit_mask bool [M, U]: True where there was more than one thing to do."""
+    """log_prob [M, U], entropy [M, U] in nats, unit_mask bool [M, U]: True where there was a choice."""
 
     log_prob: Tensor
     entropy: Tensor

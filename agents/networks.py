@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from agents.encoders import ENCODERS, EntityEmbedding, EntityVocabulary, build_encoder
+from agents.encoders import ENCODERS, EntityEmbedding, EntityVocabulary, ScalarEmbedding, build_encoder
 from agents.heads import Features, FunctionHead, SmacHead, UnitHead
 
 Observation = dict[str, Tensor]
@@ -56,12 +56,14 @@ class NetworkConfig:
 class Vocabulary:
     """What the numbers in observations and actions mean.
 
+    scalars: names of the S columns of `scalars`.
     order_target_class: int [K], -1 or the class of targets that each order of view "unit" takes.
     function_takes: bool [Fn, 4], whether each function of view "function" takes (queued, units, a target unit, a
     point).
     """
 
     entities: EntityVocabulary
+    scalars: tuple[str, ...]
     order_target_class: np.ndarray
     function_takes: np.ndarray
 
@@ -120,6 +122,8 @@ class AgentNetwork(nn.Module):
             raise ValueError(
                 f"entities have {entities_shape[1]} columns, the vocabulary names {len(vocabulary.entities.features)}"
             )
+        if scalars_shape != (len(vocabulary.scalars),):
+            raise ValueError(f"scalars have shape {scalars_shape}, the vocabulary names {vocabulary.scalars}")
         channels = config.channels
         self.embedding = EntityEmbedding(vocabulary.entities, channels)
         self.encoder = build_encoder(
@@ -129,7 +133,7 @@ class AgentNetwork(nn.Module):
             num_layers=config.num_layers,
             num_latents=config.num_latents,
         )
-        self.scalars = nn.Linear(scalars_shape[0], channels)
+        self.scalars = ScalarEmbedding(vocabulary.scalars, channels)
         self.lstm = nn.LSTMCell(channels, config.lstm_channels) if config.lstm_channels else None
         core_channels = config.lstm_channels or channels
         self.entity_features = nn.Linear(2 * channels, channels)
@@ -183,14 +187,15 @@ class AgentNetwork(nn.Module):
         else:
             flat_action = action.flatten(0, 1)
         of_action = self.head.evaluate(self._features(scene), flat, flat_action)
-        return Evaluation(*(array.view(action_steps, batch, -1) for array in of_action), value)
+        log_prob, entropy, unit_mask = (array.view(action_steps, batch, -1) for array in of_action)
+        return Evaluation(log_prob, entropy, unit_mask, value)
 
     def _encode(self, observation: Observation, state: State, is_first: Tensor) -> tuple[Scene, State]:
         """observation with leading axis T*B, is_first bool [T, B] -> what T*B observations say, state after step T."""
         mask = observation["mask"]
         embedded = self.embedding(observation["entities"], mask)
         per_entity, summary = self.encoder(embedded, mask)
-        core = F.relu(summary + self.scalars(observation["scalars"].float()))
+        core = F.relu(summary + self.scalars(observation["scalars"]))
         core, state = self._recur(core, state, is_first)
         return Scene(embedded, per_entity, core), state
 
@@ -242,7 +247,7 @@ def simulator_vocabulary() -> Vocabulary:
     """The vocabulary of the simulator's observations and actions."""
     # Imported here, so that a network for a vocabulary of one's own needs no simulator.
     from envs.actions import FUNCTIONS, ORDER_TARGET_CLASS
-    from envs.observation import ENTITY_FEATURES
+    from envs.observation import ENTITY_FEATURES, SCALARS
     from envs.units import unit_data
 
     units = list(unit_data().values())
@@ -252,7 +257,9 @@ def simulator_vocabulary() -> Vocabulary:
         static=np.array([_static_data(unit) for unit in units], dtype=np.float32),
     )
     takes = np.array([(f.takes_queued, f.takes_selection, f.takes_unit, f.takes_point) for f in FUNCTIONS])
-    return Vocabulary(entities=entities, order_target_class=ORDER_TARGET_CLASS, function_takes=takes)
+    return Vocabulary(
+        entities=entities, scalars=tuple(SCALARS), order_target_class=ORDER_TARGET_CLASS, function_takes=takes
+    )
 
 
 _ATTRIBUTES = ("light", "armored", "biological", "mechanical", "massive", "structure")

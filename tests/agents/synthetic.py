@@ -21,6 +21,7 @@ VOCABULARY = Vocabulary(
         unit_types=UNIT_TYPES,
         static=np.linspace(-1, 1, 3 * len(UNIT_TYPES)).reshape(len(UNIT_TYPES), 3).astype(np.float32),
     ),
+    scalars=("time_fraction", "score", "own_units"),
     order_target_class=ORDER_TARGET_CLASS,
     function_takes=FUNCTION_TAKES,
 )
