@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import torch
 from huggingface_hub import hf_hub_download
@@ -19,6 +19,8 @@ from perceiver_core.position import FourierPosition
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
+
+M = TypeVar("M", bound=nn.Module)
 
 
 def locate(folder_or_hub_id: str | Path, filename: str, revision: str | None = None) -> Path | None:
@@ -57,29 +59,49 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path}: not a safetensors file, or a damaged one: {error}") from error
 
 
-def load_weights(module: nn.Module, weights: Mapping[str, Tensor], source: str | Path) -> None:
+def load_weights(
+    module: nn.Module,
+    weights: Mapping[str, Tensor],
+    source: str | Path,
+    file_name: Callable[[str], str] = lambda name: name,
+) -> None:
     """Give a module (on any device, also meta) its weights.
+
+    Axes of size 1 may be missing or in excess: libraries differ in them (padding vectors, 1x1 convolutions).
+
+    Args:
+        module: the module; its parameters are replaced by the tensors.
+        weights: tensors by their name in the file.
+        source: the file, for errors.
+        file_name: from the module's name of a parameter to the file's.
 
     Raises:
         ValueError: keys are missing, unexpected or of another shape; all of them are named.
     """
-    expected = module.state_dict()
-    problems = [f"missing `{key}` {list(expected[key].shape)}" for key in expected if key not in weights]
-    problems += [f"unexpected `{key}` {list(weights[key].shape)}" for key in weights if key not in expected]
-    problems += [
-        f"`{key}` has shape {list(weights[key].shape)}, expected {list(tensor.shape)}"
-        for key, tensor in expected.items()
-        if key in weights and weights[key].shape != tensor.shape
-    ]
+    expected = {file_name(name): (name, tensor.shape) for name, tensor in module.state_dict().items()}
+    problems = [f"missing `{key}` {list(shape)}" for key, (_, shape) in expected.items() if key not in weights]
+    problems += [f"unexpected `{key}` {list(tensor.shape)}" for key, tensor in weights.items() if key not in expected]
+    fitting = {}
+    for key, (name, shape) in expected.items():
+        if key not in weights:
+            continue
+        if _without_ones(weights[key].shape) == _without_ones(shape):
+            fitting[name] = weights[key].reshape(shape)
+        else:
+            problems.append(f"`{key}` has shape {list(weights[key].shape)}, expected {list(shape)}")
     if problems:
         raise ValueError(f"{source}: the weights do not fit: {'; '.join(problems)}")
-    module.load_state_dict(dict(weights), assign=True)
+    module.load_state_dict(fitting, assign=True)
 
 
-def build_on_meta(build: Any, config: Any) -> Any:
+def _without_ones(shape: torch.Size) -> list[int]:
+    return [size for size in shape if size != 1]
+
+
+def build_on_meta(build: Callable[[], M]) -> M:
     """Build a module without allocating or initialising parameters; `load_weights` fills them."""
     with torch.device("meta"):
-        module = build(config)
+        module = build()
     for part in module.modules():
         if isinstance(part, FourierPosition):
             part.reset_tables()
@@ -125,6 +147,6 @@ class HubModel(nn.Module):
         weights_path = locate(folder_or_hub_id, WEIGHTS_FILE, revision)
         if weights_path is None:
             raise FileNotFoundError(f"{folder_or_hub_id} has no {WEIGHTS_FILE}")
-        model = build_on_meta(cls, config)
+        model = build_on_meta(lambda: cls(config))
         load_weights(model, read_safetensors(weights_path), weights_path)
         return model.eval()
