@@ -91,6 +91,7 @@ class ClipWriter:
         stream = self._container.add_stream(
             self.encoding.video_codec, rate=self._frame_rate, options=dict(self.encoding.video_options)
         )
+        assert isinstance(stream, av.VideoStream), f"{self.encoding.video_codec} is no video encoder"
         stream.width, stream.height, stream.pix_fmt = width, height, self.encoding.pixel_format
         stream.codec_context.colorspace = Colorspace.ITU601.value
         stream.codec_context.color_range = ColorRange.MPEG.value
@@ -99,6 +100,7 @@ class ClipWriter:
 
     def _add_audio(self, sample_rate: int) -> av.AudioStream:
         stream = self._container.add_stream(self.encoding.audio_codec, rate=sample_rate)
+        assert isinstance(stream, av.AudioStream), f"{self.encoding.audio_codec} is no audio encoder"
         stream.layout = self.encoding.layout
         if self.encoding.audio_bit_rate is not None:
             stream.bit_rate = self.encoding.audio_bit_rate
@@ -121,14 +123,14 @@ class ClipWriter:
 
     def write_sound(self, sound: np.ndarray) -> None:
         """Append float `[S]` mono sound in [-1, 1]."""
-        assert self._audio is not None, "the writer was made without sound"
+        assert self._audio is not None and self._sample_rate is not None, "the writer was made without sound"
         if len(sound) == 0:
             return
         channels = self._audio.layout.nb_channels
         block = np.tile(np.clip(sound, -1.0, 1.0).astype(np.float32)[None], (channels, 1))
         frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=self.encoding.layout)
         frame.sample_rate = self._sample_rate
-        frame.pts, frame.time_base = self._next_sample, Fraction(1, self._sample_rate or 1)
+        frame.pts, frame.time_base = self._next_sample, Fraction(1, self._sample_rate)
         self._next_sample += len(sound)
         self._container.mux(self._audio.encode(frame))
 
