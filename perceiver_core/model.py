@@ -7,12 +7,13 @@ Encoder and decoder know nothing of modalities; input adapters, query generators
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from perceiver_core.attention import AttentionConfig, CrossAttention, KeysValues, SelfAttention, check_mask, init_linear
 from perceiver_core.checks import check_positive, check_tensor
@@ -74,7 +75,14 @@ class EncoderConfig:
 
 
 class PerceiverEncoder(nn.Module):
-    """Inputs to latents: [B, M, C] -> [B, N, D]."""
+    """Inputs to latents: [B, M, C] -> [B, N, D].
+
+    Attributes:
+        checkpoint_activations: keep only each layer's input for the backward pass and compute the rest again there:
+            less memory for a third more time, same gradients. May be set at any time.
+    """
+
+    checkpoint_activations: bool = False
 
     def __init__(self, config: EncoderConfig, *, input_channels: int) -> None:
         super().__init__()
@@ -110,13 +118,31 @@ class PerceiverEncoder(nn.Module):
         check_mask("mask", mask, inputs.shape[0], inputs.shape[1])
         if mask is not None:
             inputs = torch.where(mask[..., None], inputs, 0.0)
+        return self.run(lambda cross_attend, latents: cross_attend(latents, inputs, mask))
+
+    def run(self, attend_inputs: Callable[[CrossAttention, Tensor], Tensor]) -> Tensor:
+        """Run the encoder's layers, with the caller's way to the inputs.
+
+        Args:
+            attend_inputs: called with a cross-attend and the latents [B or 1, N, D] in the place of
+                `cross_attend(latents, inputs, mask)`; gives latents [B, N, D]. Packed sets come in here.
+
+        Returns:
+            Latents [B, N, D].
+        """
         latents = self.latents[None]
         for i in range(self.config.num_blocks):
             if i < self.config.num_cross_attends:
-                latents = self.cross_attends[min(i, self.config.distinct_cross_attends - 1)](latents, inputs, mask)
+                cross_attend = self.cross_attends[min(i, self.config.distinct_cross_attends - 1)]
+                latents = self._maybe_checkpoint(attend_inputs, cross_attend, latents)
             for self_attend in self.blocks[min(i, self.config.distinct_blocks - 1)]:  # type: ignore[union-attr]
-                latents = self_attend(latents)
+                latents = self._maybe_checkpoint(self_attend, latents)
         return latents
+
+    def _maybe_checkpoint(self, layer: Callable[..., Tensor], *arguments: Any) -> Tensor:
+        if self.checkpoint_activations and torch.is_grad_enabled():
+            return checkpoint(layer, *arguments, use_reentrant=False)
+        return layer(*arguments)
 
 
 @config_class
