@@ -468,16 +468,38 @@ class MultimodalInput(InputAdapter):
         Returns:
             Tokens [B, M, C].
         """
-        if not isinstance(inputs, Mapping):
+        adapted = self._adapt(inputs)
+        batch = next(iter(adapted.values())).shape[0]
+        some = masked if isinstance(masked, Mapping) else {}
+        check_names("masked", masked, self.names)
+        hidden = {name for name in self.names if name not in inputs or (name in masked and name not in some)}
+        without_token = (hidden | set(some)) - set(self.mask_tokens)
+        if without_token:
+            raise ValueError(
+                f"{', '.join(sorted(without_token))} cannot be missing or masked: no mask token, as "
+                "`mask_probabilities` does not name it"
+            )
+        parts = []
+        for name in self.names:
+            if name in hidden:
+                length = adapted[name].shape[1] if name in adapted else self.adapter(name).length
+                if length is None:
+                    raise ValueError(f"modality {name!r} has no fixed length, so it cannot be left out of `inputs`")
+                parts.append(self.mask_tokens[name].expand(batch, length, -1))
+            else:
+                padding = self.padding[name].expand(*adapted[name].shape[:-1], -1)
+                tokens = torch.cat([adapted[name].to(padding.dtype), padding], dim=-1)
+                parts.append(self._hide_some(name, tokens, some.get(name)))
+        return torch.cat(parts, dim=1)
+
+    def _adapt(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Tokens of every given modality, not yet padded."""
+        if not isinstance(inputs, Mapping) or not inputs:
             raise TypeError(
-                f"`inputs` must map modalities ({', '.join(self.names)}) to tensors, got {type(inputs).__name__}"
+                f"`inputs` must map some of the modalities ({', '.join(self.names)}) to tensors, "
+                f"got {inputs if isinstance(inputs, Mapping) else type(inputs).__name__}"
             )
         check_names("inputs", inputs, self.names)
-        hidden = set(self.names) - set(inputs) | (set() if isinstance(masked, Mapping) else set(masked))
-        check_names("masked", (*hidden, *masked), self.names)
-        if not inputs:
-            raise ValueError(f"`inputs` is empty; known modalities: {', '.join(self.names)}")
-        check_names("modalities to hide (missing or `masked`)", (*hidden, *masked), self.mask_tokens)
         adapted = {}
         for name, value in inputs.items():
             try:
@@ -487,54 +509,35 @@ class MultimodalInput(InputAdapter):
         batches = {name: tokens.shape[0] for name, tokens in adapted.items()}
         if len(set(batches.values())) > 1:
             raise ValueError(f"`inputs` must have one batch size, got {batches}")
-        like = next(iter(adapted.values()))
-        parts = []
-        for name in self.names:
-            if name in hidden:
-                parts.append(self._hidden_tokens(name, adapted.get(name), like))
-                continue
-            tokens = adapted[name]
-            padding = self.padding[name].to(tokens.dtype).expand(*tokens.shape[:-1], -1)
-            tokens = torch.cat([tokens, padding], dim=-1)
-            parts.append(
-                self._hide_some(name, tokens, masked[name] if isinstance(masked, Mapping) and name in masked else None)
-            )
-        return torch.cat(parts, dim=1)
-
-    def _hidden_tokens(self, name: str, adapted: Tensor | None, like: Tensor) -> Tensor:
-        length = self.adapter(name).length if adapted is None else adapted.shape[1]
-        if length is None:
-            raise ValueError(f"modality {name!r} has no fixed length, so it cannot be left out of `inputs`")
-        return self.mask_tokens[name].to(like.dtype).expand(like.shape[0], length, -1)
+        return adapted
 
     def _hide_some(self, name: str, tokens: Tensor, hide: Tensor | None) -> Tensor:
+        """Replace the requested tokens, and random ones in training, by the mask token."""
         if hide is not None:
             check_tensor(f"masked[{name!r}]", hide, "B M", "bool", B=tokens.shape[0], M=tokens.shape[1])
-        probability = self.config.mask_probabilities.get(name, 0.0)
-        if self.training and probability > 0.0:
-            random = torch.rand(tokens.shape[:2], device=tokens.device) < probability
+        if self.training and name in self.mask_tokens:
+            # Also at probability 0, so that every parameter takes part in every step, as distributed training expects.
+            random = torch.rand(tokens.shape[:2], device=tokens.device) < self.config.mask_probabilities[name]
             hide = random if hide is None else hide | random
-        if hide is None:
-            return tokens
-        return torch.where(hide[..., None], self.mask_tokens[name].to(tokens.dtype), tokens)
+        return tokens if hide is None else torch.where(hide[..., None], self.mask_tokens[name], tokens)
 
     def token_mask(self, masks: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
         """Validity masks by modality, bool [B, M of the modality], as one [B, M]; a missing one is all valid."""
         check_names("mask", masks, self.names)
-        lengths = {
-            name: self.adapter(name).length if name not in masks else masks[name].shape[-1] for name in self.names
-        }
-        unknown = [name for name, length in lengths.items() if length is None]
-        if len(unknown) > 1:
-            raise ValueError(f"`mask` must have entries for modalities without a fixed length: {', '.join(unknown)}")
-        if unknown:
-            lengths[unknown[0]] = tokens.shape[1] - sum(length for length in lengths.values() if length is not None)
+        lengths = {name: self.adapter(name).length for name in self.names}
         for name, mask in masks.items():
             check_tensor(f"mask[{name!r}]", mask, "B M", "bool", B=tokens.shape[0])
+            lengths[name] = mask.shape[1]
+        open_ended = [name for name, length in lengths.items() if length is None]
+        if len(open_ended) > 1:
+            raise ValueError(f"`mask` needs an entry for modalities without a fixed length: {', '.join(open_ended)}")
+        known = sum(length for length in lengths.values() if length is not None)
         return torch.cat(
             [
-                masks[name] if name in masks else tokens.new_ones(tokens.shape[0], lengths[name], dtype=torch.bool)  # type: ignore[arg-type]
-                for name in self.names
+                masks[name]
+                if name in masks
+                else tokens.new_ones(len(tokens), length or tokens.shape[1] - known, dtype=torch.bool)
+                for name, length in lengths.items()
             ],
             dim=1,
         )

@@ -255,4 +255,4 @@ class MultimodalQueries(NamedQueries):
         except (TypeError, ValueError, IndexError) as error:
             raise type(error)(f"modality {name!r}: {error}") from error
         padding = self.padding[name].expand(*rows.shape[:-1], -1)
-        return torch.cat([rows, padding.to(rows.dtype)], dim=-1)
+        return torch.cat([rows.to(padding.dtype), padding], dim=-1)
