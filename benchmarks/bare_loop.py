@@ -1,4 +1,4 @@
-"""The shortest training loop: one process, one set of worlds, no Ray. It is the limit of one core for `benchmarks.agents`.
+"""The shortest training loop: one process, one set of worlds, no Ray: the limit of one core for `benchmarks.agents`.
 
     python -m benchmarks.bare_loop --scenario 3m --algorithm ppo --seconds 90
 

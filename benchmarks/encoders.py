@@ -2,7 +2,7 @@
 
     python -m benchmarks.encoders [--entities 512] [--valid 60] [--batch 4] [--channels 256]
 
-FLOPs are counted by torch's own counter in the clear form of each module (forward, all slots valid, so that no encoder
+FLOPs are counted by torch's own counter in what each module executes (forward, all slots valid, so that no encoder
 gains from padding). Times are forward plus backward in one process, alternating, the median of the rounds; with
 `--valid` only that many entities (mean) exist in each scene, as in a game.
 """

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from agents.encoders import ENCODERS, EntityEmbedding, build_encoder
+from benchmarks.encoders import count_flops, make_encoder
 from tests.agents.synthetic import FEATURES, VOCABULARY, observations
 
 CHANNELS = 16
@@ -90,3 +91,12 @@ def test_missing_columns_are_named() -> None:
     without = dataclasses.replace(VOCABULARY.entities, features=tuple(f for f in FEATURES if f != "facing"))
     with pytest.raises(ValueError, match="'facing'"):
         EntityEmbedding(without, CHANNELS)
+
+
+def test_perceiver_io_takes_several_times_fewer_flops_than_the_transformer_at_512_slots() -> None:
+    flops = {name: count_flops(make_encoder(name, 256), 512, 256) for name in ENCODERS}
+    # The total counted for the Transformer is the textbook one: projections, feed-forward and attention of three layers,
+    # and the summary's linear map.
+    assert flops["transformer"] == 3 * (24 * 256**2 * 512 + 4 * 512**2 * 256) + 2 * 256**2
+    print({name: f"{count / 1e9:.3f} GFLOPs" for name, count in flops.items()})
+    assert flops["transformer"] >= 3.5 * flops["perceiver_io"]
