@@ -1,1 +1,40 @@
-"""StarCraft II worlds behind Gymnasium: the embedded simulator, the PySC2 adapter and the SC2 API server."""
+"""StarCraft II worlds behind Gymnasium: the embedded simulator, the PySC2 adapter and the SC2 API server.
+
+Importing the package registers `perceiver_sc2/<scenario>-v0` for every built-in scenario.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+
+
+def __getattr__(name: str) -> Any:
+    # The environments bring Numba along; the names of the scenarios do not need it.
+    if name == "SC2VectorEnv":
+        from envs.vector_env import SC2VectorEnv
+
+        return SC2VectorEnv
+    if name == "SC2Env":
+        from envs.env import SC2Env
+
+        return SC2Env
+    raise AttributeError(f"module 'envs' has no attribute {name!r}")
+
+
+def _register() -> None:
+    from importlib import resources
+
+    for entry in resources.files("envs").joinpath("data/scenarios").iterdir():
+        if entry.name.endswith(".toml"):
+            name = entry.name.removesuffix(".toml")
+            gymnasium.register(
+                id=f"perceiver_sc2/{name}-v0",
+                entry_point="envs.env:SC2Env",
+                vector_entry_point="envs.vector_env:SC2VectorEnv",
+                kwargs={"scenario": name},
+            )
+
+
+_register()

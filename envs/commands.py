@@ -1,0 +1,556 @@
+"""What a player may order, and the orders it gives: legality, masks and decoding of the action views.
+
+Masks and decoding call the same predicates, so a mask cannot promise what decoding would refuse.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from envs.actions import (
+    ATTACK,
+    ATTACK_TARGET,
+    BLINK_NORTH,
+    BURROW,
+    HEAL,
+    HEAL_TARGET,
+    HOLD_POSITION,
+    MOVE_AMOUNT,
+    MOVE_NORTH,
+    MOVE_TARGET,
+    MOVE_TO,
+    NO_OP,
+    NUM_FUNCTIONS,
+    NUM_ORDERS,
+    POINT_GRID,
+    SIEGE,
+    SMAC_MOVE_NORTH,
+    SMAC_NO_OP,
+    SMAC_SHOOT_RANGE,
+    SMAC_STOP,
+    SMAC_TARGETS,
+    STIM,
+    STOP,
+    UNBURROW,
+    UNSIEGE,
+)
+from envs.engine.state import (
+    F_BLINK_COOLDOWN,
+    F_BUSY,
+    F_ENERGY,
+    F_HEALTH,
+    F_X,
+    F_Y,
+    FLAG_BURROWED,
+    FLAG_FLYING,
+    FLAG_INVULNERABLE,
+    I_ALIVE,
+    I_FLAGS,
+    I_KIND,
+    I_OWNER,
+    I_VISIBLE,
+    K_BLINK_RANGE,
+    K_HEAL_RATE,
+    K_SPEED,
+    K_STIM_COST,
+    KI_WEAPONS,
+    ORDER_ATTACK,
+    ORDER_ATTACK_MOVE,
+    ORDER_BLINK,
+    ORDER_HEAL,
+    ORDER_HOLD,
+    ORDER_MOVE,
+    ORDER_PATROL,
+    ORDER_SIEGE,
+    ORDER_STIM,
+    ORDER_STOP,
+    issue_order,
+    kernel,
+)
+from envs.plan import (
+    E_ILLEGAL,
+    P_AGENTS,
+    P_MAP_HEIGHT,
+    P_MAP_WIDTH,
+    P_NEUTRAL_END,
+    P_OWN,
+    P_ROWS,
+    P_SMAC_ACTIONS,
+    P_SMAC_TRUE_RANGE,
+    P_TEAM_1_END,
+    P_TEAM_2_END,
+    VIEW_SMAC,
+    VIEW_UNIT,
+)
+
+# Functions of the structured view, in the order of actions.FUNCTIONS.
+(
+    FN_NO_OP,
+    FN_STOP,
+    FN_HOLD,
+    FN_MOVE_POINT,
+    FN_MOVE_UNIT,
+    FN_ATTACK_POINT,
+    FN_ATTACK_UNIT,
+    FN_PATROL_POINT,
+    FN_HEAL_UNIT,
+    FN_STIM,
+    FN_BLINK_POINT,
+    FN_SIEGE,
+    FN_UNSIEGE,
+    FN_BURROW,
+    FN_UNBURROW,
+) = range(15)
+BLINK_STEP = np.float32(8.0)
+HALF_MOVE = np.float32(MOVE_AMOUNT / 2)
+FULL_MOVE = np.float32(MOVE_AMOUNT)
+
+
+@kernel
+def own_slots(plan, player):
+    """First and one past the last slot of a player's team (player 0 or 1)."""
+    if player == 0:
+        return np.int64(0), plan.i[P_TEAM_1_END]
+    return plan.i[P_NEUTRAL_END], plan.i[P_TEAM_2_END]
+
+
+@kernel
+def sees(state, b, player, j):
+    """Slot `j` holds a living entity that the player sees."""
+    return j >= 0 and state.i[b, I_ALIVE, j] != 0 and (state.i[b, I_VISIBLE, j] >> (player + 1)) & 1 != 0
+
+
+@kernel
+def pathable_at(state, static, b, i, x, y):
+    """Whether unit `i` may be at (x, y)."""
+    bounds = static.bounds
+    if x < bounds[0] or y < bounds[1] or x >= bounds[2] or y >= bounds[3]:
+        return False
+    return state.i[b, I_FLAGS, i] & FLAG_FLYING != 0 or static.pathable[np.int64(y), np.int64(x)] != 0
+
+
+@kernel
+def can_move(state, static, b, i):
+    return (
+        static.kind_f[state.i[b, I_KIND, i], K_SPEED] > 0.0
+        and state.i[b, I_FLAGS, i] & FLAG_BURROWED == 0
+        and state.f[b, F_BUSY, i] <= 0.0
+    )
+
+
+@kernel
+def can_step(state, static, plan, b, i, direction):
+    """SMAC's rule for a compass move: the place half-way is pathable."""
+    x = state.f[b, F_X, i] + HALF_MOVE * plan.directions[direction, 0]
+    y = state.f[b, F_Y, i] + HALF_MOVE * plan.directions[direction, 1]
+    return can_move(state, static, b, i) and pathable_at(state, static, b, i, x, y)
+
+
+@kernel
+def blink_place(state, static, plan, b, i, quarter):
+    distance = min(BLINK_STEP, static.kind_f[state.i[b, I_KIND, i], K_BLINK_RANGE])
+    return (
+        state.f[b, F_X, i] + distance * plan.directions[2 * quarter, 0],
+        state.f[b, F_Y, i] + distance * plan.directions[2 * quarter, 1],
+    )
+
+
+@kernel
+def quick_legal(state, static, plan, b, i, order):
+    """Legality of the unit orders without a target, for a living unit `i`."""
+    kind = state.i[b, I_KIND, i]
+    if order == NO_OP or order == STOP or order == HOLD_POSITION:
+        return True
+    if MOVE_NORTH <= order < MOVE_NORTH + 8:
+        return can_step(state, static, plan, b, i, order - MOVE_NORTH)
+    if order == STIM:
+        cost = static.kind_f[kind, K_STIM_COST]
+        return cost > 0.0 and state.f[b, F_HEALTH, i] > cost
+    if BLINK_NORTH <= order < BLINK_NORTH + 4:
+        if static.kind_f[kind, K_BLINK_RANGE] <= 0.0 or state.f[b, F_BLINK_COOLDOWN, i] > 0.0:
+            return False
+        x, y = blink_place(state, static, plan, b, i, order - BLINK_NORTH)
+        return pathable_at(state, static, b, i, x, y)
+    if SIEGE <= order <= UNBURROW:
+        return plan.change_order[kind] == order and state.f[b, F_BUSY, i] <= 0.0
+    return False
+
+
+@kernel
+def target_legal(state, static, plan, b, player, i, target_class, j):
+    """Whether living unit `i` of `player` may take slot `j` as a target of the class."""
+    if j == i or not sees(state, b, player, j):
+        return False
+    if target_class == MOVE_TARGET:
+        return can_move(state, static, b, i)
+    kind, other = state.i[b, I_KIND, i], state.i[b, I_KIND, j]
+    if target_class == ATTACK_TARGET:
+        return (
+            state.i[b, I_OWNER, j] == 2 - player
+            and plan.can_hit[kind, other]
+            and state.i[b, I_FLAGS, j] & FLAG_INVULNERABLE == 0
+        )
+    return state.i[b, I_OWNER, j] == player + 1 and plan.can_heal[kind, other] and state.f[b, F_ENERGY, i] > 0.0
+
+
+@kernel
+def any_target(state, static, plan, b, player, i, target_class):
+    for j in range(plan.i[P_TEAM_2_END]):
+        if target_legal(state, static, plan, b, player, i, target_class, j):
+            return True
+    return False
+
+
+@kernel
+def give_unit_order(state, static, plan, b, i, order, target):
+    """Carries out a legal order of the unit view; `target` is a slot or -1."""
+    x, y = state.f[b, F_X, i], state.f[b, F_Y, i]
+    if order == STOP:
+        issue_order(state, static, b, i, ORDER_STOP, -1, x, y, False)
+    elif order == HOLD_POSITION:
+        issue_order(state, static, b, i, ORDER_HOLD, -1, x, y, False)
+    elif MOVE_NORTH <= order < MOVE_NORTH + 8:
+        x += FULL_MOVE * plan.directions[order - MOVE_NORTH, 0]
+        y += FULL_MOVE * plan.directions[order - MOVE_NORTH, 1]
+        issue_order(state, static, b, i, ORDER_MOVE, -1, x, y, False)
+    elif order == MOVE_TO:
+        # A unit does not follow into an entity: it goes to where the entity is now.
+        issue_order(state, static, b, i, ORDER_MOVE, -1, state.f[b, F_X, target], state.f[b, F_Y, target], False)
+    elif order == ATTACK:
+        issue_order(state, static, b, i, ORDER_ATTACK, target, x, y, False)
+    elif order == HEAL:
+        issue_order(state, static, b, i, ORDER_HEAL, target, x, y, False)
+    elif order == STIM:
+        issue_order(state, static, b, i, ORDER_STIM, -1, x, y, False)
+    elif BLINK_NORTH <= order < BLINK_NORTH + 4:
+        x, y = blink_place(state, static, plan, b, i, order - BLINK_NORTH)
+        issue_order(state, static, b, i, ORDER_BLINK, -1, x, y, False)
+    elif SIEGE <= order <= UNBURROW:
+        issue_order(state, static, b, i, ORDER_SIEGE, -1, x, y, False)
+
+
+# --- the unit view -------------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def unit_action_legal(state, static, plan, b, player, i, order, row):
+    """Legality of (order, target row) for slot `i`; the target is ignored by orders that take none."""
+    if order < 0 or order >= NUM_ORDERS:
+        return False
+    if state.i[b, I_ALIVE, i] == 0 or order == NO_OP:
+        return order == NO_OP
+    target_class = plan.order_target[order]
+    if target_class < 0:
+        return quick_legal(state, static, plan, b, i, order)
+    if row < 0 or row >= plan.i[P_ROWS]:
+        return False
+    return target_legal(state, static, plan, b, player, i, target_class, plan.slot_of_row[player, row])
+
+
+@kernel
+def write_unit_masks(state, static, plan, b, player, order_mask, target_mask):
+    """order_mask [U, K] and target_mask [U, 3, N] of one player."""
+    first, last = own_slots(plan, player)
+    rows = plan.i[P_ROWS]
+    enemies = plan.i[P_OWN] + plan.i[P_NEUTRAL_END] - plan.i[P_TEAM_1_END]
+    order_mask[:, :] = False
+    target_mask[:, :, :] = False
+    order_mask[:, NO_OP] = True
+    for u in range(last - first):
+        i = first + u
+        if state.i[b, I_ALIVE, i] == 0:
+            continue
+        kind = state.i[b, I_KIND, i]
+        for order in range(NUM_ORDERS):
+            if plan.order_target[order] < 0:
+                order_mask[u, order] = quick_legal(state, static, plan, b, i, order)
+        if can_move(state, static, b, i):
+            found = False
+            for row in range(rows):
+                j = plan.slot_of_row[player, row]
+                if j != i and sees(state, b, player, j):
+                    target_mask[u, MOVE_TARGET, row] = True
+                    found = True
+            order_mask[u, MOVE_TO] = found
+        if static.kind_i[kind, KI_WEAPONS] > 0:
+            for row in range(enemies, rows):
+                j = plan.slot_of_row[player, row]
+                if target_legal(state, static, plan, b, player, i, ATTACK_TARGET, j):
+                    target_mask[u, ATTACK_TARGET, row] = True
+                    order_mask[u, ATTACK] = True
+        if static.kind_f[kind, K_HEAL_RATE] > 0.0:
+            for row in range(last - first):
+                if target_legal(state, static, plan, b, player, i, HEAL_TARGET, first + row):
+                    target_mask[u, HEAL_TARGET, row] = True
+                    order_mask[u, HEAL] = True
+
+
+# --- SMAC's view ---------------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def smac_range(plan, kind, other):
+    if plan.i[P_SMAC_TRUE_RANGE] != 0:
+        return max(plan.reach[kind, other], np.float32(2.0))
+    return np.float32(SMAC_SHOOT_RANGE)
+
+
+@kernel
+def smac_target(state, static, plan, b, player, i, action):
+    """The slot that SMAC's action `action` of unit `i` names: a healer's targets are its own side; -1 = none."""
+    index = action - SMAC_TARGETS
+    side = player if static.kind_f[state.i[b, I_KIND, i], K_HEAL_RATE] > 0.0 else 1 - player
+    first, last = own_slots(plan, side)
+    return first + index if first + index < last else np.int64(-1)
+
+
+@kernel
+def smac_legal(state, static, plan, b, player, i, action):
+    """SMAC's available actions for slot `i`."""
+    if action < 0 or action >= plan.i[P_SMAC_ACTIONS]:
+        return False
+    if state.i[b, I_ALIVE, i] == 0 or action == SMAC_NO_OP:
+        return state.i[b, I_ALIVE, i] == 0 and action == SMAC_NO_OP
+    if action == SMAC_STOP:
+        return True
+    if action < SMAC_TARGETS:
+        return can_step(state, static, plan, b, i, plan.smac_moves[action - SMAC_MOVE_NORTH])
+    j = smac_target(state, static, plan, b, player, i, action)
+    heals = static.kind_f[state.i[b, I_KIND, i], K_HEAL_RATE] > 0.0
+    if not target_legal(state, static, plan, b, player, i, HEAL_TARGET if heals else ATTACK_TARGET, j):
+        return False
+    dx = state.f[b, F_X, i] - state.f[b, F_X, j]
+    dy = state.f[b, F_Y, i] - state.f[b, F_Y, j]
+    reach = smac_range(plan, state.i[b, I_KIND, i], state.i[b, I_KIND, j])
+    return dx * dx + dy * dy <= reach * reach
+
+
+@kernel
+def give_smac_order(state, static, plan, b, player, i, action):
+    """Carries out a legal action of SMAC's view."""
+    if action == SMAC_STOP:
+        give_unit_order(state, static, plan, b, i, STOP, -1)
+    elif SMAC_MOVE_NORTH <= action < SMAC_TARGETS:
+        give_unit_order(state, static, plan, b, i, MOVE_NORTH + plan.smac_moves[action - SMAC_MOVE_NORTH], -1)
+    elif action >= SMAC_TARGETS:
+        heals = static.kind_f[state.i[b, I_KIND, i], K_HEAL_RATE] > 0.0
+        j = smac_target(state, static, plan, b, player, i, action)
+        give_unit_order(state, static, plan, b, i, HEAL if heals else ATTACK, j)
+
+
+@kernel
+def write_smac_mask(state, static, plan, b, player, action_mask):
+    """action_mask [U, n_actions] of one player; an empty slot may only do nothing."""
+    first, last = own_slots(plan, player)
+    action_mask[:, :] = False
+    for u in range(action_mask.shape[0]):
+        if u >= last - first or state.i[b, I_ALIVE, first + u] == 0:
+            action_mask[u, SMAC_NO_OP] = True
+            continue
+        for action in range(SMAC_STOP, plan.i[P_SMAC_ACTIONS]):
+            action_mask[u, action] = smac_legal(state, static, plan, b, player, first + u, action)
+
+
+# --- the structured view -------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def function_target_class(function):
+    if function == FN_MOVE_UNIT:
+        return MOVE_TARGET
+    if function == FN_ATTACK_UNIT:
+        return ATTACK_TARGET
+    return HEAL_TARGET if function == FN_HEAL_UNIT else -1
+
+
+@kernel
+def function_quick_order(function):
+    """The unit order that a function without a place or target stands for, -1 = none."""
+    if function == FN_STOP:
+        return STOP
+    if function == FN_HOLD:
+        return HOLD_POSITION
+    if function == FN_STIM:
+        return STIM
+    if FN_SIEGE <= function <= FN_UNBURROW:
+        return SIEGE + function - FN_SIEGE
+    return -1
+
+
+@kernel
+def selectable(state, static, plan, b, player, i, function):
+    """Whether living unit `i` may be among the units that carry out the function."""
+    kind = state.i[b, I_KIND, i]
+    order = function_quick_order(function)
+    if order >= 0:
+        return quick_legal(state, static, plan, b, i, order)
+    target_class = function_target_class(function)
+    if target_class >= 0:
+        return any_target(state, static, plan, b, player, i, target_class)
+    if function == FN_BLINK_POINT:
+        return static.kind_f[kind, K_BLINK_RANGE] > 0.0 and state.f[b, F_BLINK_COOLDOWN, i] <= 0.0
+    if function == FN_ATTACK_POINT:
+        return static.kind_i[kind, KI_WEAPONS] > 0 or static.kind_f[kind, K_HEAL_RATE] > 0.0
+    return function != FN_NO_OP and can_move(state, static, b, i)
+
+
+@kernel
+def write_function_masks(state, static, plan, b, player, function_mask, selected_mask, target_mask):
+    """function_mask [Fn], selected_mask [Fn, U], target_unit_mask [Fn, N] of one player.
+
+    `target_unit_mask[fn]` holds the targets that some selectable unit may take; each selected unit that cannot take the
+    chosen one goes without the order.
+    """
+    first, last = own_slots(plan, player)
+    function_mask[:] = False
+    selected_mask[:, :] = False
+    target_mask[:, :] = False
+    function_mask[FN_NO_OP] = True
+    for u in range(last - first):
+        i = first + u
+        if state.i[b, I_ALIVE, i] == 0:
+            continue
+        for function in range(1, NUM_FUNCTIONS):
+            if selectable(state, static, plan, b, player, i, function):
+                selected_mask[function, u] = True
+                function_mask[function] = True
+                target_class = function_target_class(function)
+                if target_class >= 0:
+                    for row in range(plan.i[P_ROWS]):
+                        j = plan.slot_of_row[player, row]
+                        if not target_mask[function, row]:
+                            target_mask[function, row] = target_legal(
+                                state, static, plan, b, player, i, target_class, j
+                            )
+
+
+@kernel
+def function_action_legal(state, static, plan, b, player, function, selected):
+    """`function` [4] (function, queued, target row, target cell) with the selection [U] is inside the masks."""
+    fn = function[0]
+    if fn < 0 or fn >= NUM_FUNCTIONS or function[1] < 0 or function[1] > 1:
+        return False
+    if fn == FN_NO_OP:
+        return True
+    if function[3] < 0 or function[3] >= POINT_GRID * POINT_GRID:
+        return False
+    first, last = own_slots(plan, player)
+    target_class = function_target_class(fn)
+    j = np.int64(-1)
+    if target_class >= 0:
+        if function[2] < 0 or function[2] >= plan.i[P_ROWS]:
+            return False
+        j = np.int64(plan.slot_of_row[player, function[2]])
+    chosen, takes = False, False
+    for u in range(selected.shape[0]):
+        if not selected[u]:
+            continue
+        if u >= last - first or state.i[b, I_ALIVE, first + u] == 0:
+            return False
+        if not selectable(state, static, plan, b, player, first + u, fn):
+            return False
+        chosen = True
+    for u in range(last - first):
+        if target_class < 0 or takes:
+            break
+        i = first + u
+        takes = state.i[b, I_ALIVE, i] != 0 and target_legal(state, static, plan, b, player, i, target_class, j)
+    return chosen and (takes or target_class < 0)
+
+
+@kernel
+def give_function(state, static, plan, b, player, function, selected):
+    """Carries out a legal structured action."""
+    fn, queued = function[0], function[1] != 0
+    if fn == FN_NO_OP:
+        return
+    first, _ = own_slots(plan, player)
+    x = np.float32((function[3] % POINT_GRID + 0.5) * plan.i[P_MAP_WIDTH] / POINT_GRID)
+    y = np.float32((function[3] // POINT_GRID + 0.5) * plan.i[P_MAP_HEIGHT] / POINT_GRID)
+    target_class = function_target_class(fn)
+    for u in range(selected.shape[0]):
+        if not selected[u]:
+            continue
+        i = first + u
+        order = function_quick_order(fn)
+        if order >= 0:
+            give_unit_order(state, static, plan, b, i, order, -1)
+        elif target_class >= 0:
+            j = np.int64(plan.slot_of_row[player, function[2]])
+            if target_legal(state, static, plan, b, player, i, target_class, j):
+                kind = ORDER_MOVE if fn == FN_MOVE_UNIT else (ORDER_ATTACK if fn == FN_ATTACK_UNIT else ORDER_HEAL)
+                issue_order(state, static, b, i, kind, j, state.f[b, F_X, j], state.f[b, F_Y, j], queued)
+        elif fn == FN_MOVE_POINT:
+            issue_order(state, static, b, i, ORDER_MOVE, -1, x, y, queued)
+        elif fn == FN_ATTACK_POINT:
+            issue_order(state, static, b, i, ORDER_ATTACK_MOVE, -1, x, y, queued)
+        elif fn == FN_PATROL_POINT:
+            issue_order(state, static, b, i, ORDER_PATROL, -1, x, y, queued)
+        else:
+            issue_order(state, static, b, i, ORDER_BLINK, -1, x, y, queued)
+
+
+# --- all views -----------------------------------------------------------------------------------------------------------------
+
+
+@kernel
+def first_illegal(state, static, plan, action, view, b):
+    """(player, unit slot, order) of the first illegal action of world `b`; player -1 if there is none."""
+    for player in range(plan.i[P_AGENTS]):
+        first, last = own_slots(plan, player)
+        if view == VIEW_UNIT or view == VIEW_SMAC:
+            for u in range(plan.i[P_OWN]):
+                order = action.order[b, player, u]
+                if u >= last - first:
+                    legal = order == NO_OP
+                elif view == VIEW_UNIT:
+                    legal = unit_action_legal(
+                        state, static, plan, b, player, first + u, order, action.target[b, player, u]
+                    )
+                else:
+                    legal = smac_legal(state, static, plan, b, player, first + u, order)
+                if not legal:
+                    return player, u, order
+        elif not function_action_legal(
+            state, static, plan, b, player, action.function[b, player], action.selected[b, player]
+        ):
+            return player, np.int64(-1), action.function[b, player, 0]
+    return np.int64(-1), np.int64(-1), np.int64(-1)
+
+
+@kernel
+def give_orders(state, static, plan, episode, action, view, b):
+    """Carries out the agents' actions; an illegal one does nothing and is counted in `episode.i[b, E_ILLEGAL]`.
+
+    All actions are judged by the state that the masks described, before any of them is carried out.
+    """
+    illegal = 0
+    for player in range(plan.i[P_AGENTS]):
+        first, last = own_slots(plan, player)
+        if view == VIEW_UNIT or view == VIEW_SMAC:
+            for u in range(plan.i[P_OWN]):
+                i = first + u
+                order = action.order[b, player, u]
+                legal = order == NO_OP
+                if u < last - first:
+                    if view == VIEW_UNIT:
+                        row = action.target[b, player, u]
+                        legal = unit_action_legal(state, static, plan, b, player, i, order, row)
+                        if legal and order != NO_OP:
+                            j = np.int64(-1)
+                            if plan.order_target[order] >= 0:
+                                j = np.int64(plan.slot_of_row[player, row])
+                            give_unit_order(state, static, plan, b, i, order, j)
+                    else:
+                        legal = smac_legal(state, static, plan, b, player, i, order)
+                        if legal:
+                            give_smac_order(state, static, plan, b, player, i, order)
+                    episode.last_action[b, player, u] = order if legal else 0
+                illegal += not legal
+        else:
+            function, selected = action.function[b, player], action.selected[b, player]
+            if function_action_legal(state, static, plan, b, player, function, selected):
+                give_function(state, static, plan, b, player, function, selected)
+            else:
+                illegal += 1
+    episode.i[b, E_ILLEGAL] = illegal

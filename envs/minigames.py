@@ -1,0 +1,231 @@
+"""The rules of PySC2's mini-games: what appears where, and what scores; checked every game loop.
+
+Numbers come from the scenario's `[game]` table, in the order of `scenarios.GAME_PARAMETERS`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from envs.engine.state import (
+    F_X,
+    F_Y,
+    I_ALIVE,
+    I_TAG,
+    NEUTRAL,
+    ORDER_STOP,
+    T_ALIVE,
+    issue_order,
+    kernel,
+    kill_unit,
+)
+from envs.plan import (
+    E_WAVE,
+    EF_SCORE,
+    P_KIND_NEUTRAL,
+    P_NEUTRAL_END,
+    P_RULES,
+    P_TEAM_1_END,
+    P_TEAM_2_END,
+    RULES_BEACON,
+    RULES_HUNT,
+    RULES_SHARDS,
+    RULES_WAVES,
+)
+from envs.starts import place, uniform
+
+MARINE_SPACING = 0.8
+ATTEMPTS = 1000
+
+
+@kernel
+def nearest_own(state, plan, b, x, y):
+    """Squared distance from (x, y) to the agent's nearest unit, infinite if it has none."""
+    best = np.inf
+    for i in range(plan.i[P_TEAM_1_END]):
+        if state.i[b, I_ALIVE, i] != 0:
+            dx, dy = state.f[b, F_X, i] - x, state.f[b, F_Y, i] - y
+            best = min(best, np.float64(dx * dx + dy * dy))
+    return best
+
+
+@kernel
+def _place_beacon(state, static, plan, b):
+    game = plan.game
+    x, y = 0.0, 0.0
+    for _ in range(ATTEMPTS):
+        x = uniform(state, b, game[0], game[2])
+        y = uniform(state, b, game[1], game[3])
+        cx, cy = x - game[4], y - game[5]
+        if cx * cx + cy * cy >= game[6] * game[6] and nearest_own(state, plan, b, x, y) >= game[7] * game[7]:
+            break
+    place(state, static, plan, b, plan.i[P_KIND_NEUTRAL], NEUTRAL, x, y, plan.i[P_TEAM_1_END], plan.i[P_NEUTRAL_END])
+
+
+@kernel
+def _place_shards(state, static, plan, b):
+    game = plan.game
+    for slot in range(plan.i[P_TEAM_1_END], plan.i[P_NEUTRAL_END]):
+        x, y = 0.0, 0.0
+        for _ in range(ATTEMPTS):
+            x = uniform(state, b, game[1], game[3])
+            y = uniform(state, b, game[2], game[4])
+            if nearest_own(state, plan, b, x, y) >= game[5] * game[5]:
+                break
+        place(state, static, plan, b, plan.i[P_KIND_NEUTRAL], NEUTRAL, x, y, slot, slot + 1)
+
+
+@kernel
+def _place_hunted(state, static, plan, b, kind, slot, low, high):
+    """An idle enemy between `low` and `high` from the agent's units, at least the spacing from the others if there is room."""
+    spacing = plan.game[4]
+    x, y = 0.0, 0.0
+    for attempt in range(ATTEMPTS):
+        x = uniform(state, b, static.bounds[0] + 0.5, static.bounds[2] - 0.5)
+        y = uniform(state, b, static.bounds[1] + 0.5, static.bounds[3] - 0.5)
+        distance = nearest_own(state, plan, b, x, y)
+        if distance < low * low or distance > high * high:
+            continue
+        crowded = False
+        # The first Zerglings share a narrow ring, and late in a game there may be no room: the spacing gives way.
+        room = spacing * (1.0 - attempt / ATTEMPTS)
+        for j in range(plan.i[P_NEUTRAL_END], plan.i[P_TEAM_2_END]):
+            if state.i[b, I_ALIVE, j] != 0:
+                dx, dy = state.f[b, F_X, j] - x, state.f[b, F_Y, j] - y
+                crowded |= dx * dx + dy * dy < room * room
+        if not crowded:
+            break
+    place(state, static, plan, b, kind, 2, x, y, slot, slot + 1)
+
+
+@kernel
+def _line_up(state, static, plan, b, marine, area, created):
+    """Puts the agent's units into `area` of the game parameters in columns, and adds `created` new ones (kind `marine`)."""
+    game = plan.game
+    cx = 0.5 * (game[area] + game[area + 2])
+    y0, y1 = game[area + 1], game[area + 3]
+    per_column = max(1, np.int64((y1 - y0) / MARINE_SPACING))
+    for slot in range(plan.i[P_TEAM_1_END]):
+        if created > 0 and state.i[b, I_ALIVE, slot] == 0:
+            place(state, static, plan, b, marine, 1, cx, 0.5 * (y0 + y1), slot, slot + 1)
+            created -= 1
+    total = 0
+    for slot in range(plan.i[P_TEAM_1_END]):
+        total += state.i[b, I_ALIVE, slot] != 0
+    n = 0
+    for slot in range(plan.i[P_TEAM_1_END]):
+        if state.i[b, I_ALIVE, slot] != 0:
+            column, row = n // per_column, n % per_column
+            in_column = min(per_column, total - column * per_column)
+            # Columns at 0, +1, -1, +2, -2 ... spacings from the middle.
+            offset = (column + 1) // 2 if column % 2 == 1 else -(column // 2)
+            x = cx + MARINE_SPACING * offset
+            y = 0.5 * (y0 + y1) + MARINE_SPACING * (row - 0.5 * (in_column - 1))
+            state.f[b, F_X, slot] = x
+            state.f[b, F_Y, slot] = y
+            issue_order(state, static, b, slot, ORDER_STOP, -1, x, y, False)
+            n += 1
+
+
+@kernel
+def _start_wave(state, static, plan, b, marine, created):
+    """Draws the sides, lines the agent's units up on one and the next wave on the other."""
+    side = 0 if uniform(state, b, 0.0, 1.0) < 0.5 else 4
+    _line_up(state, static, plan, b, marine, side, created)
+    other = 4 - side
+    x = 0.5 * (plan.game[other] + plan.game[other + 2])
+    y0, y1 = plan.game[other + 1], plan.game[other + 3]
+    count = plan.i[P_TEAM_2_END] - plan.i[P_NEUTRAL_END]
+    for n in range(count):
+        slot = plan.i[P_NEUTRAL_END] + n
+        y = y0 + (y1 - y0) * (n + 0.5) / count
+        place(state, static, plan, b, plan.start_kind[slot], 2, x, y, slot, slot + 1)
+
+
+@kernel
+def start_game(state, static, plan, b):
+    """The first units of a mini-game; nothing for battles."""
+    rules = plan.i[P_RULES]
+    own = plan.i[P_TEAM_1_END]
+    first_kind = plan.start_kind
+    bounds = static.bounds
+    if rules == RULES_BEACON or rules == RULES_SHARDS:
+        for slot in range(own):
+            x = uniform(state, b, bounds[0] + 1.0, bounds[2] - 1.0)
+            y = uniform(state, b, bounds[1] + 1.0, bounds[3] - 1.0)
+            place(state, static, plan, b, first_kind[slot], 1, x, y, slot, slot + 1)
+        if rules == RULES_BEACON:
+            _place_beacon(state, static, plan, b)
+        else:
+            _place_shards(state, static, plan, b)
+    elif rules == RULES_HUNT:
+        for slot in range(own):
+            place(state, static, plan, b, first_kind[slot], 1, plan.start[slot, 0], plan.start[slot, 1], slot, slot + 1)
+        for slot in range(plan.i[P_NEUTRAL_END], plan.i[P_TEAM_2_END]):
+            early = slot - plan.i[P_NEUTRAL_END] < plan.game[0]
+            low, high = (plan.game[1], plan.game[2]) if early else (plan.game[3], np.inf)
+            _place_hunted(state, static, plan, b, first_kind[slot], slot, low, high)
+    elif rules == RULES_WAVES:
+        starting = 0
+        for slot in range(own):
+            starting += first_kind[slot] >= 0
+        _start_wave(state, static, plan, b, first_kind[0], starting)
+
+
+@kernel
+def _losses(state, episode, b, first, last):
+    """Units of the slots that died since the last call."""
+    lost = 0
+    for i in range(first, last):
+        if episode.tag[b, i] != 0 and (state.i[b, I_ALIVE, i] == 0 or state.i[b, I_TAG, i] != episode.tag[b, i]):
+            lost += 1
+        episode.tag[b, i] = state.i[b, I_TAG, i] if state.i[b, I_ALIVE, i] != 0 else 0
+    return lost
+
+
+@kernel
+def remember_tags(state, episode, b):
+    for i in range(episode.tag.shape[1]):
+        episode.tag[b, i] = state.i[b, I_TAG, i] if state.i[b, I_ALIVE, i] != 0 else 0
+
+
+@kernel
+def play_game(state, static, plan, episode, b):
+    """After a game loop: scores, and what appears anew. Returns the score gained."""
+    rules = plan.i[P_RULES]
+    own, neutral_end, end = plan.i[P_TEAM_1_END], plan.i[P_NEUTRAL_END], plan.i[P_TEAM_2_END]
+    game = plan.game
+    gained = 0.0
+    if rules == RULES_BEACON:
+        distance = nearest_own(state, plan, b, np.float64(state.f[b, F_X, own]), np.float64(state.f[b, F_Y, own]))
+        if distance <= game[8] * game[8]:
+            kill_unit(state, b, own)
+            _place_beacon(state, static, plan, b)
+            gained = game[9]
+            episode.i[b, E_WAVE] += 1
+    elif rules == RULES_SHARDS:
+        for i in range(own, neutral_end):
+            if state.i[b, I_ALIVE, i] != 0:
+                x, y = np.float64(state.f[b, F_X, i]), np.float64(state.f[b, F_Y, i])
+                if nearest_own(state, plan, b, x, y) <= game[6] * game[6]:
+                    kill_unit(state, b, i)
+                    gained += game[7]
+        if state.tally[b, NEUTRAL, T_ALIVE] == 0:
+            _place_shards(state, static, plan, b)
+            episode.i[b, E_WAVE] += 1
+    else:
+        kill_score, loss_score = (game[6], game[7]) if rules == RULES_HUNT else (game[9], game[10])
+        killed = _losses(state, episode, b, neutral_end, end)
+        lost = _losses(state, episode, b, 0, own)
+        gained = kill_score * killed + loss_score * lost
+        if rules == RULES_HUNT and killed > 0:
+            for slot in range(neutral_end, end):
+                if state.i[b, I_ALIVE, slot] == 0:
+                    _place_hunted(state, static, plan, b, plan.start_kind[slot], slot, game[5], np.inf)
+            remember_tags(state, episode, b)
+        elif rules == RULES_WAVES and state.tally[b, 2, T_ALIVE] == 0 and state.tally[b, 1, T_ALIVE] > 0:
+            episode.i[b, E_WAVE] += 1
+            _start_wave(state, static, plan, b, plan.start_kind[0], np.int64(game[8]))
+            remember_tags(state, episode, b)
+    episode.f[b, EF_SCORE] += gained
+    return gained

@@ -1,0 +1,437 @@
+"""Scripted policies for either side, in rising strength.
+
+* ``idle`` gives no orders (units still defend themselves where the scenario lets them acquire targets);
+* ``attack-wave`` is SMAC's opponent: one attack-move to the other side's start;
+* ``attack-move`` goes for the nearest enemy in sight, and looks for enemies where none is;
+* ``focus-fire`` lets each unit shoot the weakest enemy in reach that is not already as good as dead;
+* ``kite`` adds stepping back, while the weapon reloads, from enemies of shorter range.
+
+A policy sees what its player sees. It first forms one *intent* per unit; as an opponent the intents become engine orders, for
+the agent's side they become actions of the environment's view (`scripted_actions`), inside its masks.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from envs.actions import (
+    ATTACK,
+    ATTACK_TARGET,
+    HEAL,
+    HEAL_TARGET,
+    MOVE_NORTH,
+    MOVE_TARGET,
+    MOVE_TO,
+    NO_OP,
+    POINT_GRID,
+    SMAC_MOVE_NORTH,
+    SMAC_STOP,
+    SMAC_TARGETS,
+    STOP,
+)
+from envs.commands import (
+    FN_ATTACK_POINT,
+    FN_MOVE_POINT,
+    FN_NO_OP,
+    can_step,
+    own_slots,
+    quick_legal,
+    sees,
+    selectable,
+    smac_legal,
+    target_legal,
+)
+from envs.engine.state import (
+    F_COOLDOWN,
+    F_HEALTH,
+    F_HEALTH_MAX,
+    F_RADIUS,
+    F_SHIELD,
+    F_X,
+    F_Y,
+    I_ALIVE,
+    I_KIND,
+    I_ORDER,
+    I_TARGET,
+    K_HEAL_RATE,
+    K_SPEED,
+    KI_WEAPONS,
+    ORDER_ATTACK,
+    ORDER_ATTACK_MOVE,
+    ORDER_HEAL,
+    ORDER_MOVE,
+    ORDER_STOP,
+    WI_ATTACKS,
+    issue_order,
+    kernel,
+)
+from envs.plan import (
+    E_OPPONENT,
+    E_STEP,
+    P_AGENTS,
+    P_MAP_HEIGHT,
+    P_MAP_WIDTH,
+    P_NEUTRAL_END,
+    P_OWN,
+    P_SMAC_ACTIONS,
+    P_TEAM_1_END,
+    P_TEAM_2_END,
+    VIEW_SMAC,
+    VIEW_UNIT,
+)
+from envs.scenarios import OPPONENTS
+
+if TYPE_CHECKING:
+    from envs.vector_env import SC2VectorEnv
+
+IDLE, ATTACK_WAVE, ATTACK_MOVE, FOCUS_FIRE, KITE = range(len(OPPONENTS))
+
+# What a unit means to do: intent_i[slot] = (kind, target slot), intent_f[slot] = (x, y).
+KEEP, GO, FIGHT_TO, SHOOT, MEND = range(5)
+
+# A step back is worth it while the weapon has at least this many loops to reload.
+RELOAD = np.float32(3.0)
+SEARCH_SPACING = 10.0
+SEARCH_STEPS = 10
+
+
+def opponent_id(name: str | int) -> int:
+    """The number of a scripted policy; accepts the number too.
+
+    Raises:
+        ValueError: unknown policy.
+    """
+    if isinstance(name, str):
+        if name in OPPONENTS:
+            return OPPONENTS.index(name)
+    elif 0 <= int(name) < len(OPPONENTS):
+        return int(name)
+    raise ValueError(f"unknown opponent {name!r}; expected one of {', '.join(OPPONENTS)} (or its index)")
+
+
+@kernel
+def _search_point(static, step, i):
+    """Where to look for enemies: the points of a grid over the map, each unit on its own tour of them."""
+    x0, y0, x1, y1 = static.bounds[0], static.bounds[1], static.bounds[2], static.bounds[3]
+    nx = max(1, np.int64(np.round((x1 - x0) / SEARCH_SPACING)))
+    ny = max(1, np.int64(np.round((y1 - y0) / SEARCH_SPACING)))
+    n = (step // SEARCH_STEPS + i * (nx * ny // 3 + 1)) % (nx * ny)
+    row = n // nx
+    column = n % nx if row % 2 == 0 else nx - 1 - n % nx
+    return np.float32(x0 + (column + 0.5) * (x1 - x0) / nx), np.float32(y0 + (row + 0.5) * (y1 - y0) / ny)
+
+
+@kernel
+def _gap(state, b, i, j):
+    """Distance between the edges of two units."""
+    dx, dy = state.f[b, F_X, i] - state.f[b, F_X, j], state.f[b, F_Y, i] - state.f[b, F_Y, j]
+    return np.sqrt(dx * dx + dy * dy) - state.f[b, F_RADIUS, i] - state.f[b, F_RADIUS, j]
+
+
+@kernel
+def _damage(state, static, b, i, j):
+    """Damage of one attack of `i` on `j` with its best weapon, before armor."""
+    kind, other = state.i[b, I_KIND, i], state.i[b, I_KIND, j]
+    best = np.float32(0.0)
+    for w in range(static.kind_i[kind, KI_WEAPONS]):
+        best = max(best, static.damage[kind, w, other] * static.weapon_i[kind, w, WI_ATTACKS])
+    return best
+
+
+@kernel
+def _nearest(state, static, plan, b, player, i, first, last, target_class):
+    """The nearest slot of [first, last) that unit `i` may take as a target of the class, -1 = none."""
+    best, least = np.int64(-1), np.float32(np.inf)
+    for j in range(first, last):
+        if target_legal(state, static, plan, b, player, i, target_class, j):
+            gap = _gap(state, b, i, j)
+            if gap < least:
+                best, least = np.int64(j), gap
+    return best
+
+
+@kernel
+def _weakest_in_reach(state, static, plan, b, player, i, spent):
+    """The enemy within weapon range with the least health that shots already aimed at it (`spent`) do not finish."""
+    first, last = own_slots(plan, 1 - player)
+    kind = state.i[b, I_KIND, i]
+    best, least = np.int64(-1), np.float32(np.inf)
+    for j in range(first, last):
+        if not target_legal(state, static, plan, b, player, i, ATTACK_TARGET, j):
+            continue
+        left = state.f[b, F_HEALTH, j] + state.f[b, F_SHIELD, j] - spent[j]
+        slack = np.float32(0.5) if static.kind_f[kind, K_SPEED] > 0.0 else np.float32(0.0)
+        if left <= 0.0 or left >= least or _gap(state, b, i, j) > plan.reach[kind, state.i[b, I_KIND, j]] + slack:
+            continue
+        best, least = np.int64(j), left
+    return best
+
+
+@kernel
+def _retreat(state, static, plan, b, player, i):
+    """The compass direction in which unit `i` gets away from enemies of shorter range that are close; -1: no need or no way."""
+    first, last = own_slots(plan, 1 - player)
+    kind = state.i[b, I_KIND, i]
+    x, y = state.f[b, F_X, i], state.f[b, F_Y, i]
+    away_x, away_y = np.float32(0.0), np.float32(0.0)
+    threatened = False
+    for j in range(first, last):
+        if not sees(state, b, player, j):
+            continue
+        other = state.i[b, I_KIND, j]
+        if not plan.can_hit[other, kind] or plan.reach[other, kind] + 1.0 > plan.reach[kind, other]:
+            continue
+        gap = max(_gap(state, b, i, j), np.float32(0.1))
+        if gap > plan.reach[other, kind] + 3.5:
+            continue
+        threatened = True
+        dx, dy = x - state.f[b, F_X, j], y - state.f[b, F_Y, j]
+        weight = np.float32(1.0) / (gap * max(np.sqrt(dx * dx + dy * dy), np.float32(0.1)))
+        away_x += dx * weight
+        away_y += dy * weight
+    if not threatened:
+        return np.int64(-1)
+    # Near an edge a unit turns along it, so the middle of the map draws a little.
+    norm = max(np.sqrt(away_x * away_x + away_y * away_y), np.float32(1e-6))
+    cx, cy = np.float32(0.5) * (static.bounds[0] + static.bounds[2]), np.float32(0.5) * (static.bounds[1] + static.bounds[3])
+    away_x = away_x / norm + np.float32(0.03) * (cx - x)
+    away_y = away_y / norm + np.float32(0.03) * (cy - y)
+    best, most = np.int64(-1), np.float32(0.0)
+    for direction in range(8):
+        along = away_x * plan.directions[direction, 0] + away_y * plan.directions[direction, 1]
+        if along > most and can_step(state, static, plan, b, i, direction):
+            best, most = np.int64(direction), along
+    return best
+
+
+@kernel
+def _mend(state, static, plan, b, player, i):
+    """The ally in most need of unit `i`'s healing, -1 = none."""
+    first, last = own_slots(plan, player)
+    best, least = np.int64(-1), np.float32(0.999)
+    for j in range(first, last):
+        if target_legal(state, static, plan, b, player, i, HEAL_TARGET, j):
+            rest = state.f[b, F_HEALTH, j] / state.f[b, F_HEALTH_MAX, j] + np.float32(0.02) * _gap(state, b, i, j)
+            if rest < least:
+                best, least = np.int64(j), rest
+    return best
+
+
+@kernel
+def _follow(state, plan, b, player, i):
+    """The nearest ally of another kind, for a healer with nobody to heal; -1 = none."""
+    first, last = own_slots(plan, player)
+    best, least = np.int64(-1), np.float32(np.inf)
+    for j in range(first, last):
+        if state.i[b, I_ALIVE, j] != 0 and state.i[b, I_KIND, j] != state.i[b, I_KIND, i]:
+            gap = _gap(state, b, i, j)
+            if gap < least:
+                best, least = np.int64(j), gap
+    return best
+
+
+@kernel
+def form_intents(state, static, plan, episode, b, player, policy, intent_i, intent_f, spent):
+    """Fills intent_i [slots, 2] and intent_f [slots, 2] for the units of `player` (0 or 1); `spent` [slots] is scratch."""
+    first, last = own_slots(plan, player)
+    enemy_first, enemy_last = own_slots(plan, 1 - player)
+    neutral_first, neutral_last = plan.i[P_TEAM_1_END], plan.i[P_NEUTRAL_END]
+    spent[:] = 0.0
+    step = episode.i[b, E_STEP]
+    taken = np.int64(-1)
+    for i in range(first, last):
+        intent_i[i, 0] = KEEP
+        intent_i[i, 1] = -1
+        if policy == IDLE or state.i[b, I_ALIVE, i] == 0:
+            continue
+        kind = state.i[b, I_KIND, i]
+        x, y = state.f[b, F_X, i], state.f[b, F_Y, i]
+        goal_x, goal_y = np.float32(plan.target[player, 0]), np.float32(plan.target[player, 1])
+        if policy == ATTACK_WAVE:
+            away = (goal_x - x) * (goal_x - x) + (goal_y - y) * (goal_y - y)
+            if state.i[b, I_ORDER, i] == ORDER_STOP and state.i[b, I_TARGET, i] < 0 and away > 4.0:
+                intent_i[i, 0] = FIGHT_TO
+                intent_f[i, 0], intent_f[i, 1] = goal_x, goal_y
+            continue
+        if neutral_last > neutral_first:
+            # Beacons and shards: the nearest that no other unit goes for.
+            j = _nearest(state, static, plan, b, player, i, neutral_first, taken, MOVE_TARGET) if taken >= 0 else taken
+            k = _nearest(state, static, plan, b, player, i, max(taken + 1, neutral_first), neutral_last, MOVE_TARGET)
+            if j < 0 or (k >= 0 and _gap(state, b, i, k) < _gap(state, b, i, j)):
+                j = k
+            if j >= 0:
+                taken = j
+                intent_i[i, 0] = GO
+                intent_i[i, 1] = j
+                intent_f[i, 0], intent_f[i, 1] = state.f[b, F_X, j], state.f[b, F_Y, j]
+            continue
+        if static.kind_f[kind, K_HEAL_RATE] > 0.0:
+            j = _mend(state, static, plan, b, player, i)
+            if j >= 0:
+                intent_i[i, 0] = MEND
+                intent_i[i, 1] = j
+            else:
+                j = _follow(state, plan, b, player, i)
+                if j >= 0:
+                    intent_i[i, 0] = GO
+                    intent_f[i, 0], intent_f[i, 1] = state.f[b, F_X, j], state.f[b, F_Y, j]
+            continue
+        nearest = _nearest(state, static, plan, b, player, i, enemy_first, enemy_last, ATTACK_TARGET)
+        if nearest < 0:
+            away = (goal_x - x) * (goal_x - x) + (goal_y - y) * (goal_y - y)
+            if step >= SEARCH_STEPS and (away < 16.0 or step >= 3 * SEARCH_STEPS):
+                goal_x, goal_y = _search_point(static, step, i - first)
+            intent_i[i, 0] = FIGHT_TO
+            intent_f[i, 0], intent_f[i, 1] = goal_x, goal_y
+            continue
+        j = nearest
+        if policy >= FOCUS_FIRE:
+            weak = _weakest_in_reach(state, static, plan, b, player, i, spent)
+            if weak >= 0:
+                j = weak
+                spent[j] += _damage(state, static, b, i, j)
+            if policy == KITE and state.f[b, F_COOLDOWN, i] > RELOAD and static.kind_f[kind, K_SPEED] > 0.0:
+                direction = _retreat(state, static, plan, b, player, i)
+                if direction >= 0:
+                    intent_i[i, 0] = GO
+                    intent_f[i, 0] = x + np.float32(2.0) * plan.directions[direction, 0]
+                    intent_f[i, 1] = y + np.float32(2.0) * plan.directions[direction, 1]
+                    continue
+        intent_i[i, 0] = SHOOT
+        intent_i[i, 1] = j
+        intent_f[i, 0], intent_f[i, 1] = state.f[b, F_X, j], state.f[b, F_Y, j]
+
+
+@kernel
+def command_opponent(state, static, plan, episode, b, player, intent_i, intent_f, spent):
+    """Gives the orders of the world's scripted opponent to the units of `player`."""
+    policy = episode.i[b, E_OPPONENT]
+    if policy == IDLE:
+        return
+    form_intents(state, static, plan, episode, b, player, policy, intent_i, intent_f, spent)
+    first, last = own_slots(plan, player)
+    for i in range(first, last):
+        kind, j = intent_i[i, 0], intent_i[i, 1]
+        x, y = intent_f[i, 0], intent_f[i, 1]
+        if kind == GO:
+            issue_order(state, static, b, i, ORDER_MOVE, -1, x, y, False)
+        elif kind == FIGHT_TO or (kind == SHOOT and policy == ATTACK_MOVE):
+            # An attack-move acquires by the engine's own rules on the way.
+            if state.i[b, I_TARGET, i] < 0 or state.i[b, I_ORDER, i] != ORDER_ATTACK_MOVE:
+                issue_order(state, static, b, i, ORDER_ATTACK_MOVE, -1, x, y, False)
+        elif kind == SHOOT:
+            issue_order(state, static, b, i, ORDER_ATTACK, j, x, y, False)
+        elif kind == MEND:
+            issue_order(state, static, b, i, ORDER_HEAL, j, x, y, False)
+
+
+@kernel
+def _legal_direction(state, static, plan, b, i, x, y, step):
+    """The legal compass direction (every `step`-th of the eight) closest to that of (x, y); -1 = none."""
+    dx, dy = x - state.f[b, F_X, i], y - state.f[b, F_Y, i]
+    best, most = np.int64(-1), np.float32(-np.inf)
+    for direction in range(0, 8, step):
+        along = dx * plan.directions[direction, 0] + dy * plan.directions[direction, 1]
+        if along > most and can_step(state, static, plan, b, i, direction):
+            best, most = np.int64(direction), along
+    return best
+
+
+@kernel
+def _unit_action(state, static, plan, b, player, i, intent, j, x, y):
+    """(order, target row) of the unit view for an intent."""
+    row = np.int64(plan.row_of_slot[player, j]) if j >= 0 else np.int64(0)
+    if intent == KEEP:
+        return np.int64(NO_OP), np.int64(0)
+    if intent == SHOOT and target_legal(state, static, plan, b, player, i, ATTACK_TARGET, j):
+        return np.int64(ATTACK), row
+    if intent == MEND and target_legal(state, static, plan, b, player, i, HEAL_TARGET, j):
+        return np.int64(HEAL), row
+    if intent == GO and j >= 0 and target_legal(state, static, plan, b, player, i, MOVE_TARGET, j):
+        return np.int64(MOVE_TO), row
+    direction = _legal_direction(state, static, plan, b, i, x, y, 1)
+    return (np.int64(MOVE_NORTH) + direction if direction >= 0 else np.int64(STOP)), np.int64(0)
+
+
+@kernel
+def _smac_action(state, static, plan, b, player, i, intent, j, x, y):
+    """The action of SMAC's view for an intent: the target if it may be taken, else a move towards it."""
+    if state.i[b, I_ALIVE, i] == 0:
+        return np.int64(0)
+    if intent == SHOOT or intent == MEND:
+        side = player if intent == MEND else 1 - player
+        action = SMAC_TARGETS + j - own_slots(plan, side)[0]
+        if smac_legal(state, static, plan, b, player, i, action):
+            return np.int64(action)
+        x, y = state.f[b, F_X, j], state.f[b, F_Y, j]
+    if intent != KEEP:
+        direction = _legal_direction(state, static, plan, b, i, x, y, 2)
+        for n in range(4):
+            if plan.smac_moves[n] == direction:
+                return np.int64(SMAC_MOVE_NORTH + n)
+    return np.int64(SMAC_STOP)
+
+
+@kernel
+def _function_action(state, static, plan, b, player, intent_i, intent_f, function, selected):
+    """One structured action for all: an attack (or move) of every able unit to where the first unit's intent points."""
+    first, last = own_slots(plan, player)
+    function[0] = FN_NO_OP
+    function[1:] = 0
+    selected[:] = False
+    for i in range(first, last):
+        intent = intent_i[i, 0]
+        if intent == KEEP or intent == MEND or state.i[b, I_ALIVE, i] == 0:
+            continue
+        fn = FN_ATTACK_POINT if intent == FIGHT_TO or intent == SHOOT else FN_MOVE_POINT
+        if not selectable(state, static, plan, b, player, i, fn):
+            continue
+        if function[0] == FN_NO_OP:
+            function[0] = fn
+            column = np.int64(intent_f[i, 0] * POINT_GRID / plan.i[P_MAP_WIDTH])
+            row = np.int64(intent_f[i, 1] * POINT_GRID / plan.i[P_MAP_HEIGHT])
+            last_cell = POINT_GRID - 1
+            function[3] = max(0, min(row, last_cell)) * POINT_GRID + max(0, min(column, last_cell))
+        if function[0] == fn:
+            selected[i - first] = True
+
+
+@kernel
+def write_scripted_actions(state, static, plan, episode, action, view, player, policy, first_world, last_world):
+    """Writes the policy's actions for `player` of the worlds [first_world, last_world) into `action`."""
+    slots = plan.i[P_TEAM_2_END]
+    intent_i = np.zeros((slots, 2), np.int64)
+    intent_f = np.zeros((slots, 2), np.float32)
+    spent = np.zeros(slots, np.float32)
+    first, last = own_slots(plan, player)
+    for b in range(first_world, last_world):
+        form_intents(state, static, plan, episode, b, player, policy, intent_i, intent_f, spent)
+        if view != VIEW_UNIT and view != VIEW_SMAC:
+            _function_action(
+                state, static, plan, b, player, intent_i, intent_f, action.function[b, player], action.selected[b, player]
+            )
+            continue
+        for u in range(plan.i[P_OWN]):
+            i = first + u
+            order, row = np.int64(0), np.int64(0)
+            if i < last and state.i[b, I_ALIVE, i] != 0:
+                intent, j = intent_i[i, 0], intent_i[i, 1]
+                x, y = intent_f[i, 0], intent_f[i, 1]
+                if view == VIEW_UNIT:
+                    order, row = _unit_action(state, static, plan, b, player, i, intent, j, x, y)
+                else:
+                    order = _smac_action(state, static, plan, b, player, i, intent, j, x, y)
+            action.order[b, player, u] = order
+            if view == VIEW_UNIT:
+                action.target[b, player, u] = row
+
+
+def scripted_actions(env: SC2VectorEnv, name: str, player: int = 0) -> Any:
+    """The actions of scripted policy `name` for the agent's side (`player` 1: the second agent's), in the env's current view.
+
+    `attack-wave` acts as `attack-move` here: an agent gives its orders anew at every step. Returns an action for `env.step`;
+    with two agents the other player's entries are what they were (zeros at first), see `SC2VectorEnv.scripted_action`.
+    """
+    return env.scripted_action(name, player)
