@@ -1,8 +1,8 @@
 """Batches of clips from worker processes, in an order that can be resumed.
 
 The order of samples and every random choice for a sample (window, crop, mirror image) follow from (seed, epoch, file
-number) alone: neither the number of worker processes nor a restart changes them. A global batch is a run of the
-epoch's permutation; each of the `world_size` processes of a distributed run takes its equal share. Files that do not
+number) alone: neither the number of worker processes nor a restart changes them. A global batch is a stretch of the
+epoch's permutation; each process of a distributed run takes its equal share. Files that do not
 fill the last global batch of an epoch wait for the next epoch, so no file comes twice in one.
 
 A file that turns out to be unreadable keeps its place in the batch with `has_video`, `has_audio` and `has_label`
@@ -102,43 +102,73 @@ class LoaderConfig:
 
 
 class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """Endless batches of (epoch, file number) for one process of a distributed run, beginning at any step."""
+    """Endless batches of (epoch, file number) for one process of a distributed run, beginning at any step.
+
+    The files of a step are a stretch of the epoch's permutation, `global_batch` long. It is cut into `accumulate` x
+    `world_size` equal parts; the process takes its part of each of the `accumulate` rounds in turn. So neither the
+    number of processes nor the accumulation changes which files a step sees.
+    """
 
     def __init__(
-        self, num_files: int, batch_size: int, *, seed: int, rank: int = 0, world_size: int = 1, first_step: int = 0
+        self,
+        num_files: int,
+        global_batch: int,
+        *,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        accumulate: int = 1,
+        first_step: int = 0,
     ) -> None:
-        """`batch_size` is of one process; a step takes `batch_size * world_size` files.
+        """See the class.
 
         Raises:
             DataError: fewer files than one global batch.
+            ValueError: the global batch does not divide into the parts.
         """
-        if num_files < batch_size * world_size:
+        if global_batch < 1 or global_batch % (world_size * accumulate):
+            raise ValueError(
+                f"batch size {global_batch} does not divide into {world_size} processes x {accumulate} accumulated "
+                f"parts; take a multiple of {world_size * accumulate}"
+            )
+        if num_files < global_batch:
             raise DataError(
-                f"{num_files} files do not fill one global batch of {batch_size} x {world_size} processes; "
-                f"lower the batch size to {max(1, num_files // world_size)} or give more files"
+                f"{num_files} files do not fill one batch of {global_batch}; lower the batch size or give more files"
             )
         self.num_files = num_files
-        self.batch_size = batch_size
+        self.global_batch = global_batch
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
+        self.accumulate = accumulate
         self.first_step = first_step
 
     @property
     def steps_per_epoch(self) -> int:
-        return self.num_files // (self.batch_size * self.world_size)
+        return self.num_files // self.global_batch
 
-    def batch(self, step: int) -> list[tuple[int, int]]:
-        """The batch of a step, counted from the beginning of training."""
+    @property
+    def part_size(self) -> int:
+        """Files in one part."""
+        return self.global_batch // (self.world_size * self.accumulate)
+
+    def part(self, accumulated: int) -> slice:
+        """Where this process's part of round `accumulated` lies in the global batch."""
+        first = (accumulated * self.world_size + self.rank) * self.part_size
+        return slice(first, first + self.part_size)
+
+    def batch(self, step: int, accumulated: int = 0) -> list[tuple[int, int]]:
+        """This process's part of round `accumulated` of a step, which is counted from the beginning of training."""
         epoch, position = divmod(step, self.steps_per_epoch)
         order = np.random.default_rng([self.seed, epoch]).permutation(self.num_files)
-        first = (position * self.world_size + self.rank) * self.batch_size
-        return [(epoch, int(number)) for number in order[first : first + self.batch_size]]
+        whole = order[position * self.global_batch :][: self.global_batch]
+        return [(epoch, int(number)) for number in whole[self.part(accumulated)]]
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         step = self.first_step
         while True:
-            yield self.batch(step)
+            for accumulated in range(self.accumulate):
+                yield self.batch(step, accumulated)
             step += 1
 
 
