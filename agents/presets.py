@@ -39,8 +39,8 @@ class LearningConfig:
     """Steps T of a fragment `[T, B]`."""
     fragments_per_update: int = 1
     """Fragments that each learner takes for one update."""
-    learning_rate: Schedule = Schedule(start=5e-4, end=5e-5)
-    entropy_weight: Schedule = Schedule(start=0.01, end=0.001)
+    learning_rate: Schedule = field(default_factory=lambda: Schedule(start=5e-4, end=5e-5))
+    entropy_weight: Schedule = field(default_factory=lambda: Schedule(start=0.01, end=0.001))
     """Takes the place of the loss configs' own, constant `entropy_weight`."""
     adam_epsilon: float = 1e-5
     max_gradient_norm: float = 1.0
@@ -57,7 +57,7 @@ class ClusterConfig:
     num_learners: int = 0
     """Remote learners, data-parallel from 2 on; 0 learns in the driver."""
     ray_address: str | None = None
-    """`auto` or host:port of a running cluster; without it Ray starts on this machine, on the loopback interface only."""
+    """`auto` or host:port of a running cluster. Without it Ray starts here, on the loopback interface only."""
     num_cpus: int | None = None
     """CPUs that Ray may use on this machine; all of them unless given."""
     gpus_per_learner: float = 0.0
@@ -107,6 +107,7 @@ class EvaluationConfig:
 class SelfPlayConfig:
     """Opponents from a league of past selves and scripted players (prioritised fictitious self-play)."""
 
+    enabled: bool = False
     scripted: tuple[str, ...] = ("attack-wave",)
     """Scripted members of the league."""
     snapshot_updates: int = 200
@@ -134,7 +135,7 @@ class TrainConfig:
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    self_play: SelfPlayConfig | None = None
+    self_play: SelfPlayConfig = field(default_factory=SelfPlayConfig)
     initial_weights: Path | None = None
     """A checkpoint folder or `weights.safetensors` to start from, e.g. a cloned policy."""
 

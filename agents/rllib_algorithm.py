@@ -1,13 +1,14 @@
 """The training loop as an RLlib algorithm: references from env runners to learners, weights the other way.
 
 The driver never touches a fragment. Each request to an env runner carries the newest weights by reference and returns a
-fragment by reference; each update sends references to the learners and gets new weights by reference. Everything that may
-fail is waited for with a deadline, so a lost process ends in recovery or in an error, never in a hang.
+fragment by reference; each update sends references to the learners and gets new weights by reference. Everything that
+may fail is waited for with a deadline, so a lost process ends in recovery or in an error, never in a hang.
 """
 
 import time
 from collections import deque
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -29,6 +30,7 @@ from ray.rllib.utils.metrics import (
 from ray.tune.registry import register_env
 
 from agents import rllib_private
+from agents.checkpoints import load_weights
 from agents.configuration import with_overrides
 from agents.presets import TrainConfig
 from agents.rllib_learner import AgentLearner
@@ -36,7 +38,7 @@ from agents.rllib_module import AgentModule
 from agents.rllib_runner import BatchedEnvRunner
 from agents.rollout import Episodes
 
-# The name under which RLlib validates "an environment"; the worlds are made by the env runner from `config.agent.world`.
+# The name under which RLlib validates "an environment"; env runners make the worlds from `config.agent.world`.
 _ENV_ID = "perceiver_agents_worlds"
 # How long one wait for env runners or learners lasts before the loop looks after the lost ones.
 _WAIT_SECONDS = 0.5
@@ -89,7 +91,9 @@ class EntityAgentConfig(AlgorithmConfig):
         )
         self.training(
             lr=learning.learning_rate.start,
-            train_batch_size_per_learner=learning.fragment_length * agent.world.num_envs * learning.fragments_per_update,
+            train_batch_size_per_learner=(
+                learning.fragment_length * agent.world.num_envs * learning.fragments_per_update
+            ),
         )
         # A lost env runner is started again by Ray and found by `EntityAgent.restore_env_runners`.
         self.fault_tolerance(restart_failed_env_runners=True)
@@ -186,8 +190,8 @@ class EntityAgent(Algorithm):
             silent = time.monotonic() - self._last_fragment_at
             if not self._rollouts and silent > self.agent.cluster.runner_recovery_seconds:
                 raise EnvRunnersLostError(
-                    f"no env runner has answered for {silent:.0f} s: all {self.agent.cluster.num_env_runners} are lost and "
-                    "none came back (cluster.runner_recovery_seconds sets how long to wait)"
+                    f"no env runner has answered for {silent:.0f} s: all {self.agent.cluster.num_env_runners} are lost "
+                    "and none came back (cluster.runner_recovery_seconds sets how long to wait)"
                 )
         fragments = [self._ready.popleft() for _ in range(count)]
         if not in_turns:
@@ -207,13 +211,10 @@ class EntityAgent(Algorithm):
         for runner_id, _ in self._rollouts.values():
             if runner_id in load:
                 load[runner_id] += 1
-        budget = wanted - len(self._rollouts) if wanted is not None else len(load) * self.agent.cluster.rollouts_in_flight
-        for _ in range(max(0, budget)):
-            if not load:
-                return
+        limit = self.agent.cluster.rollouts_in_flight
+        requests = len(load) * limit - sum(load.values()) if wanted is None else wanted - len(self._rollouts)
+        for _ in range(requests if load else 0):
             runner_id = min(load, key=lambda key: load[key])
-            if wanted is None and load[runner_id] >= self.agent.cluster.rollouts_in_flight:
-                return
             fragment, metrics = runners[runner_id].rollout.options(num_returns=2).remote(*self._weights)
             self._rollouts[metrics] = (runner_id, fragment)
             load[runner_id] += 1
@@ -346,6 +347,17 @@ class EntityAgent(Algorithm):
         else:
             weights = ray.get(rllib_private.learner_actors(self.learner_group)[0].weights.remote())
         self._weights = (ray.put(weights) if self._remote_runners else weights, self.updates)
+
+    def load_initial_weights(self, path: Path) -> None:
+        """Starts from the weights of a checkpoint folder or file, with a fresh optimizer."""
+
+        def load(learner: AgentLearner) -> None:
+            load_weights(path, learner.network)
+
+        for result in self.learner_group.foreach_learner(load):
+            if not result.ok:
+                raise result.get()
+        self._publish_learner_weights()
 
     def network_weights(self) -> dict[str, Any]:
         """The network's state dict as arrays."""

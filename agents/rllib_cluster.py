@@ -14,8 +14,8 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
-    # Ray prints at error level that actors which it may restart have constructor arguments in the object store; the driver
-    # holds those of env runners for as long as they live.
+    # Ray prints at error level that actors which it may restart have constructor arguments in the object store; the
+    # driver holds those of env runners for as long as they live.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "PYTHONWARNINGS": "ignore::DeprecationWarning",
 }
@@ -80,6 +80,13 @@ def check_connected(cluster: ClusterConfig) -> None:
             )
 
 
+def total_cpus() -> int:
+    """CPUs of the connected Ray."""
+    import ray
+
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
 def disconnect() -> None:
     """Leaves Ray, and stops it if `connect` started it."""
     import ray
@@ -93,3 +100,10 @@ def parallel_map(function: Callable[..., Any], arguments: Iterable[tuple[Any, ..
 
     task = ray.remote(num_cpus=1, max_retries=2)(function)
     return ray.get([task.remote(*values) for values in arguments])
+
+
+def share(value: Any) -> Any:
+    """A reference to `value` for the arguments of `parallel_map`, so that it is stored once."""
+    import ray
+
+    return ray.put(value)

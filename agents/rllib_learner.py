@@ -31,7 +31,7 @@ class NonFiniteError(RuntimeError):
 class AgentLearner(TorchLearner):
     """Updates the agent's network from fragments by V-trace or PPO.
 
-    With several learners each holds its share of the fragments; gradients are averaged by DDP, so all take the same step.
+    With several learners each has its share of the fragments; DDP averages the gradients, so all take the same step.
     """
 
     def __init__(self, **kwargs: Any) -> None:
@@ -90,8 +90,8 @@ class AgentLearner(TorchLearner):
             fragment for reference in training_data.batch_refs or [] if (fragment := self._fetch(reference)) is not None
         ]
         if not fragments:
-            # Every learner must take part in the collective of this update, or the others hang; a batch seen before does
-            # no harm to an off-policy update.
+            # Every learner must take part in the collective of this update, or the others hang; a batch seen before
+            # does no harm to an off-policy update.
             if not self._previous:
                 raise RuntimeError("all fragments of the first update were lost with their nodes")
             fragments = self._previous
@@ -165,7 +165,7 @@ class AgentLearner(TorchLearner):
             optimizer.step()
 
     def _name_non_finite(self) -> str:
-        """Names the first tensor that is not finite, in the order in which numbers flow: inputs, weights, outputs, gradients."""
+        """Names the first tensor that is not finite, in the order in which numbers flow."""
         stages: list[tuple[str, dict[str, Tensor]]] = [
             ("fragment", dict(_flatten(self._batch))),
             ("parameter", dict(self.network.named_parameters())),
@@ -205,12 +205,12 @@ def join_fragments(fragments: list[Fragment]) -> Fragment:
 
 def take_worlds(batch: dict[str, Any], worlds: Tensor) -> dict[str, Any]:
     """The columns `worlds` of the B axis of every entry."""
+
+    def take(axis: int, value: Any) -> Any:
+        return map_arrays(lambda tensor: tensor.index_select(axis, worlds), value)
+
     return {
-        name: map_arrays(
-            lambda tensor, axis=_BATCH_AXIS_OF_STATE if name == "state" else _BATCH_AXIS: tensor.index_select(axis, worlds),
-            value,
-        )
-        for name, value in batch.items()
+        name: take(_BATCH_AXIS_OF_STATE if name == "state" else _BATCH_AXIS, value) for name, value in batch.items()
     }
 
 

@@ -186,7 +186,8 @@ class Rollout:
                 self.state = step.state
                 self.observation, reward, terminated, truncated, infos = self.env.step(action)
                 done = terminated | truncated
-                fragment["reward"][t], fragment["terminated"][t], fragment["truncated"][t] = reward, terminated, truncated
+                fragment["reward"][t] = reward
+                fragment["terminated"][t], fragment["truncated"][t] = terminated, truncated
                 cut = truncated & ~terminated
                 if cut.any():
                     fragment["final_value"][t, cut] = self._final_value(infos, np.flatnonzero(cut))

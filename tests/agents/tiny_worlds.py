@@ -13,7 +13,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from envs.actions import ORDER_TARGET_CLASS, UNIT_ORDERS
-from envs.observation import ENTITY_FEATURES
+from envs.observation import ENTITY_FEATURES, SCALARS
 
 UNITS, ENEMIES = 2, 2
 ENTITIES = UNITS + ENEMIES
@@ -32,7 +32,7 @@ class TinyWorlds(VectorEnv):
             {
                 "entities": spaces.Box(-np.inf, np.inf, (ENTITIES, len(ENTITY_FEATURES)), np.float32),
                 "mask": spaces.MultiBinary(ENTITIES),
-                "scalars": spaces.Box(-np.inf, np.inf, (2,), np.float32),
+                "scalars": spaces.Box(-np.inf, np.inf, (len(SCALARS),), np.float32),
                 "order_mask": spaces.MultiBinary((UNITS, orders)),
                 "target_mask": spaces.MultiBinary((UNITS, 3, ENTITIES)),
             }
@@ -72,10 +72,12 @@ class TinyWorlds(VectorEnv):
         order_mask[:, :, ATTACK] = True
         target_mask = np.zeros((self.num_envs, UNITS, 3, ENTITIES), dtype=bool)
         target_mask[:, :, ORDER_TARGET_CLASS[ATTACK], UNITS:] = True
+        scalars = np.zeros((self.num_envs, len(SCALARS)), dtype=np.float32)
+        scalars[:, SCALARS.index("time_fraction")] = self.steps / LONGEST
         return {
             "entities": entities,
             "mask": np.ones((self.num_envs, ENTITIES), dtype=bool),
-            "scalars": np.stack([self.steps / LONGEST, np.ones(self.num_envs)], axis=1).astype(np.float32),
+            "scalars": scalars,
             "order_mask": order_mask,
             "target_mask": target_mask,
         }
