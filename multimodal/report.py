@@ -1,0 +1,198 @@
+"""The evaluation report: one HTML file with everything in it, no scripts, nothing loaded from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import math
+import wave
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import matplotlib
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from multimodal.clips import ClipFormat
+from multimodal.evaluation import Summary
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2rem auto; padding: 0 1rem; color: #222; }
+table { border-collapse: collapse; margin: 1rem 0; } td, th { padding: .2rem .8rem; text-align: right; }
+th { border-bottom: 1px solid #999; } td:first-child, th:first-child { text-align: left; }
+.clip { border-top: 1px solid #ddd; padding: .8rem 0; } .strip { image-rendering: pixelated; width: 100%; }
+figure { margin: 0; } figcaption { color: #666; font-size: 13px; } audio { height: 2rem; vertical-align: middle; }
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """A clip to show.
+
+    Attributes:
+        path, start: file, and seconds into it.
+        label, named: true and likeliest class; `probability` of the latter.
+        video, video_out: uint8 `[T, H, W, 3]`, original and reconstruction.
+        audio, audio_out: float `[S]`.
+    """
+
+    path: str
+    start: float
+    label: str
+    named: str
+    probability: float
+    video: np.ndarray
+    video_out: np.ndarray
+    audio: np.ndarray
+    audio_out: np.ndarray
+
+
+def _data_uri(data: bytes, kind: str) -> str:
+    return f"data:{kind};base64,{base64.b64encode(data).decode()}"
+
+
+def _picture(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
+    plt.close(figure)
+    return _data_uri(buffer.getvalue(), "image/png")
+
+
+def _strip(frames: np.ndarray) -> str:
+    """PNG of frames `[T, H, W, 3]` side by side."""
+    buffer = io.BytesIO()
+    plt.imsave(buffer, np.concatenate(list(frames), axis=1), format="png")
+    return _data_uri(buffer.getvalue(), "image/png")
+
+
+def _sound(samples: np.ndarray, sample_rate: int) -> str:
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        file.writeframes(np.rint(np.clip(samples, -1, 1) * 32767).astype("<i2").tobytes())
+    return _data_uri(buffer.getvalue(), "audio/wav")
+
+
+def spectrogram_figure(example: Example, sample_rate: int) -> Figure:
+    """Spectrograms of original and reconstruction on one scale."""
+    size = 2 ** max(5, min(9, int(math.log2(len(example.audio) / 12))))
+    figure, axes = plt.subplots(1, 2, figsize=(9, 2.2), sharey=True, layout="constrained")
+    for axis, samples, title in zip(
+        axes, (example.audio, example.audio_out), ("original", "reconstruction"), strict=True
+    ):
+        # A quiet floor keeps silence from being log of zero.
+        image = axis.specgram(
+            samples + 1e-6, NFFT=size, noverlap=size * 3 // 4, Fs=sample_rate, vmin=-120, vmax=-30, cmap="magma"
+        )[3]
+        axis.set(title=title, xlabel="time in s")
+    axes[0].set_ylabel("frequency in Hz")
+    figure.colorbar(image, ax=axes, label="dB/Hz")
+    return figure
+
+
+def confusion_figure(summary: Summary, classes: Sequence[str]) -> Figure:
+    """Confusion matrix, rows scaled to shares of the true class."""
+    counts = np.asarray(summary.confusion, float)
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    side = min(14.0, 2.5 + 0.45 * len(classes))
+    figure, axis = plt.subplots(figsize=(side, side), layout="constrained")
+    image = axis.imshow(shares, vmin=0, vmax=1, cmap="Blues")
+    axis.set(xlabel="named class", ylabel="true class")
+    if len(classes) <= 40:
+        axis.set_xticks(range(len(classes)), classes, rotation=90)
+        axis.set_yticks(range(len(classes)), classes)
+    if len(classes) <= 20:
+        for row, column in np.argwhere(counts > 0):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axis.text(column, row, f"{counts[row, column]:.0f}", ha="center", va="center", color=colour, fontsize=8)
+    figure.colorbar(image, ax=axis, label="share of the true class", shrink=0.7)
+    return figure
+
+
+def _number(value: float, digits: int = 2) -> str:
+    return "n/a" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _percent(value: float) -> str:
+    return "n/a" if math.isnan(value) else f"{value:.1%}"
+
+
+def summary_rows(summary: Summary) -> list[tuple[str, str]]:
+    """Name and value of each figure, for the terminal and the report."""
+    return [
+        ("clips", str(summary.clips)),
+        ("compression (numbers in / numbers in code)", f"{summary.compression:.1f} x"),
+        ("video PSNR", f"{_number(summary.video_psnr)} dB"),
+        ("video SSIM", _number(summary.ssim, 3)),
+        ("audio PSNR", f"{_number(summary.audio_psnr)} dB"),
+        ("audio multi-scale spectral distance", _number(summary.spectral, 3)),
+        ("top-1, label hidden", _percent(summary.top1)),
+        ("top-5, label hidden", _percent(summary.top5)),
+        ("top-1 from picture alone", _percent(summary.top1_video)),
+        ("top-1 from sound alone", _percent(summary.top1_audio)),
+        ("chance (most frequent class)", _percent(summary.chance)),
+    ]
+
+
+def write_report(
+    path: str,
+    *,
+    title: str,
+    summary: Summary,
+    classes: Sequence[str],
+    examples: Sequence[Example],
+    clip_format: ClipFormat,
+    skipped: dict[str, str],
+) -> None:
+    """Write the report.
+
+    Args:
+        path: HTML file.
+        title: heading.
+        summary: figures over all clips.
+        classes: class names.
+        examples: clips to show, original and reconstruction.
+        clip_format: their format.
+        skipped: files that could not be used, and why.
+    """
+    parts = [
+        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{html.escape(title)}</title>",
+        f"<style>{STYLE}</style></head><body><h1>{html.escape(title)}</h1><table>",
+        *(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in summary_rows(summary)),
+        "</table><h2>Classes</h2>",
+        f"<figure><img src='{_picture(confusion_figure(summary, classes))}' alt='confusion matrix'></figure>",
+        "<table><tr><th>class</th><th>top-1</th><th>from picture</th><th>from sound</th></tr>",
+    ]
+    for name, *shares in zip(
+        classes, summary.class_top1, summary.class_top1_video, summary.class_top1_audio, strict=True
+    ):
+        cells = "".join(f"<td>{_percent(share)}</td>" for share in shares)
+        parts.append(f"<tr><td>{html.escape(name)}</td>{cells}</tr>")
+    parts.append("</table><h2>Clips</h2>")
+    for example in examples:
+        spectra = _picture(spectrogram_figure(example, clip_format.sample_rate))
+        parts += [
+            f"<div class='clip'><p><b>{html.escape(example.label)}</b>, named {html.escape(example.named)} "
+            f"({example.probability:.0%}); {html.escape(example.path)} at {example.start:.2f} s</p>",
+            f"<figure><img class='strip' src='{_strip(example.video)}' alt='original frames'>"
+            "<figcaption>original</figcaption></figure>",
+            f"<figure><img class='strip' src='{_strip(example.video_out)}' alt='reconstructed frames'>"
+            "<figcaption>reconstruction</figcaption></figure>",
+            f"<p>original <audio controls src='{_sound(example.audio, clip_format.sample_rate)}'></audio> "
+            f"reconstruction <audio controls src='{_sound(example.audio_out, clip_format.sample_rate)}'></audio></p>",
+            f"<figure><img src='{spectra}' alt='spectrograms'></figure></div>",
+        ]
+    if skipped:
+        parts.append(f"<h2>Skipped files ({len(skipped)})</h2><table><tr><th>file</th><th>reason</th></tr>")
+        for file, reason in list(skipped.items())[:200]:
+            parts.append(f"<tr><td>{html.escape(file)}</td><td>{html.escape(reason)}</td></tr>")
+        parts.append("</table>")
+    parts.append("</body></html>")
+    with open(path, "w", encoding="utf-8") as stream:
+        stream.write("\n".join(parts))
