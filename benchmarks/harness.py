@@ -2,8 +2,8 @@
 
 Every contender lives in a process of its own, so that its peak resident memory is its own and no allocator state leaks
 into the next one. The processes take turns: round 1 of every contender, then round 2, and so on, with one thread count
-and one float32 product precision for all. A machine whose speed drifts thus drifts for all of them, and ratios are taken
-round by round. The machine's matrix-product rate is measured in the same rounds, by a contender of its own.
+and one float32 product precision for all. A machine whose speed drifts thus drifts for all of them, and ratios are
+taken round by round. The machine's matrix-product rate is measured in the same rounds, by a contender of its own.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 Outputs = dict[str, Tensor]
 
@@ -80,21 +81,38 @@ def _reset_peak() -> int:
     return _resident_bytes("VmRSS")
 
 
-def _attention_operations(query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-    """Multiply-adds, times two, of a fused attention call `[B, H, N, D]` (the counter knows only the GPU's)."""
-    batch, heads, queries, width = query
-    return 2 * batch * heads * queries * key[-2] * (width + value[-1])
+class OperationCounter(TorchDispatchMode):
+    """Counts the operations (twice the multiply-adds) of matrix products, convolutions and fused attention."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operations = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        packet = func._overloadpacket
+        if packet not in flop_registry and packet not in _CPU_ATTENTION:
+            with self:
+                parts = func.decompose(*args, **kwargs)
+            if parts is not NotImplemented:
+                return parts
+        out = func(*args, **kwargs)
+        if packet in flop_registry:
+            self.operations += flop_registry[packet](*args, **kwargs, out_val=out)
+        elif packet in _CPU_ATTENTION:
+            first = 1 if "backward" in str(packet) else 0
+            query, key, value = args[first : first + 3]
+            pairs = query.shape[:-1].numel() * key.shape[-2]
+            per_query, per_value = _CPU_ATTENTION[packet]
+            self.operations += 2 * pairs * (per_query * query.shape[-1] + per_value * value.shape[-1])
+        return out
 
 
-def _attention_backward_operations(grad: Any, query: Any, key: Any, value: Any, *_: Any, **__: Any) -> int:
-    """Five products, of which the first repeats the forward pass's."""
-    batch, heads, queries, width = query
-    return 2 * batch * heads * queries * key[-2] * (3 * width + 2 * value[-1])
-
-
+# Products as wide as the queries and as wide as the values, per pair of query and key; torch's registry of operations
+# has only the GPU's kernels. The backward pass repeats the scores and makes two products for each of the three inputs.
 _CPU_ATTENTION = {
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention_operations,
-    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward_operations,
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: (1, 1),
+    torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward: (3, 2),
 }
 
 
@@ -115,11 +133,10 @@ def _serve(connection: Connection, build: Callable[[], Job], settings: Settings)
             case "peak":
                 connection.send(_resident_bytes("VmHWM") - before)
             case "count":
-                with FlopCounterMode(display=False, custom_mapping=_CPU_ATTENTION) as counter:
+                with OperationCounter() as counter:
                     outputs = job.run()
-                connection.send(
-                    (counter.get_total_flops() * job.scale, {k: v.float().numpy() for k, v in outputs.items()})
-                )
+                arrays = {name: output.float().numpy() for name, output in outputs.items()}
+                connection.send((counter.operations * job.scale, arrays))
                 del outputs, arrays
             case "stop":
                 return
