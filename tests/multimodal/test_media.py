@@ -1,0 +1,219 @@
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from multimodal.media import UnreadableMedia, probe, read_window
+from multimodal.writing import ClipWriter, Encoding, check_writable, write_clip
+from tests.multimodal.material import FAST_H264, chirp, lag_in_seconds, numbered_frames, read_numbers, write_numbered
+
+VP9 = (("cpu-used", "8"), ("deadline", "realtime"), ("g", "20"))
+FILES = {
+    "h264-aac.mp4": Encoding(video_options=FAST_H264),
+    "h264-bframes-stereo.mp4": Encoding(video_options=(("bf", "3"), ("g", "30")), layout="stereo"),
+    "h264-10bit.mp4": Encoding(video_options=FAST_H264, pixel_format="yuv420p10le"),
+    "h264-mp3.mkv": Encoding(video_options=FAST_H264, audio_codec="libmp3lame"),
+    "h264-opus-5.1.mkv": Encoding(video_options=FAST_H264, audio_codec="libopus", layout="5.1"),
+    "vp9-opus.webm": Encoding(video_codec="libvpx-vp9", video_options=VP9, audio_codec="libopus"),
+    "mpeg4-pcm.avi": Encoding(video_codec="mpeg4", video_options=(("g", "15"),), audio_codec="pcm_s16le"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("media")
+    for name, encoding in FILES.items():
+        write_numbered(root / name, encoding=encoding)
+    return root
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("start", [0.0, 0.52, 1.4])
+def test_frames_and_sound_are_those_of_the_instant(folder: Path, name: str, start: float) -> None:
+    window = read_window(folder / name, start=start, num_frames=6, frame_rate=12.5, sample_rate=16_000)
+    assert window.frames is not None and window.sound is not None
+    # The 2-second files end inside no window here: 1.4 + 6 / 12.5 = 1.88.
+    assert read_numbers(window.frames).tolist() == [round(start * 25) + 2 * i for i in range(6)]
+    assert window.frames_covered == 6
+    assert len(window.sound) == 6 * 1280
+    # Opus in Matroska is stamped to a millisecond; a frame lasts 40 ms.
+    assert abs(lag_in_seconds(window.sound, start, 16_000)) <= 1e-3
+    level = np.sqrt(np.mean(window.sound[2000:-2000] ** 2))
+    assert level == pytest.approx(0.5 / np.sqrt(2), rel=0.1), "the mix-down to mono changes the loudness"
+
+
+@pytest.mark.parametrize("name", ["h264-bframes-stereo.mp4", "mpeg4-pcm.avi", "vp9-opus.webm"])
+@settings(deadline=None, max_examples=12, derandomize=True)
+@given(start_frame=st.integers(0, 45), rate=st.sampled_from([25.0, 12.5, 50.0]), count=st.integers(1, 8))
+def test_a_window_is_a_stretch_of_the_whole(
+    folder: Path, name: str, start_frame: int, rate: float, count: int
+) -> None:
+    whole = read_window(folder / name, start=0.0, num_frames=125, frame_rate=50.0, sample_rate=8_000)
+    start = start_frame / 25
+    window = read_window(folder / name, start=start, num_frames=count, frame_rate=rate, sample_rate=8_000)
+    assert whole.frames is not None and whole.sound is not None
+    assert window.frames is not None and window.sound is not None
+    step = round(50 / rate)
+    expected = whole.frames[2 * start_frame :: step][:count]
+    np.testing.assert_array_equal(window.frames, expected)
+    first = round(start * 8_000)
+    # The decoder was started elsewhere: lossy codecs converge after the pre-roll, not to the last bit.
+    np.testing.assert_allclose(window.sound, whole.sound[first : first + len(window.sound)], atol=0.02)
+
+
+def test_variable_frame_rate_shows_the_frame_whose_time_has_come(tmp_path: Path) -> None:
+    times_ms = [0, 40, 80, 400, 440, 1000, 1040]
+    path = tmp_path / "vfr.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options=dict(FAST_H264))
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for number, (rgb, time) in enumerate(zip(numbered_frames(np.arange(7)), times_ms, strict=True)):
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+            frame.pts, frame.time_base = time, Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    window = read_window(path, start=0.0, num_frames=14, frame_rate=12.5, sample_rate=8_000)
+    assert window.frames is not None
+    expected = [max(n for n, time in enumerate(times_ms) if time <= 80 * i) for i in range(14)]
+    assert read_numbers(window.frames).tolist() == expected
+    late = read_window(path, start=0.56, num_frames=4, frame_rate=12.5, sample_rate=8_000)
+    assert late.frames is not None
+    assert read_numbers(late.frames).tolist() == expected[7:11]
+    assert number == 6
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_rotation_metadata_turns_frames_upright(tmp_path: Path, degrees: int) -> None:
+    upright = np.zeros((5, 48, 64, 3), np.uint8)
+    upright[:, :24, :32] = 255  # the upper left quarter is white
+    path = tmp_path / "rotated.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options=dict(FAST_H264))
+        stored = np.rot90(upright, -degrees // 90, axes=(1, 2))
+        stream.width, stream.height, stream.pix_fmt = stored.shape[2], stored.shape[1], "yuv420p"
+        stream.set_display_rotation(degrees)
+        for rgb in stored:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")))
+        container.mux(stream.encode(None))
+    with av.open(str(path)) as container:
+        frame = next(container.decode(video=0))
+        # What the file says is a fact of the container; reading must agree with it.
+        turns = round(frame.rotation / 90) % 4
+        raw = frame.to_ndarray(format="rgb24")
+    assert turns != 0
+    window = read_window(path, start=0.0, num_frames=2, frame_rate=25, sample_rate=8_000)
+    assert window.frames is not None
+    assert window.frames.shape[1:3] == (48, 64)
+    assert np.abs(window.frames[0].astype(int) - np.rot90(raw, turns)).mean() < 3
+    assert (probe(path).width, probe(path).height) == (64, 48)
+    quarters = window.frames[0].reshape(2, 24, 2, 32, 3).mean(axis=(1, 3, 4))
+    assert quarters.argmax() == 0, "the white quarter is not at the upper left"
+
+
+def test_colours_survive_for_tagged_and_untagged_video(tmp_path: Path) -> None:
+    colour = np.array([200, 60, 20], np.uint8)
+    for height, width in ((48, 64), (720, 1280)):
+        frames = np.broadcast_to(colour, (2, height, width, 3))
+        path = tmp_path / f"{height}.mp4"
+        write_clip(path, frames, None, frame_rate=25, sample_rate=8_000, encoding=Encoding(video_options=FAST_H264))
+        window = read_window(path, start=0, num_frames=1, frame_rate=25, sample_rate=8_000, short_side=48)
+        assert window.frames is not None
+        assert np.abs(window.frames[0].reshape(-1, 3).mean(0) - colour).max() < 6
+
+
+def test_files_without_sound_or_picture(tmp_path: Path) -> None:
+    silent = write_numbered(tmp_path / "silent.mp4", sound=False)
+    window = read_window(silent, start=0.4, num_frames=4, frame_rate=25, sample_rate=8_000)
+    assert window.sound is None and window.frames is not None
+    assert not probe(silent).has_audio
+    blind = write_numbered(tmp_path / "blind.mp4", picture=False)
+    window = read_window(blind, start=0.4, num_frames=4, frame_rate=25, sample_rate=8_000)
+    assert window.frames is None and window.sound is not None
+    assert abs(lag_in_seconds(window.sound, 0.4, 8_000)) < 1e-3
+    assert probe(blind).duration == pytest.approx(2.0, abs=0.05)
+
+
+def test_beyond_the_end_the_last_frame_is_held_and_it_is_silent(tmp_path: Path) -> None:
+    path = write_numbered(tmp_path / "short.mp4", num_frames=10)
+    window = read_window(path, start=0.2, num_frames=10, frame_rate=25, sample_rate=8_000)
+    assert window.frames is not None and window.sound is not None
+    assert read_numbers(window.frames).tolist() == [5, 6, 7, 8, 9, 9, 9, 9, 9, 9]
+    assert window.frames_covered == 5
+    assert window.sound_covered == pytest.approx(0.5, abs=0.06)
+    assert np.abs(window.sound[2000:]).max() < 0.01
+
+
+def test_sound_that_begins_late_stands_at_its_time(tmp_path: Path) -> None:
+    path = tmp_path / "late.mkv"
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=25, options=dict(FAST_H264))
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        audio = container.add_stream("pcm_s16le", rate=8_000)
+        audio.layout = "mono"
+        for number, rgb in enumerate(numbered_frames(np.arange(25))):
+            frame = av.VideoFrame.from_ndarray(rgb, format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        times = 0.5 + np.arange(4_000) / 8_000
+        block = (chirp(times) * 32767).astype(np.int16)[None]
+        frame = av.AudioFrame.from_ndarray(block, format="s16", layout="mono")
+        frame.sample_rate, frame.pts, frame.time_base = 8_000, 4_000, Fraction(1, 8_000)
+        container.mux(audio.encode(frame))
+        container.mux(audio.encode(None))
+    window = read_window(path, start=0.0, num_frames=25, frame_rate=25, sample_rate=8_000)
+    assert window.sound is not None
+    assert np.abs(window.sound[:3_900]).max() < 1e-3
+    assert abs(lag_in_seconds(window.sound[4_000:], 0.5, 8_000)) <= 1e-3
+    assert window.sound_covered == pytest.approx(0.5, abs=0.01)
+
+
+def test_odd_sample_rates_resample_without_a_giant_filter(tmp_path: Path) -> None:
+    path = write_numbered(
+        tmp_path / "odd.avi",
+        sample_rate=11_027,
+        encoding=Encoding(video_codec="mpeg4", video_options=(), audio_codec="pcm_s16le"),
+    )
+    window = read_window(path, start=1.0, num_frames=12, frame_rate=25, sample_rate=8_000)
+    assert window.sound is not None
+    assert abs(lag_in_seconds(window.sound, 1.0, 8_000)) <= 1e-3
+
+
+def test_frames_shrink_to_the_short_side_and_never_grow(folder: Path) -> None:
+    small = read_window(folder / "h264-aac.mp4", start=0, num_frames=1, frame_rate=25, sample_rate=8_000, short_side=24)
+    large = read_window(
+        folder / "h264-aac.mp4", start=0, num_frames=1, frame_rate=25, sample_rate=8_000, short_side=999
+    )
+    assert small.frames is not None and small.frames.shape == (1, 24, 32, 3)
+    assert large.frames is not None and large.frames.shape == (1, 48, 64, 3)
+
+
+def test_reading_past_the_beginning_of_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableMedia, match="no such file"):
+        probe(tmp_path / "absent.mp4")
+    text = tmp_path / "text.mp4"
+    text.write_text("not a video")
+    with pytest.raises(UnreadableMedia, match="cannot be decoded"):
+        read_window(text, start=0, num_frames=1, frame_rate=25, sample_rate=8_000)
+
+
+def test_a_writer_leaves_no_file_behind_when_it_fails(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="stop"):
+        with ClipWriter(tmp_path / "x.mp4", width=64, height=48, frame_rate=25, sample_rate=None) as writer:
+            writer.write_frames(numbered_frames(np.arange(3)))
+            raise RuntimeError("stop")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_unwritable_outputs_are_refused_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="mkdir -p"):
+        check_writable(tmp_path / "absent" / "out.mp4")
+    with pytest.raises(ValueError, match="is a folder"):
+        check_writable(tmp_path)
