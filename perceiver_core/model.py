@@ -135,7 +135,9 @@ class PerceiverEncoder(nn.Module):
             if i < self.config.num_cross_attends:
                 cross_attend = self.cross_attends[min(i, self.config.distinct_cross_attends - 1)]
                 latents = self._maybe_checkpoint(attend_inputs, cross_attend, latents)
-            for self_attend in self.blocks[min(i, self.config.distinct_blocks - 1)]:  # type: ignore[union-attr]
+            block = self.blocks[min(i, self.config.distinct_blocks - 1)]
+            assert isinstance(block, nn.ModuleList)
+            for self_attend in block:
                 latents = self._maybe_checkpoint(self_attend, latents)
         return latents
 
