@@ -16,6 +16,7 @@ from perceiver_core import fast
 from perceiver_core.checks import check_heads, check_positive, check_tensor
 from perceiver_core.config import config_class
 from perceiver_core.kernels import attend
+from perceiver_core.padded import PaddedTokens
 
 
 @config_class
@@ -129,12 +130,14 @@ class CrossAttention(nn.Module):
             split_heads(self.key(inputs), self.num_heads), split_heads(self.value(inputs), self.num_heads)
         )
 
-    def forward(self, queries: Tensor, inputs: Tensor | KeysValues, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self, queries: Tensor, inputs: Tensor | KeysValues | PaddedTokens, mask: Tensor | None = None
+    ) -> Tensor:
         """Attend.
 
         Args:
             queries: [B or 1, O, Q]; one set of queries is shared by the whole batch, and normalised and projected once.
-            inputs: [B, M, C], or what `keys_values` made of them.
+            inputs: [B, M, C], in parts of the same padding or not, or what `keys_values` made of them.
             mask: bool [B, M], True for valid inputs.
 
         Returns:

@@ -21,7 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from perceiver_core.kernels import attend
+from perceiver_core.kernels import attend, in_blocks
+from perceiver_core.padded import PaddedTokens, absorb_padded
 
 if TYPE_CHECKING:
     from perceiver_core.attention import CrossAttention, KeysValues
@@ -69,19 +70,30 @@ def plan(layer: CrossAttention, *, num_queries: int, num_inputs: int, shared_que
     return min(costs, key=lambda form: costs[form])
 
 
-def cross_attend(layer: CrossAttention, queries: Tensor, inputs: Tensor | KeysValues, mask: Tensor | None) -> Tensor:
+def cross_attend(
+    layer: CrossAttention, queries: Tensor, inputs: Tensor | KeysValues | PaddedTokens, mask: Tensor | None
+) -> Tensor:
     """`layer.attend_to(queries, inputs, mask)`, in the form with the fewest multiply-adds."""
     projected = isinstance(inputs, tuple)
+    if isinstance(inputs, tuple):
+        num_inputs = inputs.keys.shape[2]
+    else:
+        num_inputs = inputs.length if isinstance(inputs, PaddedTokens) else inputs.shape[1]
     form = plan(
         layer,
         num_queries=queries.shape[1],
-        num_inputs=inputs.keys.shape[2] if isinstance(inputs, tuple) else inputs.shape[1],
+        num_inputs=num_inputs,
         shared_queries=len(queries) == 1,
         projected=projected,
     )
+    if isinstance(inputs, PaddedTokens):
+        if form is Form.ABSORB_KEYS_VALUES and mask is None and in_blocks(queries):
+            return absorb_padded(layer, queries, inputs)
+        inputs = inputs.joined()
     if form is Form.ABSORB_QUERIES_OUTPUT:
-        return absorb_queries_output(layer, queries, inputs if projected else layer.keys_values(inputs), mask)
-    if form is Form.ABSORB_KEYS_VALUES:
+        memory = inputs if isinstance(inputs, tuple) else layer.keys_values(inputs)
+        return absorb_queries_output(layer, queries, memory, mask)
+    if form is Form.ABSORB_KEYS_VALUES and not isinstance(inputs, tuple):
         return absorb_keys_values(layer, queries, inputs, mask)
     return layer.attend_to(queries, inputs, mask)
 

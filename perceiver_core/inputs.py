@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from perceiver_core.attention import init_linear
 from perceiver_core.checks import check_indices, check_names, check_positive, check_tensor
 from perceiver_core.config import config_class
+from perceiver_core.padded import PaddedPart, PaddedTokens
 from perceiver_core.position import PositionEncoding
 
 
@@ -468,6 +469,10 @@ class MultimodalInput(InputAdapter):
         Returns:
             Tokens [B, M, C].
         """
+        return self.padded(inputs, masked).joined()
+
+    def padded(self, inputs: Mapping[str, Tensor], masked: Collection[str] | Mapping[str, Tensor] = ()) -> PaddedTokens:
+        """The tokens in parts of one padding each, not yet concatenated: what the encoder attends to cheaply."""
         adapted = self._adapt(inputs)
         batch = next(iter(adapted.values())).shape[0]
         some = masked if isinstance(masked, Mapping) else {}
@@ -485,12 +490,14 @@ class MultimodalInput(InputAdapter):
                 length = adapted[name].shape[1] if name in adapted else self.adapter(name).length
                 if length is None:
                     raise ValueError(f"modality {name!r} has no fixed length, so it cannot be left out of `inputs`")
-                parts.append(self.mask_tokens[name].expand(batch, length, -1))
+                token = self.mask_tokens[name]
+                parts.append(PaddedPart(token.new_empty(batch, length, 0), token))
             else:
-                padding = self.padding[name].expand(*adapted[name].shape[:-1], -1)
-                tokens = torch.cat([adapted[name].to(padding.dtype), padding], dim=-1)
-                parts.append(self._hide_some(name, tokens, some.get(name)))
-        return torch.cat(parts, dim=1)
+                padding = self.padding[name]
+                parts.append(
+                    self._hide_some(name, PaddedPart(adapted[name].to(padding.dtype), padding), some.get(name))
+                )
+        return PaddedTokens(tuple(parts))
 
     def _adapt(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Tokens of every given modality, not yet padded."""
@@ -511,15 +518,22 @@ class MultimodalInput(InputAdapter):
             raise ValueError(f"`inputs` must have one batch size, got {batches}")
         return adapted
 
-    def _hide_some(self, name: str, tokens: Tensor, hide: Tensor | None) -> Tensor:
+    def _hide_some(self, name: str, part: PaddedPart, hide: Tensor | None) -> PaddedPart:
         """Replace the requested tokens, and random ones in training, by the mask token."""
+        batch, length = part.features.shape[:2]
         if hide is not None:
-            check_tensor(f"masked[{name!r}]", hide, "B M", "bool", B=tokens.shape[0], M=tokens.shape[1])
-        if self.training and name in self.mask_tokens:
-            # Also at probability 0, so that every parameter takes part in every step, as distributed training expects.
-            random = torch.rand(tokens.shape[:2], device=tokens.device) < self.config.mask_probabilities[name]
+            check_tensor(f"masked[{name!r}]", hide, "B M", "bool", B=batch, M=length)
+        probability = self.config.mask_probabilities.get(name, 0.0)
+        if self.training and probability > 0.0:
+            random = torch.rand(batch, length, device=part.features.device) < probability
             hide = random if hide is None else hide | random
-        return tokens if hide is None else torch.where(hide[..., None], self.mask_tokens[name], tokens)
+        if hide is None:
+            if self.training and name in self.mask_tokens:
+                # Every parameter takes part in every step, as distributed training expects.
+                part = PaddedPart(part.features, part.padding + 0.0 * self.mask_tokens[name].sum())
+            return part
+        tokens = torch.where(hide[..., None], self.mask_tokens[name], part.joined())
+        return PaddedPart(tokens, part.padding[:0])
 
     def token_mask(self, masks: Mapping[str, Tensor], tokens: Tensor) -> Tensor:
         """Validity masks by modality, bool [B, M of the modality], as one [B, M]; a missing one is all valid."""

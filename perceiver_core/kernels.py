@@ -8,7 +8,7 @@ neither direction ever holds all scores.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -130,19 +130,93 @@ def blocked_attention(queries: Tensor, keys: Tensor, values: Tensor, visible: Te
     return out.unflatten(0, (batch, heads))
 
 
+class _JointAttention(torch.autograd.Function):
+    """One softmax over several sets of rows, each with queries of its own; see `attend_jointly`."""
+
+    @staticmethod
+    def forward(ctx: Any, num_sets: int, *tensors: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+        ctx.save_for_backward(*tensors)
+        queries, rows = tensors[:num_sets], tensors[num_sets:]
+        averages = tuple(r.new_empty(len(rows[0]), q.shape[1], r.shape[2]) for q, r in zip(queries, rows, strict=True))
+        with torch.autocast(rows[0].device.type, enabled=False):
+            for sample, block in _joint_blocks(queries, rows):
+                probabilities = _joint_products(queries, rows, sample, block).softmax(-1)
+                for average, r, part in zip(averages, rows, _split(probabilities, rows), strict=True):
+                    torch.mm(part, r[sample], out=average[sample, block])
+        return averages
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        num_sets = len(grads)
+        queries, rows = ctx.saved_tensors[:num_sets], ctx.saved_tensors[num_sets:]
+        d_queries = [_zero_sum(q) for q in queries]
+        d_rows = [_zero_sum(r) if ctx.needs_input_grad[1 + num_sets + i] else None for i, r in enumerate(rows)]
+        with torch.autocast(rows[0].device.type, enabled=False):
+            for sample, block in _joint_blocks(queries, rows):
+                probabilities = _joint_products(queries, rows, sample, block).softmax(-1)
+                d_probabilities = _joint_products(grads, rows, sample, block)
+                d_scores = torch._softmax_backward_data(d_probabilities, probabilities, -1, probabilities.dtype)
+                parts = zip(_split(d_scores, rows), _split(probabilities, rows), strict=True)
+                for i, (d_part, part) in enumerate(parts):
+                    own = sample if len(queries[i]) > 1 else 0
+                    _add_product(d_queries[i][own, block][None], d_part[None], rows[i][sample][None])
+                    total = d_rows[i]
+                    if total is not None:
+                        _add_product(total[sample][None], d_part.T[None], queries[i][own, block][None])
+                        _add_product(total[sample][None], part.T[None], grads[i][sample, block][None])
+        found = zip((*d_queries, *d_rows), (*queries, *rows), strict=True)
+        return None, *(None if total is None else total.to(like.dtype) for total, like in found)
+
+
+def _joint_blocks(queries: Sequence[Tensor], rows: Sequence[Tensor]) -> Iterator[tuple[int, slice]]:
+    step = max(1, BLOCK_SCORES // sum(r.shape[1] for r in rows))
+    for sample in range(len(rows[0])):
+        for first in range(0, queries[0].shape[1], step):
+            yield sample, slice(first, min(first + step, queries[0].shape[1]))
+
+
+def _split(joint: Tensor, rows: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    return joint.split([r.shape[1] for r in rows], dim=-1)
+
+
+def _joint_products(left: Sequence[Tensor], rows: Sequence[Tensor], sample: int, block: slice) -> Tensor:
+    """Products of a block of `left` with all rows of a sample, the sets side by side: [o, M1 + M2 + ...]."""
+    size = block.stop - block.start
+    joint = rows[0].new_empty(size, sum(r.shape[1] for r in rows))
+    for q, r, part in zip(left, rows, _split(joint, rows), strict=True):
+        torch.mm(q[sample if len(q) > 1 else 0, block], r[sample].T, out=part)
+    return joint
+
+
+def attend_jointly(queries: Sequence[Tensor], rows: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """One softmax of `q_i r_i'` over the rows of all sets, and the sets' parts of the average of rows.
+
+    The i-th set has rows of its own width and the queries' form for that width, which are scaled already. The
+    parts are what `absorb_padded` needs: projected each by its own map and added, they are the attention's output.
+
+    Args:
+        queries: per set, [B or 1, O, e_i].
+        rows: per set, [B, M_i, e_i]; keys and values in one.
+
+    Returns:
+        Per set, [B, O, e_i].
+    """
+    return _JointAttention.apply(len(rows), *queries, *rows)
+
+
 # From this many float32 keys on, torch's fused CPU attention is the faster one.
 FUSED_FLOAT32_KEYS = 2**14
 
 
-def prefers_blocks(keys: Tensor) -> bool:
-    """Whether `attend` computes attention to keys [B, H, M, E] in blocks of plain products.
+def in_blocks(tensor: Tensor) -> bool:
+    """Whether blocks of plain products are an option: on a CPU, outside compiled programs (they plan by themselves)."""
+    return tensor.device.type == "cpu" and not torch.compiler.is_compiling()
 
-    On a CPU and outside compiled or exported programs, which plan their own memory, for fewer than 16,384 keys or in
-    reduced precision.
-    """
-    if keys.device.type != "cpu" or torch.compiler.is_compiling():
-        return False
-    return keys.dtype.itemsize < 4 or keys.shape[2] < FUSED_FLOAT32_KEYS
+
+def prefers_blocks(keys: Tensor) -> bool:
+    """Whether `attend` goes through keys [B, H, M, E] in blocks: for fewer than 16,384, or in reduced precision."""
+    return in_blocks(keys) and (keys.dtype.itemsize < 4 or keys.shape[2] < FUSED_FLOAT32_KEYS)
 
 
 def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:

@@ -21,6 +21,7 @@ from perceiver_core.config import config_class
 from perceiver_core.hub import HubModel
 from perceiver_core.inputs import InputAdapter, MultimodalInput
 from perceiver_core.outputs import MultimodalOutput, OutputAdapter
+from perceiver_core.padded import PaddedTokens
 from perceiver_core.queries import NamedQueries, QueryGenerator
 
 Outputs = Tensor | dict[str, Tensor]
@@ -103,17 +104,21 @@ class PerceiverEncoder(nn.Module):
             for _ in range(config.distinct_blocks)
         )
 
-    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
+    def forward(self, inputs: Tensor | PaddedTokens, mask: Tensor | None = None) -> Tensor:
         """Encode.
 
         Args:
-            inputs: [B, M, C].
+            inputs: [B, M, C], in parts of the same padding or not.
             mask: bool [B, M], True for valid inputs. Masked slots may hold anything, NaN included: nothing of them
                 reaches the output. A sample without valid inputs is encoded as if nothing had been attended to.
 
         Returns:
             Latents [B, N, D].
         """
+        if isinstance(inputs, PaddedTokens):
+            if mask is None:
+                return self.run(lambda cross_attend, latents: cross_attend(latents, inputs))
+            inputs = inputs.joined()
         check_tensor("inputs", inputs, "B M C", C=self.input_channels)
         check_mask("mask", mask, inputs.shape[0], inputs.shape[1])
         if mask is not None:
@@ -273,8 +278,7 @@ class PerceiverIO(HubModel):
         Returns:
             Latents [B, N, D].
         """
-        tokens = self.tokens(inputs, masked)
-        return self.encoder(tokens, self._token_mask(mask, tokens))
+        return self._encode(inputs, mask, masked)[0]
 
     def decode(
         self,
@@ -313,9 +317,20 @@ class PerceiverIO(HubModel):
         chunk_size: int | None = None,
     ) -> Outputs:
         """`encode`, then `decode`; the arguments are theirs."""
-        tokens = self.tokens(inputs, masked)
-        latents = self.encoder(tokens, self._token_mask(mask, tokens))
+        latents, tokens = self._encode(inputs, mask, masked)
         return self._decode(latents, positions, tokens, query_mask, chunk_size)
+
+    def _encode(
+        self,
+        inputs: Any,
+        mask: Tensor | Mapping[str, Tensor] | None,
+        masked: Collection[str] | Mapping[str, Tensor],
+    ) -> tuple[Tensor, Tensor | None]:
+        """Latents, and the tokens if they were needed as such."""
+        if isinstance(self.inputs, MultimodalInput) and mask is None and not self.queries.uses_inputs:
+            return self.encoder(self.inputs.padded(inputs, masked)), None
+        tokens = self.tokens(inputs, masked)
+        return self.encoder(tokens, self._token_mask(mask, tokens)), tokens
 
     def _token_mask(self, mask: Tensor | Mapping[str, Tensor] | None, tokens: Tensor) -> Tensor | None:
         if not isinstance(mask, Mapping):
