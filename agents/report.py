@@ -24,7 +24,7 @@ main {{ max-width: 1080px; margin: 0 auto; padding: 40px 24px 64px; }}
 h1 {{ font-size: 28px; margin: 0 0 4px; letter-spacing: -0.01em; }}
 h2 {{ font-size: 18px; margin: 40px 0 12px; }}
 .lead {{ color: {_MUTED}; margin: 0 0 24px; }}
-.cards {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(170px, 1fr)); gap: 12px; }}
+.cards {{ display: grid; grid-template-columns: repeat(3, 1fr); gap: 12px; }}
 .card, .panel {{ background: white; border: 1px solid {_GRID}; border-radius: 10px; padding: 16px 18px; }}
 .card b {{ display: block; font-size: 26px; letter-spacing: -0.02em; font-variant-numeric: tabular-nums; }}
 .card span {{ color: {_MUTED}; font-size: 13px; }}
@@ -34,7 +34,8 @@ th, td {{ padding: 8px 10px; text-align: right; border-bottom: 1px solid {_GRID}
 th {{ color: {_MUTED}; font-weight: 500; }}
 th.name, td.name {{ text-align: left; }}
 tr:last-child td {{ border-bottom: 0; }}
-.bar {{ width: 180px; }}
+.panel {{ overflow-x: auto; }}
+.bar {{ width: 130px; }}
 .plots {{ display: grid; grid-template-columns: repeat(auto-fit, minmax(320px, 1fr)); gap: 12px; }}
 .plots .panel {{ padding: 10px 12px 6px; }}
 .plots svg {{ width: 100%; height: auto; display: block; }}
@@ -118,11 +119,11 @@ def _results(results: list[dict[str, Any]]) -> str:
 
 def _interval_bar(value: float, low: float, high: float) -> str:
     """The win rate on a line from 0 to 1, with its interval."""
-    mark = min(177.0, max(0.0, 180 * value - 1.5))
+    mark = min(117.0, max(0.0, 120 * value - 1.5))
     return (
-        '<svg viewBox="0 0 180 14" width="180" height="14" role="img">'
-        f'<rect x="0" y="6" width="180" height="2" fill="{_GRID}"/>'
-        f'<rect x="{180 * low:.1f}" y="3" width="{max(2.0, 180 * (high - low)):.1f}" height="8" rx="2" fill="{_BAND}"/>'
+        '<svg viewBox="0 0 120 14" width="120" height="14" role="img">'
+        f'<rect x="0" y="6" width="120" height="2" fill="{_GRID}"/>'
+        f'<rect x="{120 * low:.1f}" y="3" width="{max(2.0, 120 * (high - low)):.1f}" height="8" rx="2" fill="{_BAND}"/>'
         f'<rect x="{mark:.1f}" y="0" width="3" height="14" rx="1.5" fill="{_ACCENT}"/>'
         "</svg>"
     )
@@ -162,6 +163,8 @@ def _plot(title: str, label: str, points: list[tuple[float, float]], unit_range:
         if unit_range:
             axes.set_ylim(-0.02, 1.02)
             axes.yaxis.set_major_formatter(matplotlib.ticker.PercentFormatter(1.0))
+        else:
+            axes.ticklabel_format(axis="y", style="sci", scilimits=(-3, 5))
         axes.grid(color=_GRID, linewidth=0.8)
         axes.set_axisbelow(True)
         axes.tick_params(colors=_MUTED, length=0)

@@ -16,8 +16,10 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import ALL_MODULES, DEFAULT_MODULE_ID
+from ray.rllib.core.learner.learner_group import LearnerGroup
 from ray.rllib.core.learner.training_data import TrainingData
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.env.env_runner_group import EnvRunnerGroup
 from ray.rllib.utils.metrics import (
     ENV_RUNNER_RESULTS,
     EPISODE_LEN_MEAN,
@@ -27,6 +29,7 @@ from ray.rllib.utils.metrics import (
     NUM_ENV_STEPS_TRAINED_LIFETIME,
     NUM_EPISODES_LIFETIME,
 )
+from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 from ray.tune.registry import register_env
 
 from agents import rllib_private
@@ -42,6 +45,8 @@ from agents.rollout import Episodes
 _ENV_ID = "perceiver_agents_worlds"
 # How long one wait for env runners or learners lasts before the loop looks after the lost ones.
 _WAIT_SECONDS = 0.5
+# How long Ray may take to notice that a learner's process is gone.
+_LEARNER_DEATH_SECONDS = 10.0
 # Updates queued at remote learners: one running, one whose fragments are being fetched meanwhile.
 _UPDATES_IN_FLIGHT = 2
 # Episodes that the reported means go over.
@@ -59,14 +64,14 @@ class LearnerLostError(RuntimeError):
 class EntityAgentConfig(AlgorithmConfig):
     """RLlib's side of a `TrainConfig`.
 
-    `overrides` replaces dotted fields of it, so that Ray Tune can sample them:
-    `param_space={"agent": config, "overrides": {"learning.vtrace.discount": tune.uniform(0.9, 1.0)}}`.
+    `agent_overrides` replaces dotted fields of it, so that Ray Tune can sample them:
+    `param_space={"agent": config, "agent_overrides": {"learning.vtrace.discount": tune.uniform(0.9, 1.0)}}`.
     """
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or EntityAgent)
         self.agent: TrainConfig = TrainConfig()
-        self.overrides: dict[str, Any] = {}
+        self.agent_overrides: dict[str, Any] = {}
         self._dont_auto_sync_env_runner_states = True
         self.from_agent(self.agent)
 
@@ -89,6 +94,8 @@ class EntityAgentConfig(AlgorithmConfig):
             num_gpus_per_learner=cluster.gpus_per_learner,
             num_cpus_per_learner=1,
         )
+        # The buffers are constants.
+        self.torch_ddp_kwargs = {"broadcast_buffers": False}
         self.training(
             lr=learning.learning_rate.start,
             train_batch_size_per_learner=(
@@ -102,8 +109,8 @@ class EntityAgentConfig(AlgorithmConfig):
 
     def update_from_dict(self, config_dict: Any) -> "EntityAgentConfig":
         super().update_from_dict(config_dict)
-        if "agent" in config_dict or "overrides" in config_dict:
-            self.from_agent(with_overrides(self.agent, self.overrides))
+        if "agent" in config_dict or "agent_overrides" in config_dict:
+            self.from_agent(with_overrides(self.agent, self.agent_overrides))
         return self
 
     def get_default_rl_module_spec(self) -> RLModuleSpec:
@@ -135,13 +142,18 @@ class EntityAgent(Algorithm):
     Counters: `updates`, `env_steps` trained on and `seconds` spent training, all over the run's whole life.
     """
 
-    config: EntityAgentConfig
+    config: EntityAgentConfig  # type: ignore[assignment]
+    # RLlib declares these as optional; they exist from `setup` on.
+    env_runner_group: EnvRunnerGroup  # type: ignore[assignment]
+    learner_group: LearnerGroup  # type: ignore[assignment]
+    metrics: MetricsLogger  # type: ignore[assignment]
+    _weights: tuple[Any, int]
 
     @classmethod
     def get_default_config(cls) -> EntityAgentConfig:
         return EntityAgentConfig()
 
-    def setup(self, config: EntityAgentConfig) -> None:
+    def setup(self, config: Any) -> None:
         super().setup(config)
         self.agent = self.config.agent
         self.updates = 0
@@ -215,7 +227,8 @@ class EntityAgent(Algorithm):
         requests = len(load) * limit - sum(load.values()) if wanted is None else wanted - len(self._rollouts)
         for _ in range(requests if load else 0):
             runner_id = min(load, key=lambda key: load[key])
-            fragment, metrics = runners[runner_id].rollout.options(num_returns=2).remote(*self._weights)
+            references: Any = runners[runner_id].rollout.options(num_returns=2).remote(*self._weights)
+            fragment, metrics = references
             self._rollouts[metrics] = (runner_id, fragment)
             load[runner_id] += 1
 
@@ -245,7 +258,7 @@ class EntityAgent(Algorithm):
 
     def restore_env_runners(self, env_runner_group: Any) -> list[int]:
         """Takes env runners back that answer again. Unlike RLlib's own, waits for none and sends them no state."""
-        restored = []
+        restored: list[int] = []
         for runner_id, handle in rllib_private.lost_env_runners(env_runner_group).items():
             ping = self._pings.setdefault(runner_id, handle.ping.remote())
             if not ray.wait([ping], timeout=0)[0]:
@@ -265,13 +278,14 @@ class EntityAgent(Algorithm):
         return {"progress": self.progress, "update": seq_no}
 
     def _update_locally(self, fragments: list[tuple[Any, int]]) -> None:
-        ((metrics, weights),) = self.learner_group.update(
+        results: Any = self.learner_group.update(
             training_data=TrainingData(batch_refs=[fragment for fragment, _ in fragments]),
             timesteps=self._timesteps(self.updates),
             return_weights=not self._shared_network,
             # The learner resolves references itself: RLlib's own way flattens our fragments into loose arrays.
             defer_solve_refs_to_learner=True,
         )
+        metrics, weights = results[0]
         self.updates += 1
         if not self._shared_network:
             self._weights = (ray.put(weights) if self.agent.cluster.num_env_runners else weights, self.updates)
@@ -283,7 +297,7 @@ class EntityAgent(Algorithm):
         """Sends one update to all learners, then takes finished updates until there is room for another."""
         actors = rllib_private.learner_actors(self.learner_group)
         seq_no = self.updates + len(self._updates_in_flight)
-        results = [
+        results: list[Any] = [
             actor.update.options(num_returns=2).remote(
                 training_data=TrainingData(batch_refs=[fragment for fragment, _ in fragments[rank :: len(actors)]]),
                 timesteps=self._timesteps(seq_no),
@@ -291,7 +305,7 @@ class EntityAgent(Algorithm):
             )
             for rank, actor in enumerate(actors)
         ]
-        metrics = [result[0] for result in results]
+        metrics: list[ray.ObjectRef] = [result[0] for result in results]
         self._updates_in_flight.append(
             _Update(metrics, results[0][1], sum(steps for _, steps in fragments), seq_no, list(metrics))
         )
@@ -311,15 +325,15 @@ class EntityAgent(Algorithm):
             done, update.pending = ray.wait(update.pending, num_returns=1, timeout=_WAIT_SECONDS)
             try:
                 ray.get(done)
-            except RayTaskError as error:
+            except RayError as error:
+                lost = isinstance(error, RayActorError) or self._any_learner_died(update)
                 rllib_private.abandon_learners(self.learner_group)
-                cause = error.as_instanceof_cause()
-                if "Connection closed by peer" in str(cause):
-                    raise LearnerLostError("a learner died in the middle of an update") from cause
-                raise cause from None
-            except RayActorError as error:
-                rllib_private.abandon_learners(self.learner_group)
-                raise LearnerLostError(f"a learner died: {error}") from None
+                if lost:
+                    raise LearnerLostError(
+                        f"one of {self.agent.cluster.num_learners} learners died in the middle of an update"
+                    ) from error
+                assert isinstance(error, RayTaskError)
+                raise error.as_instanceof_cause() from None
         self._updates_in_flight.popleft()
         self.updates += 1
         weights = update.weights if self._remote_runners else ray.get(update.weights)
@@ -327,6 +341,21 @@ class EntityAgent(Algorithm):
         per_learner = ray.get(update.metrics)
         means = {name: sum(metrics[name] for metrics in per_learner) / len(per_learner) for name in per_learner[0]}
         self._log_update(means, update.env_steps)
+
+    def _any_learner_died(self, update: _Update) -> bool:
+        """Whether an update failed because a learner is gone, and not because of what it was given.
+
+        The survivors see no more than a broken connection, often before Ray knows of the death.
+        """
+        done, _ = ray.wait(update.metrics, num_returns=len(update.metrics), timeout=_LEARNER_DEATH_SECONDS)
+        for reference in done:
+            try:
+                ray.get(reference)
+            except RayActorError:
+                return True
+            except RayError:
+                continue
+        return False
 
     def finish_updates(self) -> None:
         """Waits for all updates in flight, so that counters, weights and optimizer state agree (before saving)."""
@@ -341,7 +370,7 @@ class EntityAgent(Algorithm):
             if self.agent.cluster.num_env_runners == 0 and learner.device.type == "cpu":
                 self.env_runner.share_network(learner.network)
                 self._shared_network = True
-                self._weights: tuple[Any, int] = (None, self.updates)
+                self._weights = (None, self.updates)
                 return
             weights = learner.weights()
         else:
@@ -351,7 +380,7 @@ class EntityAgent(Algorithm):
     def load_initial_weights(self, path: Path) -> None:
         """Starts from the weights of a checkpoint folder or file, with a fresh optimizer."""
 
-        def load(learner: AgentLearner) -> None:
+        def load(learner: Any, _: Any = None) -> None:
             load_weights(path, learner.network)
 
         for result in self.learner_group.foreach_learner(load):

@@ -14,6 +14,8 @@ _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_AIR_NEW_OUTPUT": "0",
+    # Errors of calls whose references were dropped: the algorithm drops those of env runners and learners it gave up.
+    "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     # Ray prints at error level that actors which it may restart have constructor arguments in the object store; the
     # driver holds those of env runners for as long as they live.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -45,11 +47,19 @@ def check_resources(cluster: ClusterConfig) -> None:
         )
 
 
+def quiet() -> None:
+    """Sets what Ray reads from the environment when it is imported; see `_QUIET`."""
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+
+
 def connect(cluster: ClusterConfig) -> None:
     """Connects to Ray, starting it on this machine unless `cluster.ray_address` names a running cluster."""
     check_resources(cluster)
-    for name, value in (_QUIET | (_LOOPBACK_ONLY if cluster.ray_address is None else {})).items():
-        os.environ.setdefault(name, value)
+    quiet()
+    if cluster.ray_address is None:
+        for name, value in _LOOPBACK_ONLY.items():
+            os.environ.setdefault(name, value)
     import ray
 
     if ray.is_initialized():

@@ -34,6 +34,9 @@ class AgentLearner(TorchLearner):
     With several learners each has its share of the fragments; DDP averages the gradients, so all take the same step.
     """
 
+    config: Any
+    _device: torch.device  # type: ignore[assignment]
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.agent: TrainConfig = self.config.agent
@@ -45,7 +48,8 @@ class AgentLearner(TorchLearner):
     @property
     def network(self) -> AgentNetwork:
         """The network itself, whatever it is wrapped in."""
-        return self.module[DEFAULT_MODULE_ID].unwrapped().network
+        module: Any = self.module[DEFAULT_MODULE_ID].unwrapped()
+        return module.network
 
     def update(  # type: ignore[override]
         self,
@@ -137,7 +141,7 @@ class AgentLearner(TorchLearner):
             for worlds in order.tensor_split(learning.ppo.minibatches):
                 yield take_worlds(batch, worlds)
 
-    def compute_loss_for_module(
+    def compute_loss_for_module(  # type: ignore[override]
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Tensor]
     ) -> Tensor:
         evaluation = Evaluation(**fwd_out)

@@ -18,6 +18,8 @@ class AgentModule(TorchRLModule):
     network: AgentNetwork
 
     def setup(self) -> None:
+        assert isinstance(self.model_config, dict), "the module needs model_config={'network': NetworkConfig}"
+        assert self.observation_space is not None and self.action_space is not None
         config: NetworkConfig = self.model_config["network"]
         try:
             self.network = AgentNetwork(config, self.observation_space, self.action_space)

@@ -42,7 +42,7 @@ def mark_env_runner_found(group: EnvRunnerGroup, runner_id: int) -> None:
 
 def learner_actors(group: LearnerGroup) -> list[ActorHandle]:
     """Handles of the remote learners, in rank order. Empty if the learner is local."""
-    return list(group._workers) if group.is_remote else []
+    return list(group._workers or [])
 
 
 def local_learner(group: LearnerGroup) -> Any:

@@ -26,6 +26,9 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
     its first request brings everything.
     """
 
+    config: Any
+    env: gymnasium.vector.VectorEnv  # type: ignore[assignment]
+
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
         self.agent: TrainConfig = self.config.agent

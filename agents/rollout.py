@@ -56,6 +56,8 @@ def make_worlds(world: WorldConfig, num_envs: int, seed: int, players: int = 1) 
         num_threads=world.num_threads,
         opponent=world.opponent,
         players=players,
+        # A rollout copies each observation into its fragment anyway.
+        copy=False,
     )
 
 
@@ -225,20 +227,21 @@ class Rollout:
         """Everything that the next fragment depends on, the network's weights aside."""
         return {
             "env": pickle.dumps(self.env),
-            "observation": self.observation,
-            "is_first": self.is_first,
-            "state": to_arrays(self.state),
-            "episodes": (self.episodes.returns, self.episodes.lengths),
+            "observation": map_arrays(np.copy, self.observation),
+            "is_first": self.is_first.copy(),
+            "state": map_arrays(np.copy, to_arrays(self.state)),
+            "returns": self.episodes.returns.copy(),
+            "lengths": self.episodes.lengths.copy(),
             "random": torch.get_rng_state().numpy(),
         }
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes on from `get_state`'s output."""
         self.env = pickle.loads(state["env"])
-        self.observation = state["observation"]
-        self.is_first = state["is_first"]
+        self.observation = map_arrays(np.copy, state["observation"])
+        self.is_first = np.copy(state["is_first"])
         self.state = to_tensors(state["state"], self.device)
-        self.episodes.returns, self.episodes.lengths = state["episodes"]
+        self.episodes.returns, self.episodes.lengths = np.copy(state["returns"]), np.copy(state["lengths"])
         torch.set_rng_state(torch.from_numpy(np.array(state["random"])))
 
 

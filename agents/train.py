@@ -81,7 +81,7 @@ def build_algorithm(config: TrainConfig, checkpoint: Path | None) -> "EntityAgen
     """The algorithm at the start of a run, or where `checkpoint` left it. `connect` must have been called."""
     from agents.rllib_algorithm import EntityAgentConfig
 
-    algorithm = EntityAgentConfig().from_agent(config).build_algo()
+    algorithm: Any = EntityAgentConfig().from_agent(config).build_algo()
     if checkpoint is not None:
         algorithm.restore_from_path((checkpoint / "algorithm").absolute())
     elif config.initial_weights is not None:

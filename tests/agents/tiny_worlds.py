@@ -1,8 +1,8 @@
-"""Tiny worlds with the simulator's spaces, for tests of the training machinery: no Numba, no game, learnable in seconds.
+"""Tiny worlds with the simulator's spaces, for tests of the training machinery: no game, learnable in seconds.
 
 Two own units and two enemies. One enemy is "marked" (full health, the other has little): an attack on it earns 1/2 per
-unit and step. An episode is terminated with probability 1/16 a step and truncated after 12 steps; it counts as won if at
-least 60% of what could be earned was earned.
+unit and step. An episode is terminated with probability 1/16 a step and truncated after 12 steps; it counts as won if
+at least 60% of what could be earned was earned.
 """
 
 from typing import Any

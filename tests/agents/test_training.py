@@ -1,0 +1,221 @@
+"""Training as a whole on tiny worlds: it learns, resumes bit for bit, and stops at numbers that are not finite."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+
+from agents.checkpoints import RunFolder, read_info
+from agents.presets import BudgetConfig, CheckpointConfig
+from agents.rollout import Rollout
+from agents.train import train
+from tests.agents.ray_runs import NETWORK, TINY, build, tiny_config
+
+
+def run_training(folder: Path, config) -> dict[str, np.ndarray]:
+    """Trains in `folder`, new or to be resumed; returns the final weights."""
+    from safetensors.numpy import load_file
+
+    run = RunFolder(folder, config) if folder.exists() else RunFolder.create(folder, config)
+    return load_file(train(run, Console(quiet=True)) / "weights.safetensors")
+
+
+def assert_same_weights(left, right):
+    assert left.keys() == right.keys()
+    for name in left:
+        np.testing.assert_array_equal(left[name], right[name], err_msg=name)
+
+
+@pytest.mark.parametrize("algorithm", ["v-trace", "ppo"])
+def test_resumed_run_ends_with_the_same_weights(tmp_path, algorithm):
+    """Stopped after 4 of 7 updates and resumed by a new algorithm, or not stopped: the same weights bit for bit."""
+    network = dataclasses.replace(NETWORK, lstm_channels=8)
+    config = tiny_config(algorithm=algorithm, updates=7, network=network)
+    whole = run_training(tmp_path / "whole", config)
+    # The first part has the same budget, so that the schedules agree; it is cut by dropping the later checkpoints.
+    saving = dataclasses.replace(config, checkpoint=CheckpointConfig(minutes=None, updates=4, keep=5))
+    run_training(tmp_path / "parts", saving)
+    checkpoints = RunFolder.open(tmp_path / "parts").checkpoints()
+    assert [read_info(path).updates for path in checkpoints] == [4, 7]
+    import shutil
+
+    shutil.rmtree(checkpoints[-1])
+    resumed = run_training(tmp_path / "parts", saving)
+    assert_same_weights(whole, resumed)
+    records = [json.loads(line) for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
+    assert sorted({record["updates"] for record in records}) == [record["updates"] for record in records]
+
+
+def test_ppo_learns_with_a_remote_runner():
+    """From chance (about 1 of 40 actions is the right one) to more than half of what can be earned."""
+    algorithm = build(tiny_config(runners=1, algorithm="ppo", updates=150))
+    try:
+        first = algorithm.train()["env_runners"]["episode_return_mean"]
+        while algorithm.progress < 1.0:
+            result = algorithm.train()
+        last = result["env_runners"]
+        assert first < 1.0
+        assert last["win_rate"] > 0.6 and last["episode_return_mean"] > 4.0
+    finally:
+        algorithm.stop()
+
+
+def test_two_learners_stay_identical_and_match_their_weights():
+    """DDP: both learners hold the same weights after every update, and these are what env runners act with."""
+    from agents import rllib_private
+
+    algorithm = build(tiny_config(runners=1, learners=2, updates=6))
+    try:
+        while algorithm.progress < 1.0:
+            algorithm.train()
+        weights = algorithm.network_weights()
+        import ray
+
+        for actor in rllib_private.learner_actors(algorithm.learner_group):
+            assert_same_weights(weights, ray.get(actor.weights.remote()))
+        # One more update may have been on its way when the budget was used up.
+        assert algorithm.updates in (6, 7) and algorithm.env_steps == 128 * algorithm.updates
+    finally:
+        algorithm.stop()
+
+
+def test_not_a_number_stops_training_and_is_named(tmp_path, monkeypatch):
+    """A poisoned observation: the error names it, the weights of the last good update stay."""
+    from agents.rllib_learner import NonFiniteError
+
+    collect = Rollout.collect
+    calls = []
+
+    def poisoned(self):
+        fragment, episodes = collect(self)
+        calls.append(1)
+        if len(calls) == 4:
+            fragment["observation"]["scalars"][2, 1, 0] = np.nan
+        return fragment, episodes
+
+    monkeypatch.setattr(Rollout, "collect", poisoned)
+    algorithm = build(tiny_config(updates=10))
+    try:
+        for _ in range(3):
+            algorithm.train()
+        good = algorithm.network_weights()
+        with pytest.raises(NonFiniteError, match=r"fragment 'observation.scalars' has 1 of"):
+            algorithm.train()
+        assert_same_weights(good, algorithm.network_weights())
+    finally:
+        algorithm.stop()
+
+
+def test_not_a_number_ends_the_command_with_the_checkpoint_to_resume_from(tmp_path, monkeypatch, capsys):
+    collect = Rollout.collect
+
+    def poisoned(self):
+        fragment, episodes = collect(self)
+        if len(calls) == 3:
+            fragment["reward"][0, 0] = np.inf
+        calls.append(1)
+        return fragment, episodes
+
+    calls: list[int] = []
+    monkeypatch.setattr(Rollout, "collect", poisoned)
+    config = tiny_config(updates=10, checkpoint=CheckpointConfig(minutes=None, updates=2))
+    with pytest.raises(SystemExit) as stop:
+        train(RunFolder.create(tmp_path / "run", config), Console(width=300))
+    assert stop.value.code == 1
+    said = capsys.readouterr().out
+    assert "fragment 'reward' has 1 of 64 values that are not finite" in said
+    assert "update-00000002" in said and f"--resume {tmp_path / 'run'}" in said
+
+
+def test_schedules_follow_the_budget():
+    algorithm = build(tiny_config(updates=4))
+    try:
+        rates = [algorithm.train()["learners"]["default_policy"]["learning_rate"] for _ in range(4)]
+        np.testing.assert_allclose(rates, [3e-3, 2.5e-3, 2e-3, 1.5e-3], rtol=1e-6)
+        assert algorithm.progress == 1.0
+    finally:
+        algorithm.stop()
+
+
+def test_wall_clock_budget(tmp_path):
+    config = tiny_config(budget=BudgetConfig(minutes=0.02))
+    run_training(tmp_path / "run", config)
+    info = read_info(RunFolder.open(tmp_path / "run").latest())
+    assert 1.2 <= info.seconds < 3.0
+
+
+def start_command(folder: Path, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "agents.train", *more]
+    if not folder.exists():
+        command += ["--run", str(folder), "--world.scenario", TINY, "--world.num-envs", "4"]
+        command += ["--learning.fragment-length", "4", "--cluster.num-env-runners", "0"]
+        command += ["--network.channels", "16", "--network.num-layers", "1", "--network.num-latents", "4"]
+        command += ["--budget.env-steps", "1000000", "--evaluation.episodes", "4", "--evaluation.videos", "0"]
+        command += ["--checkpoint.minutes", "None", "--checkpoint.updates", "3"]
+    else:
+        command += ["--resume", str(folder)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    )
+
+
+def wait_for_checkpoint(folder: Path, beyond: int, process: subprocess.Popen[str]) -> int:
+    def newest() -> int:
+        names = [path.name for path in (folder / "checkpoints").glob("update-*")]
+        return max((int(name.removeprefix("update-")) for name in names), default=0)
+
+    deadline = time.monotonic() + 90
+    while newest() <= beyond:
+        assert time.monotonic() < deadline, "no new checkpoint"
+        assert process.poll() is None, process.stdout.read()
+        time.sleep(0.02)
+    return newest()
+
+
+def test_interrupted_run_saves_and_resumes(tmp_path):
+    """Ctrl-C: a checkpoint of that moment, the way to go on, exit status 130; the resumed run starts from there."""
+    folder = tmp_path / "run"
+    process = start_command(folder)
+    wait_for_checkpoint(folder, 0, process)
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert f"perceiver-train-agent --resume {folder}" in said.replace("\n", " ").replace("  ", " ")
+    saved = read_info(RunFolder.open(folder).latest()).updates
+    process = start_command(folder)
+    wait_for_checkpoint(folder, saved, process)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert read_info(RunFolder.open(folder).checkpoints()[0]).updates >= saved - 6
+
+
+@pytest.mark.slow
+def test_killed_driver_loses_at_most_one_checkpoint_interval(tmp_path):
+    """kill -9 at 20 random moments: the newest checkpoint always loads and training always goes on from it."""
+    folder = tmp_path / "run"
+    random = np.random.default_rng(0)
+    newest = 0
+    for _ in range(20):
+        process = start_command(folder)
+        newest = wait_for_checkpoint(folder, newest, process)
+        time.sleep(float(random.uniform(0.0, 0.5)))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        reached = (
+            json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])["updates"]
+            if (folder / "metrics.jsonl").exists()
+            else 0
+        )
+        latest = RunFolder.open(folder).latest()
+        assert latest is not None and reached - read_info(latest).updates <= 3
+        newest = read_info(latest).updates
+        assert torch.isfinite(torch.tensor(read_info(latest).seconds))
