@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -210,12 +209,3 @@ def check_files(found: LabelledFiles, clip_format: ClipFormat, where: str | Path
         )
     return problems
 
-
-def save_classes(path: str | Path, classes: tuple[str, ...]) -> None:
-    """Write the class list of a run, one JSON list."""
-    Path(path).write_text(json.dumps(list(classes), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def load_classes(path: str | Path) -> tuple[str, ...]:
-    """Read the class list of a run."""
-    return tuple(json.loads(Path(path).read_text(encoding="utf-8")))

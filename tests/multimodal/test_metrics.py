@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from multimodal.metrics import AUDIO_PEAK, VIDEO_PEAK, psnr, spectral_distance, ssim, top_k
+from multimodal.pca import ClipPCA
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def test_psnr_by_hand() -> None:
+    truth = torch.zeros(2, 3, 4)
+    estimate = torch.stack([torch.full((3, 4), 0.1), torch.zeros(3, 4)])
+    torch.testing.assert_close(psnr(estimate, truth, VIDEO_PEAK), torch.tensor([20.0, 100.0]))
+    torch.testing.assert_close(
+        psnr(estimate, truth, AUDIO_PEAK)[:1], torch.tensor([20 + 20 * math.log10(2)]), rtol=1e-5, atol=1e-4
+    )
+    with pytest.raises(ValueError, match="must agree"):
+        psnr(truth, truth[:1], VIDEO_PEAK)
+
+
+@settings(deadline=None, max_examples=30, derandomize=True)
+@given(scale=st.floats(0.01, 0.2), seed=st.integers(0, 100))
+def test_psnr_falls_by_six_decibels_as_the_error_doubles(scale: float, seed: int) -> None:
+    truth, error = noise(1, 50, seed=seed), noise(1, 50, seed=seed + 1) - 0.5
+    near, far = psnr(truth + scale * error, truth, 1.0), psnr(truth + 2 * scale * error, truth, 1.0)
+    assert float(near - far) == pytest.approx(20 * math.log10(2), abs=1e-3)
+
+
+def ssim_by_loops(x: np.ndarray, y: np.ndarray) -> float:
+    """The definition, window by window, for one image."""
+    offsets = np.arange(11) - 5
+    window = np.exp(-(offsets[:, None] ** 2 + offsets[None] ** 2) / (2 * 1.5**2))
+    window /= window.sum()
+    values = []
+    for top in range(x.shape[0] - 10):
+        for left in range(x.shape[1] - 10):
+            a, b = x[top : top + 11, left : left + 11], y[top : top + 11, left : left + 11]
+            mean_a, mean_b = (window * a).sum(), (window * b).sum()
+            var_a, var_b = (window * (a - mean_a) ** 2).sum(), (window * (b - mean_b) ** 2).sum()
+            cov = (window * (a - mean_a) * (b - mean_b)).sum()
+            values.append(
+                (2 * mean_a * mean_b + 1e-4)
+                * (2 * cov + 9e-4)
+                / ((mean_a**2 + mean_b**2 + 1e-4) * (var_a + var_b + 9e-4))
+            )
+    return float(np.mean(values))
+
+
+def test_ssim_is_its_definition() -> None:
+    truth, other = noise(1, 1, 1, 16, 14), noise(1, 1, 1, 16, 14, seed=1)
+    estimate = 0.7 * truth + 0.3 * other
+    expected = ssim_by_loops(estimate[0, 0, 0].double().numpy(), truth[0, 0, 0].double().numpy())
+    assert float(ssim(estimate, truth)) == pytest.approx(expected, abs=1e-6)
+    assert float(ssim(truth, truth)) == pytest.approx(1.0)
+    assert ssim(noise(3, 2, 3, 8, 8), noise(3, 2, 3, 8, 8, seed=2)).shape == (3,)
+
+
+def test_spectral_distance_knows_pitch_and_ignores_phase() -> None:
+    times = torch.arange(8_000) / 8_000
+    tone = 0.5 * torch.sin(2 * torch.pi * 440 * times)[None]
+    shifted = 0.5 * torch.cos(2 * torch.pi * 440 * times)[None]
+    higher = 0.5 * torch.sin(2 * torch.pi * 660 * times)[None]
+    assert float(spectral_distance(tone, tone)) == 0
+    assert float(spectral_distance(tone, shifted)) < 0.3 * float(spectral_distance(tone, higher))
+    assert float(spectral_distance(tone, higher)) == pytest.approx(float(spectral_distance(higher, tone)), rel=1e-5)
+    assert spectral_distance(tone[:, :100], higher[:, :100]).shape == (1,)
+
+
+def test_top_k() -> None:
+    logits = torch.tensor([[1.0, 3.0, 2.0], [5.0, 0.0, 1.0]])
+    labels = torch.tensor([2, 1])
+    assert top_k(logits, labels, 1).tolist() == [False, False]
+    assert top_k(logits, labels, 2).tolist() == [True, False]
+    assert top_k(logits, labels, 5).tolist() == [True, True]
+
+
+def test_pca_is_the_best_linear_code() -> None:
+    video, audio = noise(12, 2, 3, 4, 4), noise(12, 10, seed=3) - 0.5
+    model = ClipPCA.fit(video, audio, 5)
+    torch.testing.assert_close(model.components @ model.components.T, torch.eye(5), atol=1e-4, rtol=0)
+    rows = torch.cat([video.flatten(1) * model.video_scale, audio * model.audio_scale], dim=1)
+    centred = (rows - rows.mean(0)).double()
+    left = centred - (centred @ model.components.T.double()) @ model.components.double()
+    spectrum = torch.linalg.svdvals(centred)
+    assert float(left.square().sum()) == pytest.approx(float(spectrum[5:].square().sum()), rel=1e-4)
+    # Both modalities carry the same total variance.
+    assert float(centred[:, :96].square().sum()) == pytest.approx(float(centred[:, 96:].square().sum()), rel=1e-4)
+
+
+def test_pca_with_all_components_gives_the_clips_back() -> None:
+    video, audio = noise(6, 2, 3, 4, 4), noise(6, 10, seed=3) - 0.5
+    model = ClipPCA.fit(video, audio, 5)
+    code = model.encode(video, audio)
+    assert code.shape == (6, 5)
+    again = model.decode(code)
+    torch.testing.assert_close(again[0], video, atol=1e-4, rtol=0)
+    torch.testing.assert_close(again[1], audio, atol=1e-4, rtol=0)
+    with pytest.raises(ValueError, match="6 clips give at most 5 principal components"):
+        ClipPCA.fit(video, audio, 6)

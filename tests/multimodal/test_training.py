@@ -1,0 +1,264 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from multimodal.autoencoder import PRESETS, AutoencoderConfig, Hidden, build, encode, preset, reconstruct
+from multimodal.clips import ClipFormat
+from multimodal.errors import DataError
+from multimodal.loader import ClipBatch, EpochBatches, LoaderConfig
+from multimodal.losses import LossConfig, autoencoder_loss, draw
+from multimodal.runs import checkpoints, load_model, load_run, read_lines, skipped_files
+from multimodal.synthetic import SyntheticConfig, generate
+from multimodal.train import prepare_run
+from multimodal.training import OptimizerConfig, TrainConfig, alone, default_config, train
+from perceiver_core.model import PerceiverIO
+
+MICRO = AutoencoderConfig(
+    clip=ClipFormat(num_frames=4, frame_rate=12.5, height=8, width=8, sample_rate=8_000),
+    image_patch=4,
+    samples_per_patch=16,
+    num_latents=4,
+    latent_channels=16,
+    num_self_attends=1,
+    num_heads=2,
+    image_bands=2,
+    audio_bands=4,
+    label_query_channels=8,
+    output_channels=16,
+)
+LOSS = LossConfig(video_weight=1.0, label_weight=0.5, video_queries=20, audio_queries=6, hide_video=0.2, hide_audio=0.2)
+
+
+@pytest.fixture(autouse=True)
+def micro_preset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PRESETS, "micro", MICRO)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    root = tmp_path_factory.mktemp("data")
+    config = SyntheticConfig(clips_per_class=3, held_out=0.3, seconds=0.4, size=16)
+    return str(generate(root / "clips", config))
+
+
+def random_batch(size: int, seed: int = 0) -> ClipBatch:
+    chance = torch.Generator().manual_seed(seed)
+    yes = torch.ones(size, dtype=torch.bool)
+    return ClipBatch(
+        video=torch.randint(0, 256, (size, 4, 3, 8, 8), generator=chance, dtype=torch.uint8),
+        audio=torch.rand(size, MICRO.clip.num_samples, generator=chance) - 0.5,
+        label=torch.randint(0, 3, (size,), generator=chance),
+        has_video=yes.clone(),
+        has_audio=yes.clone(),
+        has_label=yes.clone(),
+        index=torch.arange(size),
+        start=torch.zeros(size, dtype=torch.float64),
+    )
+
+
+def rows(batch: ClipBatch, part: slice) -> ClipBatch:
+    return ClipBatch(**{name: value[part] for name, value in vars(batch).items() if isinstance(value, Tensor)})
+
+
+def micro_model() -> PerceiverIO:
+    torch.manual_seed(0)
+    return build(MICRO, 3)
+
+
+def test_presets_have_the_published_sizes() -> None:
+    paper = preset("paper")
+    assert (paper.num_audio_queries, paper.num_video_queries) == (1_920, 802_816)
+    assert paper.compression == pytest.approx(2_439_168 / 401_408)
+    with torch.device("meta"):
+        model = build(paper, 700)
+    assert sum(parameter.numel() for parameter in model.parameters()) == 19_858_855
+    assert preset("tiny", num_latents=16).code_values == 2 * preset("tiny").code_values
+    with pytest.raises(ValueError, match="no preset 'huge'; there are tiny, small, paper"):
+        preset("huge")
+
+
+def test_a_sample_rate_that_the_model_cannot_take_is_refused() -> None:
+    clip = ClipFormat(num_frames=4, frame_rate=12.5, height=8, width=8, sample_rate=8_025)
+    with pytest.raises(ValueError, match=r"2568 samples at 8025 Hz, not a multiple of samples_per_patch 16"):
+        replace(MICRO, clip=clip)
+    with pytest.raises(ValueError, match="must be multiples of it"):
+        replace(MICRO, image_patch=3)
+
+
+def test_the_loss_is_what_it_says() -> None:
+    model, batch = micro_model(), random_batch(3)
+    choice = draw(MICRO, LOSS, seed=0, step=5, global_batch=3, part=slice(0, 3))
+    with torch.no_grad():
+        losses = autoencoder_loss(model, model, MICRO, LOSS, batch, choice)
+        latents = encode(model, batch, choice.hidden)
+        whole = model.decode(latents)
+    assert isinstance(whole, dict)
+    pixels = batch.video.permute(0, 1, 3, 4, 2).reshape(3, -1, 3)[:, choice.pixels] / 255
+    assert float(losses.video) == pytest.approx(
+        float((whole["image"][:, choice.pixels] - pixels).abs().mean()), rel=1e-4
+    )
+    patches = lambda sound: sound.reshape(3, -1, 16)[:, choice.patches]  # noqa: E731
+    assert float(losses.audio) == pytest.approx(
+        float((patches(whole["audio"]) - patches(batch.audio)).abs().mean()), rel=1e-4
+    )
+    chosen = whole["label"].softmax(1)[torch.arange(3), batch.label]
+    assert float(losses.label) == pytest.approx(float(-chosen.log().mean()), rel=1e-4)
+    total = losses.video + LOSS.audio_weight * losses.audio + LOSS.label_weight * losses.label
+    torch.testing.assert_close(losses.total, total)
+    assert LossConfig() == LossConfig(video_weight=0.03, audio_weight=1.0, label_weight=1e-4, hide_label=0.5)
+
+
+def test_what_a_clip_lacks_reaches_neither_loss_nor_latents() -> None:
+    model, batch = micro_model(), random_batch(3)
+    batch.has_audio[1] = batch.has_video[2] = batch.has_label[0] = False
+    choice = draw(MICRO, LOSS, seed=0, step=0, global_batch=3, part=slice(0, 3))
+    losses = autoencoder_loss(model, model, MICRO, LOSS, batch, choice)
+    changed = random_batch(3)
+    changed.audio[1], changed.video[2], changed.label[0] = 0.9, 255, 2
+    changed.has_audio[1] = changed.has_video[2] = changed.has_label[0] = False
+    again = autoencoder_loss(model, model, MICRO, LOSS, changed, choice)
+    torch.testing.assert_close(vars(losses), vars(again))
+    seen = encode(model, batch, Hidden.absent(batch))
+    assert not torch.allclose(seen, encode(model, batch, Hidden.absent(batch, also=("video",))))
+
+
+def test_the_label_is_seen_only_where_it_is_not_hidden() -> None:
+    model = micro_model().eval()
+    batch, relabelled = random_batch(2), random_batch(2)
+    relabelled.label[:] = (batch.label + 1) % 3
+    hidden = reconstruct(model, MICRO, batch), reconstruct(model, MICRO, relabelled)
+    assert hidden[0].logits is not None and hidden[1].logits is not None
+    torch.testing.assert_close(hidden[0].logits, hidden[1].logits)
+    shown = reconstruct(model, MICRO, batch, hide=()), reconstruct(model, MICRO, relabelled, hide=())
+    assert shown[0].logits is not None and shown[1].logits is not None
+    assert not torch.allclose(shown[0].logits, shown[1].logits)
+    only = reconstruct(model, MICRO, batch, hide=("video", "label"), ask=("video",))
+    assert only.video is not None and only.video.shape == (2, 4, 3, 8, 8) and only.audio is None
+
+
+@pytest.mark.parametrize(("world_size", "accumulate"), [(2, 1), (1, 2), (2, 2)])
+def test_parts_of_a_batch_give_the_gradients_of_the_whole(world_size: int, accumulate: int) -> None:
+    batch = random_batch(8)
+    batch.has_audio[3] = False
+
+    def gradients(parts: list[slice]) -> list[Tensor]:
+        model = micro_model()
+        for part in parts:
+            choice = draw(MICRO, LOSS, seed=1, step=7, global_batch=8, part=part)
+            losses = autoencoder_loss(model, model, MICRO, LOSS, rows(batch, part), choice)
+            (losses.total / len(parts)).backward()
+        return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+
+    cut = [
+        EpochBatches(8, 8, seed=0, rank=rank, world_size=world_size, accumulate=accumulate).part(round_)
+        for rank in range(world_size)
+        for round_ in range(accumulate)
+    ]
+    torch.testing.assert_close(gradients(cut), gradients([slice(0, 8)]), atol=1e-6, rtol=1e-4)
+
+
+def test_random_choices_follow_their_probabilities() -> None:
+    choice = draw(MICRO, LOSS, seed=3, step=0, global_batch=4_000, part=slice(0, 4_000))
+    shares = [float(getattr(choice.hidden, name).float().mean()) for name in ("label", "video", "audio")]
+    assert shares == pytest.approx([0.5, 0.2, 0.2], abs=0.03)
+    assert not bool((choice.hidden.video & choice.hidden.audio).any()), "nothing but the label is left of a clip"
+    assert len(set(choice.pixels.tolist())) == 20
+    other = draw(MICRO, LOSS, seed=3, step=1, global_batch=4_000, part=slice(0, 4_000))
+    assert not torch.equal(choice.pixels, other.pixels)
+
+
+def config_for(out: Path, data: str, **changes: object) -> TrainConfig:
+    base = TrainConfig(
+        out=str(out),
+        data=data,
+        preset="micro",
+        steps=9,
+        batch_size=4,
+        loss=LOSS,
+        optimizer=OptimizerConfig(warmup_steps=2),
+        loader=LoaderConfig(num_workers=0),
+        checkpoint_every=2,
+        log_every=1,
+    )
+    return replace(base, **changes)
+
+
+def test_an_interrupted_run_ends_like_an_unbroken_one(tmp_path: Path, data: str) -> None:
+    unbroken = config_for(tmp_path / "a", data)
+    train(unbroken, prepare_run(unbroken), alone())
+    broken = config_for(tmp_path / "b", data)
+    # 16 files make epochs of 4 steps: both breaks are inside one. The last is after step 6 without its checkpoint.
+    train(broken, prepare_run(broken), alone(), until=3)
+    train(broken, prepare_run(broken), alone(), until=7)
+    for leftover in checkpoints(broken.out)[-1:]:
+        leftover.rename(leftover.with_name(".partial-00000007-1"))
+    means = train(broken, prepare_run(broken), alone())
+    first, second = load_model(unbroken.out)[0].state_dict(), load_model(broken.out)[0].state_dict()
+    torch.testing.assert_close(first, second, atol=0, rtol=0)
+    lines = [read_lines(Path(config.out) / "metrics.jsonl") for config in (unbroken, broken)]
+    assert [line["step"] for line in lines[1]] == list(range(1, 10))
+    assert [line["total"] for line in lines[0]] == [line["total"] for line in lines[1]]
+    assert means["total"] == lines[0][-1]["total"] and math.isfinite(means["clips_per_second"])
+    assert [path.name for path in checkpoints(broken.out)] == ["step-00000008", "step-00000009"]
+    assert not list((Path(broken.out) / "checkpoints").glob(".partial*"))
+
+
+def test_training_learns(tmp_path: Path, data: str) -> None:
+    faster = OptimizerConfig(learning_rate=4e-3, warmup_steps=2)
+    config = config_for(tmp_path / "run", data, steps=40, checkpoint_every=40, precision="bfloat16", optimizer=faster)
+    train(config, prepare_run(config), alone())
+    lines = read_lines(tmp_path / "run" / "metrics.jsonl")
+    early, late = (sum(line["total"] for line in part) for part in (lines[:8], lines[-8:]))
+    assert late < 0.8 * early
+    assert list((tmp_path / "run" / "tensorboard").iterdir())
+
+
+def test_unusable_runs_are_refused_before_training(tmp_path: Path, data: str) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(DataError, match=r"run folder .*file/run cannot be written"):
+        prepare_run(config_for(file / "run", data))
+    with pytest.raises(DataError, match=r"16 files do not fill one batch of 64; lower the batch size"):
+        prepare_run(config_for(tmp_path / "large", data, batch_size=64))
+    with pytest.raises(DataError, match="does not exist"):
+        prepare_run(config_for(tmp_path / "none", str(tmp_path / "absent")))
+    with pytest.raises(ValueError, match="take a multiple of 3"):
+        config_for(tmp_path / "x", data, num_processes=3)
+    with pytest.raises(DataError, match=r"holds no training run \(run.json is missing\)"):
+        load_run(tmp_path)
+
+
+def test_a_run_is_continued_only_as_it_was_begun(tmp_path: Path, data: str) -> None:
+    begun = config_for(tmp_path / "run", data)
+    prepare_run(begun)
+    prepare_run(replace(begun, num_processes=2, checkpoint_every=5))
+    with pytest.raises(DataError, match=r"begun with other settings \(batch_size 4 -> 8\)"):
+        prepare_run(replace(begun, batch_size=8))
+    other = generate(tmp_path / "other", SyntheticConfig(clips_per_class=2, held_out=0.5, seconds=0.4, size=16))
+    for split in ("train", "val"):
+        (other / split / "ring").rename(other / split / "wheel")
+    with pytest.raises(DataError, match=r"other classes \(gone: ring; new: wheel\)"):
+        prepare_run(replace(begun, data=str(other)))
+
+
+def test_skipped_files_are_listed_in_the_run_folder(tmp_path: Path) -> None:
+    root = generate(tmp_path / "clips", SyntheticConfig(clips_per_class=3, held_out=0.3, seconds=0.4, size=16))
+    broken = root / "train" / "ring" / "000000.mp4"
+    broken.write_bytes(b"broken")
+    config = config_for(tmp_path / "run", str(root), steps=4, checkpoint_every=4)
+    train(config, prepare_run(config), alone())
+    assert list(skipped_files(config.out)) == [str(broken)]
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert all(math.isfinite(json.loads(line)["total"]) for line in lines)
+
+
+def test_default_settings_name_their_preset() -> None:
+    assert default_config("paper", "x").loss == LossConfig()
+    assert default_config("tiny", "x").model_config() == PRESETS["tiny"]
