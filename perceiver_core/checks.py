@@ -35,10 +35,10 @@ def check_tensor(
         ValueError: the rank or a size is wrong.
     """
     axes = layout.split()
-    wanted = f"[{', '.join(axes)}]" + "".join(
-        f" with {axis} = {size if isinstance(size, int) else ' or '.join(map(str, size))}"
-        for axis, size in sizes.items()
-    )
+    limits = [
+        f"{axis} = {size if isinstance(size, int) else ' or '.join(map(str, size))}" for axis, size in sizes.items()
+    ]
+    wanted = f"[{', '.join(axes)}]" + (f" with {', '.join(limits)}" if limits else "")
     if not isinstance(value, Tensor):
         raise TypeError(f"`{name}` must be a {kind} tensor {wanted}, got {type(value).__name__}")
     if not _is_kind(value, kind):

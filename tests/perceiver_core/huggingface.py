@@ -23,19 +23,23 @@ class Case:
     mask_length: int | None
 
     def masked(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """The same arguments with about a third of the input tokens masked."""
+        """The same arguments with the last third of the input tokens masked, and a fifth of the others."""
         assert self.mask_length is not None
         inputs = arguments["inputs"]
         batch = len(inputs["image"] if isinstance(inputs, dict) else inputs)
-        return {**arguments, "attention_mask": (torch.rand(batch, self.mask_length) > 0.3).long()}
+        mask = torch.rand(batch, self.mask_length) > 0.2
+        mask[:, 2 * self.mask_length // 3 :] = False
+        return {**arguments, "attention_mask": mask.long()}
 
 
+# Random attention over many independent inputs averages them out; inputs of one call share something that other calls'
+# have not, so that the logits depend on it.
 def _tokens(batch: int, length: int) -> Callable[[], dict[str, Any]]:
-    return lambda: {"inputs": torch.randint(0, 262, (batch, length))}
+    return lambda: {"inputs": torch.randint(0, 40, (batch, length)) + torch.randint(0, 222, (batch, 1))}
 
 
 def _images(batch: int, size: int) -> Callable[[], dict[str, Any]]:
-    return lambda: {"inputs": torch.randn(batch, 3, size, size)}
+    return lambda: {"inputs": torch.randn(batch, 3, size, size) + torch.randn(batch, 3, 1, 1) * 2}
 
 
 def _clips(batch: int, frames: int, size: int, samples: int, classes: int, points: int) -> Callable[[], dict[str, Any]]:

@@ -22,7 +22,7 @@ def check(case: Case, folder: Path) -> list[float]:
         arguments = case.arguments()
         plain = theirs(**arguments).logits
         ratios.append(worst_ratio(ours(**arguments), plain))
-        assert worst_ratio(theirs(**case.arguments()).logits, plain) > 1e-2, "the logits must depend on the inputs"
+        assert worst_ratio(theirs(**case.arguments()).logits, plain) > 1e-3, "the logits must depend on the inputs"
         if case.mask_length is not None:
             masked = case.masked(arguments)
             expected = theirs(**masked).logits
