@@ -1,105 +1,163 @@
-"""Movement: turning, acceleration, soft collision by inner radius, obstacles."""
+"""Movement: units step, go around what stands in their way, and push each other apart.
+
+Units collide by their inner radii, ground with ground and air with air. A unit that attacks or holds its position is
+never pushed; allies make way for each other, enemies do not. All displacements are found from the same positions before
+any is applied.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-from envs.engine.state import (
-    F_FACING_X,
-    F_FACING_Y,
-    F_STIM,
-    F_VX,
-    F_VY,
-    F_X,
-    F_Y,
-    FLAG_COLOSSUS,
-    FLAG_FLYING,
-    FLAG_INVULNERABLE,
-    FLAG_OBEDIENT,
-    I_FLAGS,
-    I_KIND,
-    K_INNER_RADIUS,
-    K_SPEED,
-    K_TURN_COS,
-    K_TURN_SIN,
-    W_ALIVE,
-    kernel,
-)
+from envs.engine import state as st
+from envs.engine.decisions import ANCHORED, IDLE, MOVING, TELEPORT
+from envs.engine.neighbours import KEY_COLOSSUS_PLANE, KEY_FLYER_PLANE, KEY_NO_COLLISION, KEY_OWNERS, KEY_PLANES
+from envs.engine.pathing import nearest_pathable
+from envs.engine.state import inline_kernel, kernel, next_order
 
-STIM_SPEED = np.float32(1.5)
+ZERO = np.float32(0.0)
+ONE = np.float32(1.0)
 HALF = np.float32(0.5)
+DRIFT = np.float32(0.35)  # how far a unit may have moved since it was sorted into its cell
+AHEAD = np.float32(0.3)  # gap at which a unit begins to go around another
+PUSH_LIMIT = np.float32(0.25)  # largest displacement by pushes in a loop
+CROWD = np.float32(2.0)  # a unit that bumps into one at rest so near to the common goal has arrived
+EDGE = np.float32(1e-3)
 
 
-@kernel
-def steer(state, static, b, i, x, y, near):
-    """Sets the wanted displacement of unit `i` towards (x, y), stopping at distance `near`; True when it is there."""
-    f = state.f
-    dx, dy = x - f[b, F_X, i], y - f[b, F_Y, i]
-    distance = np.sqrt(dx * dx + dy * dy)
-    left = distance - near
-    if left <= np.float32(1e-3):
-        return True
-    kind = state.i[b, I_KIND, i]
-    step = static.kind_f[kind, K_SPEED]
-    if f[b, F_STIM, i] > 0.0:
-        step *= STIM_SPEED
-    step = min(step, left)
-    face(state, static, b, i, dx / distance, dy / distance)
-    f[b, F_VX, i] = step * f[b, F_FACING_X, i]
-    f[b, F_VY, i] = step * f[b, F_FACING_Y, i]
-    return False
-
-
-@kernel
-def face(state, static, b, i, ux, uy):
-    """Turns unit `i` towards the unit vector (ux, uy), by at most its turn rate."""
-    f = state.f
-    kind = state.i[b, I_KIND, i]
-    fx, fy = f[b, F_FACING_X, i], f[b, F_FACING_Y, i]
-    cos = static.kind_f[kind, K_TURN_COS]
-    if fx * ux + fy * uy >= cos or (state.i[b, I_FLAGS, i] & FLAG_OBEDIENT) != 0:
-        f[b, F_FACING_X, i] = ux
-        f[b, F_FACING_Y, i] = uy
-        return
-    sin = static.kind_f[kind, K_TURN_SIN]
-    if fx * uy - fy * ux < 0.0:
-        sin = -sin
-    f[b, F_FACING_X, i] = cos * fx - sin * fy
-    f[b, F_FACING_Y, i] = sin * fx + cos * fy
-
-
-@kernel
+@inline_kernel
 def move_units(state, static, b):
-    """Moves every unit by its wanted displacement and the pushes of the units that it overlaps."""
-    f, ii = state.f, state.i
-    count = state.w[b, W_ALIVE]
-    for n in range(count):
-        i = state.alive[b, n]
-        vx, vy = f[b, F_VX, i], f[b, F_VY, i]
-        flags = ii[b, I_FLAGS, i]
-        if flags & FLAG_INVULNERABLE:
-            continue
-        plane = flags & (FLAG_FLYING | FLAG_COLOSSUS)
-        r = static.kind_f[ii[b, I_KIND, i], K_INNER_RADIUS]
-        px, py = f[b, F_X, i] + vx, f[b, F_Y, i] + vy
-        for m in range(count):
-            j = state.alive[b, m]
-            other = ii[b, I_FLAGS, j]
-            if j == i or other & FLAG_INVULNERABLE or (other & (FLAG_FLYING | FLAG_COLOSSUS)) != plane:
-                continue
-            reach = r + static.kind_f[ii[b, I_KIND, j], K_INNER_RADIUS]
-            dx, dy = px - f[b, F_X, j], py - f[b, F_Y, j]
-            d2 = dx * dx + dy * dy
-            if d2 < reach * reach and d2 > 1e-8:
-                d = np.sqrt(d2)
-                push = HALF * (reach - d) / d
-                vx += push * dx
-                vy += push * dy
-        f[b, F_VX, i] = vx
-        f[b, F_VY, i] = vy
+    """Applies the displacements that `decide` left, with collisions, obstacles and the map's bounds."""
+    f, ii, near_f, near_i, cells = state.f, state.i, state.near_f, state.near_i, state.cells
+    count = state.w[b, st.W_ALIVE]
+    movers = 0
+    for k in range(count):
+        movers |= near_i[b, st.NI_MOBILITY, k]
+        near_f[b, st.N_X, k] += near_f[b, st.N_VX, k]
+        near_f[b, st.N_Y, k] += near_f[b, st.N_VY, k]
+    if movers == ANCHORED:
+        return
+    columns, rows = state.w[b, st.W_COLUMNS], state.w[b, st.W_ROWS]
+    scale = ONE / np.float32(state.w[b, st.W_CELL])
+    widest = np.float32(state.w[b, st.W_WIDEST]) / np.float32(1024.0)
     x0, y0 = static.bounds[0], static.bounds[1]
-    x1, y1 = static.bounds[2] - np.float32(1e-3), static.bounds[3] - np.float32(1e-3)
-    for n in range(count):
-        i = state.alive[b, n]
-        f[b, F_X, i] = min(max(f[b, F_X, i] + f[b, F_VX, i], x0), x1)
-        f[b, F_Y, i] = min(max(f[b, F_Y, i] + f[b, F_VY, i], y0), y1)
+    x1, y1 = static.bounds[2] - EDGE, static.bounds[3] - EDGE
+    for k in range(count):
+        mobility = near_i[b, st.NI_MOBILITY, k]
+        if mobility == ANCHORED:
+            continue
+        i = near_i[b, st.NI_SLOT, k]
+        key = near_i[b, st.NI_KEY, k]
+        x, y = near_f[b, st.N_X, k], near_f[b, st.N_Y, k]
+        vx, vy = near_f[b, st.N_VX, k], near_f[b, st.N_VY, k]
+        push_x, push_y, aside_x, aside_y = ZERO, ZERO, ZERO, ZERO
+        step = ZERO
+        arrived = False
+        if mobility != TELEPORT and key & KEY_NO_COLLISION == 0:
+            r = near_f[b, st.N_INNER, k]
+            ux, uy = ZERO, ZERO
+            if mobility == MOVING:
+                step = np.sqrt(vx * vx + vy * vy)
+                if step > ZERO:
+                    ux, uy = vx / step, vy / step
+            target = ii[b, st.I_TARGET, i]
+            window = r + widest + AHEAD + DRIFT
+            c0 = max(np.int64((x - window) * scale), 0)
+            c1 = min(np.int64((x + window) * scale), columns - 1)
+            r0 = max(np.int64((y - window) * scale), 0)
+            r1 = min(np.int64((y + window) * scale), rows - 1)
+            for row in range(r0, r1 + 1):
+                for q in range(cells[b, row * columns + c0], cells[b, row * columns + c1 + 1]):
+                    other = near_i[b, st.NI_KEY, q]
+                    dx, dy = x - near_f[b, st.N_X, q], y - near_f[b, st.N_Y, q]
+                    reach = r + near_f[b, st.N_INNER, q]
+                    d2 = dx * dx + dy * dy
+                    if d2 >= (reach + AHEAD) * (reach + AHEAD) or q == k or (key ^ other) & KEY_PLANES:
+                        continue
+                    allied = (key & other) & KEY_OWNERS != 0
+                    blocking = near_i[b, st.NI_MOBILITY, q]
+                    if blocking == TELEPORT:
+                        continue
+                    if d2 < ZERO + np.float32(1e-8):
+                        # On the same spot: apart along a line that both derive from their places.
+                        dx, dy = (EDGE, EDGE) if k > q else (-EDGE, -EDGE)
+                        d2 = dx * dx + dy * dy
+                    d = np.sqrt(d2)
+                    if d < reach:
+                        share = ZERO
+                        if allied:
+                            share = ONE if blocking == ANCHORED else HALF
+                        elif mobility == MOVING:
+                            share = HALF if blocking == MOVING else ONE
+                        elif blocking == IDLE:
+                            share = HALF
+                        push = share * (reach - d) / d
+                        push_x += push * dx
+                        push_y += push * dy
+                        if allied and mobility == MOVING and blocking == IDLE:
+                            order = ii[b, st.I_ORDER, i]
+                            if (order == st.ORDER_MOVE or order == st.ORDER_ATTACK_MOVE) and target < 0:
+                                gx, gy = x - f[b, st.F_ORDER_X, i], y - f[b, st.F_ORDER_Y, i]
+                                still = ii[b, st.I_ORDER, near_i[b, st.NI_SLOT, q]] == st.ORDER_STOP
+                                if gx * gx + gy * gy < CROWD * CROWD and still and ii[b, st.I_ORDER_TARGET, i] < 0:
+                                    arrived = True
+                    if step > ZERO and (blocking == ANCHORED or not allied) and near_i[b, st.NI_SLOT, q] != target:
+                        # (dx, dy) points from the other unit to this one: what of the step goes into the other?
+                        into = -(ux * dx + uy * dy) / d
+                        if into > ZERO:
+                            side = ux * dy - uy * dx
+                            if abs(side) < np.float32(0.02) * d:
+                                side = ONE if ii[b, st.I_PHASE, i] & 1 else -ONE
+                            turn = into if side >= ZERO else -into
+                            aside_x += into * dx / d - turn * uy
+                            aside_y += into * dy / d + turn * ux
+        if aside_x != ZERO or aside_y != ZERO:
+            ax, ay = ux + aside_x, uy + aside_y
+            norm = np.sqrt(ax * ax + ay * ay)
+            if norm > np.float32(1e-4):
+                vx, vy = step * ax / norm, step * ay / norm
+        if push_x != ZERO or push_y != ZERO:
+            size = np.sqrt(push_x * push_x + push_y * push_y)
+            if size > PUSH_LIMIT:
+                push_x, push_y = push_x * (PUSH_LIMIT / size), push_y * (PUSH_LIMIT / size)
+            vx += push_x
+            vy += push_y
+        if vx != ZERO or vy != ZERO:
+            px, py = f[b, st.F_X, i], f[b, st.F_Y, i]
+            nx = min(max(px + vx, x0), x1)
+            ny = min(max(py + vy, y0), y1)
+            if static.options[st.O_OBSTACLES] and key & (KEY_FLYER_PLANE | KEY_COLOSSUS_PLANE) == 0:
+                if mobility == TELEPORT:
+                    cell = nearest_pathable(static, nx, ny)
+                    width = static.pathable.shape[1]
+                    if cell >= 0 and cell != np.int64(ny) * width + np.int64(nx):
+                        nx = np.float32(cell % width) + HALF
+                        ny = np.float32(cell // width) + HALF
+                else:
+                    nx, ny = slide(static, px, py, nx, ny)
+            f[b, st.F_X, i] = nx
+            f[b, st.F_Y, i] = ny
+            f[b, st.F_VX, i] = nx - px
+            f[b, st.F_VY, i] = ny - py
+            if static.options[st.O_TERRAIN]:
+                ground = static.terrain[np.int64(ny), np.int64(nx)]
+                f[b, st.F_Z, i] = ground + static.kind_f[ii[b, st.I_KIND, i], st.K_HEIGHT]
+        if arrived:
+            next_order(state, b, i)
+
+
+@kernel
+def slide(static, px, py, nx, ny):
+    """Where a step of less than a cell from (px, py) to (nx, ny) ends: along the wall where the way is blocked."""
+    pathable = static.pathable
+    cx, cy, ex, ey = np.int64(px), np.int64(py), np.int64(nx), np.int64(ny)
+    if (cx == ex and cy == ey) or pathable[cy, cx] == 0:
+        return nx, ny
+    free_x, free_y = pathable[cy, ex] != 0, pathable[ey, cx] != 0
+    if free_x and free_y and pathable[ey, ex] != 0:
+        return nx, ny
+    if free_x:
+        return nx, py
+    if free_y:
+        return px, ny
+    return px, py

@@ -6,7 +6,7 @@ one battle is one contiguous block and a kernel takes two arrays instead of sixt
 unit `i`; from Python `state.f[:, F_X]` is the `[B, N]` view of it. Names that start with `F_` index `f`, `I_` index
 `i`, `W_` index `w`; `K_`/`KI_` index the tables of unit kinds, `WF_`/`WI_` those of weapons.
 
-A *kind* is a row of the tables in `Static` (a unit type with the scenario's overrides); `Static.kind_i[k, KI_UNIT_TYPE]`
+A *kind* is a row of the tables in `Static`: a unit type with the scenario's overrides; `Static.kind_i[k, KI_UNIT_TYPE]`
 is the game's own unit type id. Positions are in world units, time in game loops (16 loops = one "Normal" second).
 
 Use, from Python or from any `@njit` function:
@@ -33,6 +33,7 @@ from numba import njit
 
 NEUTRAL = 16
 MAX_OWNERS = 17
+MAX_PLAYERS = 15
 QUEUE = 8
 MAX_WEAPONS = 4
 LOOPS_PER_SECOND = 16
@@ -64,8 +65,9 @@ LOOPS_PER_SECOND = 16
     F_STIM,  # loops of Stimpack left
     F_BUSY,  # loops until a change of mode (siege, burrow) is complete
     F_BLINK_COOLDOWN,
+    F_SPEED,  # of the last loop, where the kind accelerates
     NUM_FLOATS,
-) = range(26)
+) = range(27)
 
 # --- integer fields of a unit: state.i[b, I_*, i] -------------------------------------------------------------------
 (
@@ -89,20 +91,22 @@ LOOPS_PER_SECOND = 16
     I_VISIBLE,  # bit p set: player p sees the unit
     I_PHASE,  # spreads periodic work over the loops
     I_KILLS,
-    I_CELL,  # path cell of the goal, -1 = straight
+    I_CELL,  # goal cell that the way point was found for, -1 = none
+    I_SPOTTER,  # slot of an enemy unit that saw this one last
     NUM_INTS,
-) = range(22)
+) = range(23)
 
 FLAG_FLYING = 1
 FLAG_STRUCTURE = 2
 FLAG_BURROWED = 4
 FLAG_CLOAKED = 8
 FLAG_OBEDIENT = 16  # SMAC's controlled units: never acquire a target by themselves, turn and accelerate at once
-FLAG_MOVED = 32  # displaced in the last loop
+FLAG_BIOLOGICAL = 32
 FLAG_INVULNERABLE = 64  # beacons, mineral shards
-FLAG_HOLD = 128  # acquires but does not move
+FLAG_RETURNING = 128  # an idle unit on a chase, or on the way back from one
 FLAG_DETECTOR = 256
-FLAG_COLOSSUS = 512  # hit by air and ground weapons, walks over ground units
+FLAG_COLOSSUS = 512  # hit by air and ground weapons, walks over ground units and obstacles
+FLAG_EXPLODED = 1024  # a Baneling that has gone off
 
 # --- orders ---------------------------------------------------------------------------------------------------------
 (
@@ -128,16 +132,37 @@ FLAG_COLOSSUS = 512  # hit by air and ground weapons, walks over ground units
     W_SEED,
     W_COUNTER,  # draws made from the world's generator
     W_REVEAL,  # bit p set: player p sees everything
-    W_STALE,  # 1: the alive list must be rebuilt
+    W_COLUMNS,  # of the grid that neighbours are looked up in
+    W_ROWS,
+    W_CELL,  # its cell size
+    W_WIDEST,  # largest inner radius in the battle, in 1/1024
     NUM_WORLD,
-) = range(9)
+) = range(12)
 
 # --- per owner: state.tally[b, owner, T_*] --------------------------------------------------------------------------
 T_ALIVE, T_CREATED, T_LOST, NUM_TALLY = range(4)
 
+# --- the units of a loop by place: state.near_f[b, N_*, k], state.near_i[b, NI_*, k] --------------------------------
+N_X, N_Y, N_RADIUS, N_INNER, N_VX, N_VY, NUM_NEAR_FLOATS = range(7)
+NI_SLOT, NI_KEY, NI_MOBILITY, NUM_NEAR_INTS = range(4)
+MIN_CELLS, CELLS_PER_UNIT = 256, 4
+BIT_ROWS = 60  # one row of the coarse maps is one integer
+FEW_UNITS = 16  # up to here looking at everybody is faster than looking at cells
+
 # --- projectiles: state.shot_i[b, n, S_*], state.shot_f[b, n, SF_*] -------------------------------------------------
-S_SOURCE, S_SOURCE_TAG, S_TARGET, S_TARGET_TAG, S_KIND, S_WEAPON, S_OWNER, NUM_SHOT_INTS = range(8)
-SF_X, SF_Y, SF_LEFT, NUM_SHOT_FLOATS = range(4)
+(
+    S_SOURCE,  # slot and tag of who fired
+    S_SOURCE_TAG,
+    S_TARGET,  # slot, -1 = the place
+    S_TARGET_TAG,
+    S_KIND,  # kind and owner of who fired
+    S_OWNER,
+    S_WEAPON,
+    S_LEFT,  # loops to the impact; 0 = this loop
+    S_FLIGHT,  # loops from launch to impact
+    NUM_SHOT_INTS,
+) = range(10)
+SF_X, SF_Y, NUM_SHOT_FLOATS = range(3)  # where it was fired
 
 # --- unit kinds: static.kind_f[k, K_*], static.kind_i[k, KI_*] ------------------------------------------------------
 (
@@ -154,6 +179,7 @@ SF_X, SF_Y, SF_LEFT, NUM_SHOT_FLOATS = range(4)
     K_TURN_COS,  # of the largest turn in one loop
     K_TURN_SIN,
     K_SIGHT,
+    K_DETECTION,
     K_HEALTH_REGEN,  # a loop
     K_HEALTH_REGEN_DELAY,  # loops since the last damage
     K_SHIELD_REGEN,
@@ -164,12 +190,14 @@ SF_X, SF_Y, SF_LEFT, NUM_SHOT_FLOATS = range(4)
     K_HEAL_RANGE,
     K_SCAN_RANGE,  # how far it looks for targets, edge to edge
     K_STIM_COST,  # health; 0 = no Stimpack
+    K_STIM_TIME,  # loops
+    K_STIM_FACTOR,  # of speed and rate of fire
     K_BLINK_RANGE,  # 0 = no Blink
     K_BLINK_COOLDOWN,
     K_CHANGE_TIME,  # loops that `changes_to` takes
     K_HEIGHT,  # above the ground
     NUM_KIND_FLOATS,
-) = range(28)
+) = range(31)
 (
     KI_UNIT_TYPE,
     KI_FLAGS,
@@ -178,9 +206,10 @@ SF_X, SF_Y, SF_LEFT, NUM_SHOT_FLOATS = range(4)
     KI_WEAPONS,  # how many
     KI_CHANGES_TO,  # kind, -1 = none
     KI_REGENERATES,  # 1: any of the regenerations
-    KI_FIRES_MOVING,
+    KI_TARGETS,  # planes that its weapons reach: TARGET_GROUND | TARGET_AIR
+    KI_EXPLODES,  # 1: dies by its own attack and goes off when killed
     NUM_KIND_INTS,
-) = range(9)
+) = range(10)
 ATTRIBUTES = (
     "light",
     "armored",
@@ -201,19 +230,20 @@ ATTRIBUTES = (
     WF_COOLDOWN,  # loops from the start of one attack to the next
     WF_DAMAGE_POINT,  # loops
     WF_PROJECTILE_SPEED,  # world units a loop; 0 = instant
-    WF_SPLASH_1,  # radii (circle) of full, 1/2, 1/4 damage or the fractions below
+    WF_SPLASH_1,  # radii and the fractions of the damage inside them
     WF_SPLASH_2,
     WF_SPLASH_3,
     WF_FRACTION_1,
     WF_FRACTION_2,
     WF_FRACTION_3,
-    WF_LINE_LENGTH,  # line splash: length and half width
+    WF_LINE_LENGTH,  # line splash: length (across: to each side) and half width
     WF_LINE_WIDTH,
+    WF_ARC_COS,  # cone splash: cosine of half the arc
     WF_BOUNCE_RANGE,
     WF_BOUNCE_FRACTION,
     WF_MIN_RANGE,
     NUM_WEAPON_FLOATS,
-) = range(16)
+) = range(17)
 (
     WI_TARGETS,  # TARGET_GROUND | TARGET_AIR
     WI_ATTACKS,  # hits per attack
@@ -222,13 +252,22 @@ ATTRIBUTES = (
     WI_SUICIDE,
     WI_BOUNCES,
     WI_MELEE,
+    WI_TURRET,  # 1: fires without turning to the target
+    WI_FIRES_MOVING,
     NUM_WEAPON_INTS,
-) = range(8)
+) = range(10)
 TARGET_GROUND, TARGET_AIR = 1, 2
-SPLASH_NONE, SPLASH_CIRCLE, SPLASH_FORWARD, SPLASH_ACROSS = range(4)
+(
+    SPLASH_NONE,
+    SPLASH_CIRCLE,  # around the target
+    SPLASH_BURST,  # around the attacker
+    SPLASH_CONE,  # in front of the attacker
+    SPLASH_LINE,  # from the attacker through the target
+    SPLASH_ACROSS,  # through the target, across the line of fire
+) = range(6)
 
 # --- options of a rule set: static.options[O_*] ---------------------------------------------------------------------
-O_PLAYERS, O_FOG, O_OBSTACLES, O_HIGH_GROUND, NUM_OPTIONS = range(5)
+O_PLAYERS, O_FOG, O_OBSTACLES, O_HIGH_GROUND, O_TERRAIN, NUM_OPTIONS = range(6)
 
 
 class Static(NamedTuple):
@@ -258,10 +297,13 @@ class State(NamedTuple):
     queue_f: np.ndarray  # float32 [B, N, QUEUE, 2]: target point
     shot_i: np.ndarray  # int32 [B, M, NUM_SHOT_INTS]
     shot_f: np.ndarray  # float32 [B, M, NUM_SHOT_FLOATS]
-    scratch_f: np.ndarray  # float32 [B, ...]: work space, carries nothing from one loop to the next
-    scratch_i: np.ndarray  # int32 [B, ...]
+    near_f: np.ndarray  # float32 [B, NUM_NEAR_FLOATS, N]: the units of this loop, sorted by cell (neighbours.py)
+    near_i: np.ndarray  # int32 [B, NUM_NEAR_INTS, N]
+    cells: np.ndarray  # int32 [B, cells + 1]: where each cell's units begin
+    bits: np.ndarray  # int64 [B, 2, players + 1, BIT_ROWS]: coarse map of where a player stands, and of what it may see
     fields: np.ndarray  # uint8 [B, slots, height * width]: flow fields of maps with obstacles
     field_goal: np.ndarray  # int32 [B, slots + 1]: goal cell of each flow field, then the slot to replace next
+    search: np.ndarray  # int32 [B, 2, height * width]: work space of the search for a flow field
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -316,12 +358,15 @@ def new_state(static: Static, num_worlds: int, max_units: int, seed: int = 0) ->
         tally=np.zeros((b, MAX_OWNERS, NUM_TALLY), np.int32),
         queue_i=np.zeros((b, n, QUEUE, 3), np.int32),
         queue_f=np.zeros((b, n, QUEUE, 2), np.float32),
-        shot_i=np.zeros((b, 2 * n, NUM_SHOT_INTS), np.int32),
-        shot_f=np.zeros((b, 2 * n, NUM_SHOT_FLOATS), np.float32),
-        scratch_f=np.zeros((b, 8 * n), np.float32),
-        scratch_i=np.zeros((b, 8 * n), np.int32),
+        shot_i=np.zeros((b, 3 * n, NUM_SHOT_INTS), np.int32),
+        shot_f=np.zeros((b, 3 * n, NUM_SHOT_FLOATS), np.float32),
+        near_f=np.zeros((b, NUM_NEAR_FLOATS, n), np.float32),
+        near_i=np.zeros((b, NUM_NEAR_INTS, n), np.int32),
+        bits=np.zeros((b, 2, static.options[O_PLAYERS] + 1, BIT_ROWS), np.int64),
+        cells=np.zeros((b, max(MIN_CELLS, CELLS_PER_UNIT * n) + 1), np.int32),
         fields=np.zeros((b, slots, height * width if slots else 0), np.uint8),
         field_goal=np.full((b, slots + 1), -1, np.int32),
+        search=np.zeros((b, 2, height * width if slots else 0), np.int32),
     )
     for world in range(b):
         reset_world(state, world, seed + world)
@@ -329,7 +374,9 @@ def new_state(static: Static, num_worlds: int, max_units: int, seed: int = 0) ->
 
 
 # Every kernel: compiled once and kept on disk, no GIL, errors as in NumPy (a division by zero is inf, not a branch).
-kernel = njit(cache=True, nogil=True, error_model="numpy")
+kernel = njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+# The parts of a loop are merged into `advance_world`: a call would pass the fields of every array on the stack.
+inline_kernel = njit(cache=True, forceinline=True, nogil=True, error_model="numpy", _nrt=False)
 
 
 @kernel
@@ -385,7 +432,7 @@ def set_kind(state, static, b, i, kind):
     f[b, F_ENERGY_MAX, i] = static.kind_f[kind, K_ENERGY]
     f[b, F_Z, i] = static.terrain[np.int64(f[b, F_Y, i]), np.int64(f[b, F_X, i])] + static.kind_f[kind, K_HEIGHT]
     state.i[b, I_KIND, i] = kind
-    state.i[b, I_FLAGS, i] = static.kind_i[kind, KI_FLAGS] | (state.i[b, I_FLAGS, i] & (FLAG_OBEDIENT | FLAG_HOLD))
+    state.i[b, I_FLAGS, i] = static.kind_i[kind, KI_FLAGS] | (state.i[b, I_FLAGS, i] & FLAG_OBEDIENT)
 
 
 @kernel
@@ -417,12 +464,18 @@ def create_unit_in(state, static, b, kind, owner, x, y, first, last):
             state.i[b, I_SHOT_LOOP, i] = -1000
             state.i[b, I_HURT_LOOP, i] = -1000
             state.i[b, I_CELL, i] = -1
+            state.i[b, I_SPOTTER, i] = -1
             state.i[b, I_VISIBLE, i] = 1 << owner
             # Phases count within an owner, so that mirrored armies work in step.
             state.i[b, I_PHASE, i] = state.tally[b, owner, T_CREATED]
             state.tally[b, owner, T_CREATED] += 1
             state.tally[b, owner, T_ALIVE] += 1
-            list_alive(state, b)
+            count = state.w[b, W_ALIVE]
+            while count > 0 and state.alive[b, count - 1] > i:
+                state.alive[b, count] = state.alive[b, count - 1]
+                count -= 1
+            state.alive[b, count] = i
+            state.w[b, W_ALIVE] += 1
             return i
     return -1
 
@@ -458,6 +511,7 @@ def _set_order(state, b, i, order, target, tag, x, y):
     state.f[b, F_HOME_X, i] = state.f[b, F_X, i]
     state.f[b, F_HOME_Y, i] = state.f[b, F_Y, i]
     ii[b, I_CELL, i] = -1
+    ii[b, I_FLAGS, i] &= ~FLAG_RETURNING
     if order != ORDER_ATTACK or ii[b, I_TARGET, i] != target:
         # Before its damage point an attack is lost when the unit is told something else, and its cooldown not spent.
         state.f[b, F_WINDUP, i] = 0.0
@@ -479,7 +533,7 @@ def issue_order(state, static, b, i, order, target, x, y, queued):
         if target >= ii.shape[2] or ii[b, I_ALIVE, target] == 0 or target == i:
             return False
         tag = ii[b, I_TAG, target]
-    elif order == ORDER_ATTACK or order == ORDER_HEAL:
+    elif order in (ORDER_ATTACK, ORDER_HEAL):
         return False
     kind = ii[b, I_KIND, i]
     if order == ORDER_ATTACK and static.kind_i[kind, KI_WEAPONS] == 0:
@@ -490,12 +544,14 @@ def issue_order(state, static, b, i, order, target, x, y, queued):
         return False
     if order == ORDER_SIEGE and static.kind_i[kind, KI_CHANGES_TO] < 0:
         return False
+    if order >= ORDER_MOVE and order <= ORDER_PATROL and order != ORDER_ATTACK and static.kind_f[kind, K_SPEED] <= 0.0:
+        return False
     if order == ORDER_STIM:
         cost = static.kind_f[kind, K_STIM_COST]
         if cost <= 0.0 or state.f[b, F_HEALTH, i] <= cost:
             return False
         state.f[b, F_HEALTH, i] -= cost
-        state.f[b, F_STIM, i] = 11.0 * LOOPS_PER_SECOND
+        state.f[b, F_STIM, i] = static.kind_f[kind, K_STIM_TIME]
         return True
     px = min(max(np.float32(x), static.bounds[0]), static.bounds[2])
     py = min(max(np.float32(y), static.bounds[1]), static.bounds[3])

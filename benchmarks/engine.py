@@ -1,0 +1,158 @@
+"""The bare engine: nanoseconds per unit and game loop, 10 to 512 units, 1 and 2 threads, and compile times.
+
+Two mirrored armies attack-move at each other until one is gone, then the battle is set up again; in half of the
+battles side 1 gets random orders (move by up to 2, attack a random enemy) every 8 loops instead. A unit-loop is one
+living unit advanced by one game loop.
+
+    python -m benchmarks.engine [--units 10 57 512] [--threads 1 2] [--seconds 2] [--compile] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+import numba
+import numpy as np
+from numba import njit, prange
+
+from envs.engine import state as st
+from envs.engine.state import MapSpec, create_unit, issue_order, new_state, random_uniform, reset_world
+from envs.engine.step import advance_world
+from envs.units import Rules
+
+LOOPS = 8
+
+
+@njit(cache=True, nogil=True)
+def place_armies(state, static, b, units, gap):
+    """Half of `units` on each side, in columns that face each other; both attack-move to the other's start."""
+    height = static.bounds[3]
+    middle = static.bounds[2] / 2
+    rows = max(int(height / 1.3) - 2, 1)
+    for n in range(units // 2):
+        column, row = n // rows, n % rows
+        y = height / 2 + (row - (min(units // 2, rows) - 1) / 2) * 1.2 + random_uniform(state, b) * 0.2
+        x = gap / 2 + column * 1.2 + random_uniform(state, b) * 0.2
+        kind = n % static.kind_i.shape[0]
+        for owner in (1, 2):
+            side = -1.0 if owner == 1 else 1.0
+            i = create_unit(state, static, b, kind, owner, middle + side * x, y)
+            issue_order(state, static, b, i, st.ORDER_ATTACK_MOVE, -1, middle - side * gap / 2, height / 2, False)
+
+
+@njit(cache=True, parallel=True, nogil=True)
+def run(state, static, units, gap, steps, work):
+    """`steps` of 8 loops in every world; `work` [B, 2] counts unit-loops and battles."""
+    for b in prange(state.w.shape[0]):
+        for _ in range(steps):
+            if state.tally[b, 1, st.T_ALIVE] == 0 or state.tally[b, 2, st.T_ALIVE] == 0 or state.w[b, st.W_LOOP] > 1200:
+                key = state.w[b, st.W_SEED]
+                reset_world(state, b, key + 1000003)
+                place_armies(state, static, b, units, gap)
+                work[b, 1] += 1
+            if b % 2 == 1:
+                for n in range(state.w[b, st.W_ALIVE]):
+                    i = state.alive[b, n]
+                    if state.i[b, st.I_OWNER, i] != 1:
+                        continue
+                    draw = random_uniform(state, b)
+                    if draw < 0.5:
+                        dx = 4.0 * random_uniform(state, b) - 2.0
+                        dy = 4.0 * random_uniform(state, b) - 2.0
+                        x, y = state.f[b, st.F_X, i] + dx, state.f[b, st.F_Y, i] + dy
+                        issue_order(state, static, b, i, st.ORDER_MOVE, -1, x, y, False)
+                    else:
+                        j = int(random_uniform(state, b) * state.i.shape[2])
+                        if state.i[b, st.I_OWNER, j] == 2:
+                            issue_order(state, static, b, i, st.ORDER_ATTACK, j, 0.0, 0.0, False)
+            work[b, 0] += state.w[b, st.W_ALIVE] * LOOPS
+            advance_world(state, static, b, LOOPS)
+
+
+def measure(units: int, threads: int, seconds: float, mix: tuple[str, ...]) -> dict[str, float]:
+    """Nanoseconds of one core per unit-loop and env-steps (8 loops) a second, for battles of `units` units."""
+    size = 32 if units <= 64 else 64
+    rules = Rules(mix, MapSpec(width=size, height=size), players=2)
+    worlds = max(64, min(1024, 16384 // units))
+    state = new_state(rules.static, num_worlds=worlds, max_units=units, seed=1)
+    work = np.zeros((worlds, 2), np.int64)
+    numba.set_num_threads(threads)
+    gap = 12.0
+    run(state, rules.static, units, gap, 40, work)  # spreads the battles over their stages
+    best = []
+    for _ in range(5):
+        work[:] = 0
+        steps, begin = 0, time.perf_counter()
+        while time.perf_counter() - begin < seconds / 5:
+            run(state, rules.static, units, gap, 4, work)
+            steps += 4
+        elapsed = time.perf_counter() - begin
+        best.append((elapsed * threads * 1e9 / work[:, 0].sum(), steps * worlds / elapsed, work[:, 0].sum()))
+    best.sort()
+    return {
+        "units": units,
+        "threads": threads,
+        "worlds": worlds,
+        "ns_per_unit_loop": round(best[2][0], 1),
+        "ns_low": round(best[0][0], 1),
+        "ns_high": round(best[-1][0], 1),
+        "env_steps_per_second": round(best[2][1]),
+    }
+
+
+def compile_seconds() -> dict[str, float]:
+    """Seconds from a fresh interpreter to the first step, with an empty Numba cache and with a filled one."""
+    with tempfile.TemporaryDirectory() as folder:
+        code = (
+            "import time; t = time.perf_counter();"
+            "from benchmarks.engine import *;"
+            "rules = Rules(['Marine']); state = new_state(rules.static, 1, 4);"
+            "create_unit(state, rules.static, 0, 0, 1, 9.0, 9.0); advance_world(state, rules.static, 0, 8);"
+            "print(time.perf_counter() - t)"
+        )
+        environment = {**os.environ, "NUMBA_CACHE_DIR": folder}
+        times = []
+        for _ in range(2):
+            result = subprocess.run(
+                [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+            )
+            times.append(round(float(result.stdout), 2))
+    return {"cold_seconds": times[0], "warm_seconds": times[1]}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--units", type=int, nargs="+", default=[10, 20, 57, 128, 256, 512])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--mix", nargs="+", default=["Marine"], help="unit names, in turn")
+    parser.add_argument("--compile", action="store_true", help="also time the compilation, cold and warm")
+    parser.add_argument("--json", help="write the results to this file")
+    arguments = parser.parse_args()
+    rows = []
+    for threads in arguments.threads:
+        for units in arguments.units:
+            row = measure(units, threads, arguments.seconds, tuple(arguments.mix))
+            rows.append(row)
+            print(
+                f"{row['units']:4d} units, {threads} thread(s), {row['worlds']:4d} battles: "
+                f"{row['ns_per_unit_loop']:6.1f} ns per unit-loop and core ({row['ns_low']}-{row['ns_high']}), "
+                f"{row['env_steps_per_second']:9,d} env-steps/s",
+                flush=True,
+            )
+    times = compile_seconds() if arguments.compile else {}
+    if times:
+        print(f"first step after import: {times['cold_seconds']} s cold, {times['warm_seconds']} s warm")
+    if arguments.json:
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump({"rows": rows, **times}, file, indent=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,163 @@
+"""Who can be attacked, who is attacked first, who is healed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from envs.engine import state as st
+from envs.engine.neighbours import (
+    KEY_AIR,
+    KEY_GROUND,
+    KEY_HITS_AIR,
+    KEY_HITS_GROUND,
+    KEY_OWNERS,
+    bit_range,
+    bit_scale,
+)
+from envs.engine.state import inline_kernel, kernel
+
+NO_DISTANCE = np.float32(1e9)
+
+
+@kernel
+def weapon_for(state, static, b, i, j):
+    """Index of the first weapon of unit `i` that can hit unit `j`, -1 = none."""
+    flags = state.i[b, st.I_FLAGS, j]
+    if flags & st.FLAG_INVULNERABLE:
+        return -1
+    planes = st.TARGET_AIR if flags & st.FLAG_FLYING else st.TARGET_GROUND
+    if flags & st.FLAG_COLOSSUS:
+        planes = st.TARGET_AIR | st.TARGET_GROUND
+    kind = state.i[b, st.I_KIND, i]
+    for w in range(static.kind_i[kind, st.KI_WEAPONS]):
+        if static.weapon_i[kind, w, st.WI_TARGETS] & planes:
+            return w
+    return -1
+
+
+@kernel
+def can_attack(state, static, b, i, j):
+    """Whether unit `i` may be told to attack unit `j` now: an enemy that is alive, seen, and hit by a weapon of `i`."""
+    ii = state.i
+    if ii[b, st.I_ALIVE, i] == 0 or ii[b, st.I_ALIVE, j] == 0:
+        return False
+    owner = ii[b, st.I_OWNER, i]
+    if (static.enemies[owner] >> ii[b, st.I_OWNER, j]) & 1 == 0 or (ii[b, st.I_VISIBLE, j] >> owner) & 1 == 0:
+        return False
+    return weapon_for(state, static, b, i, j) >= 0
+
+
+@kernel
+def can_heal(state, static, b, i, j):
+    """Whether unit `i` may be told to heal unit `j` now: a healer with energy, an own biological unit that is hurt."""
+    ii, f = state.i, state.f
+    if i == j or ii[b, st.I_ALIVE, i] == 0 or ii[b, st.I_ALIVE, j] == 0:
+        return False
+    if static.kind_f[ii[b, st.I_KIND, i], st.K_HEAL_RATE] <= 0.0 or f[b, st.F_ENERGY, i] <= 0.0:
+        return False
+    flags = ii[b, st.I_FLAGS, j]
+    if ii[b, st.I_OWNER, i] != ii[b, st.I_OWNER, j] or flags & st.FLAG_BIOLOGICAL == 0 or flags & st.FLAG_STRUCTURE:
+        return False
+    return f[b, st.F_HEALTH, j] < f[b, st.F_HEALTH_MAX, j]
+
+
+@inline_kernel
+def lost(state, b, i, j, tag):
+    """Whether slot `j` no longer holds the unit `tag`, or `i`'s owner does not see it."""
+    ii = state.i
+    return (
+        ii[b, st.I_ALIVE, j] == 0
+        or ii[b, st.I_TAG, j] != tag
+        or (ii[b, st.I_VISIBLE, j] >> ii[b, st.I_OWNER, i]) & 1 == 0
+    )
+
+
+@inline_kernel
+def enemies_near(state, static, b, owner, x, y, reach):
+    """False when no enemy of `owner` is within `reach`; True when there may be one."""
+    scale = bit_scale(static)
+    c0, c1 = bit_range(scale, x, reach)
+    r0, r1 = bit_range(scale, y, reach)
+    columns = ((1 << (c1 - c0 + 1)) - 1) << c0
+    found = 0
+    for p in range(1, state.bits.shape[2]):
+        if (static.enemies[owner] >> p) & 1:
+            for r in range(r0, r1 + 1):
+                found |= state.bits[b, 0, p, r] & columns
+    return found != 0
+
+
+@inline_kernel
+def acquire(state, static, b, k, scan):
+    """The best target for the unit at place `k`, within `scan` edge to edge; -1 = none.
+
+    First the highest priority (an attacker that can hit back before one that cannot), then the nearest edge.
+    """
+    near_f, near_i, cells, ii = state.near_f, state.near_i, state.cells, state.i
+    i = near_i[b, st.NI_SLOT, k]
+    key = near_i[b, st.NI_KEY, k]
+    kind = ii[b, st.I_KIND, i]
+    owner = ii[b, st.I_OWNER, i]
+    enemies = static.enemies[owner]
+    planes = 0
+    if key & KEY_HITS_GROUND:
+        planes |= KEY_GROUND
+    if key & KEY_HITS_AIR:
+        planes |= KEY_AIR
+    hits_me = 0
+    if key & KEY_GROUND:
+        hits_me |= KEY_HITS_GROUND
+    if key & KEY_AIR:
+        hits_me |= KEY_HITS_AIR
+    least = static.weapon_f[kind, 0, st.WF_MIN_RANGE]
+    x, y, radius = near_f[b, st.N_X, k], near_f[b, st.N_Y, k], near_f[b, st.N_RADIUS, k]
+    reach = scan + radius
+    columns, rows = state.w[b, st.W_COLUMNS], state.w[b, st.W_ROWS]
+    scale = np.float32(1.0) / np.float32(state.w[b, st.W_CELL])
+    window = reach + np.float32(2.0)  # no target is wider
+    c0 = max(np.int64((x - window) * scale), 0)
+    c1 = min(np.int64((x + window) * scale), columns - 1)
+    r0 = max(np.int64((y - window) * scale), 0)
+    r1 = min(np.int64((y + window) * scale), rows - 1)
+    best, best_rank, best_distance = -1, -1, NO_DISTANCE
+    if state.w[b, st.W_ALIVE] > st.FEW_UNITS and not enemies_near(state, static, b, owner, x, y, window):
+        r1 = r0 - 1
+    for row in range(r0, r1 + 1):
+        for q in range(cells[b, row * columns + c0], cells[b, row * columns + c1 + 1]):
+            other = near_i[b, st.NI_KEY, q]
+            if other & enemies == 0 or other & planes == 0:
+                continue
+            dx, dy = near_f[b, st.N_X, q] - x, near_f[b, st.N_Y, q] - y
+            d2 = dx * dx + dy * dy
+            r = near_f[b, st.N_RADIUS, q]
+            if d2 > (reach + r) * (reach + r):
+                continue
+            j = near_i[b, st.NI_SLOT, q]
+            if (ii[b, st.I_VISIBLE, j] >> owner) & 1 == 0:
+                continue
+            distance = np.sqrt(d2) - r
+            if distance - radius < least:
+                continue
+            rank = 2 * static.kind_i[ii[b, st.I_KIND, j], st.KI_PRIORITY] + (1 if other & hits_me else 0)
+            if rank > best_rank or (rank == best_rank and distance < best_distance):
+                best, best_rank, best_distance = j, rank, distance
+    return best
+
+
+@kernel
+def acquire_wounded(state, static, b, k):
+    """The nearest own unit within scan range that a healer at place `k` can heal; -1 = none."""
+    near_f, near_i, ii = state.near_f, state.near_i, state.i
+    i = near_i[b, st.NI_SLOT, k]
+    owner_key = near_i[b, st.NI_KEY, k] & KEY_OWNERS
+    scan = static.kind_f[ii[b, st.I_KIND, i], st.K_SCAN_RANGE] + near_f[b, st.N_RADIUS, k]
+    best, best_distance = -1, NO_DISTANCE
+    for q in range(state.w[b, st.W_ALIVE]):
+        if near_i[b, st.NI_KEY, q] & owner_key == 0:
+            continue
+        j = near_i[b, st.NI_SLOT, q]
+        dx, dy = near_f[b, st.N_X, q] - near_f[b, st.N_X, k], near_f[b, st.N_Y, q] - near_f[b, st.N_Y, k]
+        distance = np.sqrt(dx * dx + dy * dy) - near_f[b, st.N_RADIUS, q]
+        if distance <= scan and distance < best_distance and can_heal(state, static, b, i, j):
+            best, best_distance = j, distance
+    return best
