@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import torch
 from huggingface_hub import hf_hub_download
@@ -15,12 +15,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from perceiver_core.config import from_json, to_json
-from perceiver_core.position import FourierPosition
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
-
-M = TypeVar("M", bound=nn.Module)
 
 
 def locate(folder_or_hub_id: str | Path, filename: str, revision: str | None = None) -> Path | None:
@@ -98,16 +95,6 @@ def _without_ones(shape: torch.Size) -> list[int]:
     return [size for size in shape if size != 1]
 
 
-def build_on_meta(build: Callable[[], M]) -> M:
-    """Build a module without allocating or initialising parameters; `load_weights` fills them."""
-    with torch.device("meta"):
-        module = build()
-    for part in module.modules():
-        if isinstance(part, FourierPosition):
-            part.reset_tables()
-    return module
-
-
 class HubModel(nn.Module):
     """A module made from one configuration, which can be saved to a folder and loaded from it or from the hub."""
 
@@ -147,6 +134,7 @@ class HubModel(nn.Module):
         weights_path = locate(folder_or_hub_id, WEIGHTS_FILE, revision)
         if weights_path is None:
             raise FileNotFoundError(f"{folder_or_hub_id} has no {WEIGHTS_FILE}")
-        model = build_on_meta(lambda: cls(config))
+        with torch.device("meta"):
+            model = cls(config)
         load_weights(model, read_safetensors(weights_path), weights_path)
         return model.eval()

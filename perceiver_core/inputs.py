@@ -278,7 +278,7 @@ class TokenInput(InputAdapter):
     def __init__(self, config: Config) -> None:
         super().__init__()
         self.config = config
-        self.embedding = nn.Embedding(config.vocabulary, config.channels)
+        self.embedding = nn.Embedding.from_pretrained(torch.empty(config.vocabulary, config.channels), freeze=False)
         self.position = nn.Parameter(torch.empty(config.max_length, config.channels))
         for table in (self.embedding.weight, self.position):
             nn.init.trunc_normal_(table, std=0.02, a=-0.04, b=0.04)

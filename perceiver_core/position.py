@@ -19,7 +19,7 @@ from perceiver_core.config import config_class
 Spacing = Literal["closed", "half_open"]
 
 
-def axis_positions(size: int, spacing: Spacing, device: torch.device | str | None = None) -> Tensor:
+def axis_positions(size: int, spacing: Spacing, device: torch.device | str = "cpu") -> Tensor:
     """Coordinates [size] of one axis in [-1, 1].
 
     `"closed"` is `linspace(-1, 1)` with both ends. `"half_open"` is `-1 + 2 i / size`, which never reaches 1. The
@@ -72,6 +72,12 @@ class PositionEncoding(nn.Module):
             [..., channels], or [prod(shape), channels] for the whole grid.
         """
         raise NotImplementedError
+
+
+def _unravel(index: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """Flat row-major indices to indices per axis. As `torch.unravel_index`, whose first call imports for seconds."""
+    strides = [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
+    return [index // stride % size for stride, size in zip(strides, sizes, strict=True)]
 
 
 def _check_index(index: Tensor, count: int) -> None:
@@ -129,21 +135,18 @@ class FourierPosition(PositionEncoding):
         self.projection = (
             init_linear(nn.Linear(features, config.projected_channels)) if config.projected_channels else nn.Identity()
         )
-        for axis, table in enumerate(self._axis_tables(config.shape)):
+        # Constants, also where a module is built on the meta device to receive its parameters later.
+        device = torch.get_default_device()
+        for axis, table in enumerate(self._axis_tables(config.shape, "cpu" if device.type == "meta" else device)):
             self.register_buffer(f"axis_{axis}", table, persistent=False)
 
-    def _axis_tables(self, shape: Sequence[int], device: torch.device | str | None = None) -> list[Tensor]:
+    def _axis_tables(self, shape: Sequence[int], device: torch.device | str) -> list[Tensor]:
         tables = []
         for size, resolution in zip(shape, self.config.resolution or self.shape, strict=True):
             positions = axis_positions(size, self.config.spacing, device)
             waves = fourier_axis_features(positions, self.config.num_bands, resolution)
             tables.append(torch.cat([positions[:, None], waves.flatten(1)], dim=1))
         return tables
-
-    def reset_tables(self, device: torch.device | str = "cpu") -> None:
-        """Compute the tables again, after the module was built on the meta device."""
-        for axis, table in enumerate(self._axis_tables(self.shape, device)):
-            self.register_buffer(f"axis_{axis}", table, persistent=False)
 
     def axis_tables(self) -> list[Tensor]:
         """Per axis: [size, 1 + 2 * num_bands] with the coordinate, the sines and the cosines."""
@@ -163,7 +166,7 @@ class FourierPosition(PositionEncoding):
             ]
         else:
             _check_index(index, math.prod(sizes))
-            rows = [table[i] for table, i in zip(tables, torch.unravel_index(index, sizes), strict=True)]
+            rows = [table[i] for table, i in zip(tables, _unravel(index, sizes), strict=True)]
         bands = self.config.num_bands
         parts = [[row[..., :1], row[..., 1 : 1 + bands], row[..., 1 + bands :]] for row in rows]
         features = torch.cat([part[kind] for kind in range(3) for part in parts], dim=-1)

@@ -26,7 +26,6 @@ from perceiver_core.checks import check_tensor
 from perceiver_core.hub import (
     CONFIG_FILE,
     WEIGHTS_FILE,
-    build_on_meta,
     load_weights,
     locate,
     read_config,
@@ -310,7 +309,8 @@ def load(folder_or_hub_id: str | Path, *, revision: str | None = None) -> Pretra
     if data.get("hidden_act", "gelu") != "gelu":
         raise ValueError(f"{config_path}: `hidden_act` must be 'gelu', got {data['hidden_act']!r}")
     try:
-        model = build_on_meta(lambda: _BUILDERS[architecture](HuggingFaceConfig.read(data)))
+        with torch.device("meta"):
+            model = _BUILDERS[architecture](HuggingFaceConfig.read(data))
     except (TypeError, ValueError) as error:
         raise ValueError(f"{config_path}: {error}") from error
     path, weights = _read_weights(folder_or_hub_id, revision)
