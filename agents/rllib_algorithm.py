@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.rllib.algorithms.algorithm import Algorithm
@@ -35,6 +36,7 @@ from ray.tune.registry import register_env
 from agents import rllib_private
 from agents.checkpoints import load_weights
 from agents.configuration import with_overrides
+from agents.league import MIRROR, League
 from agents.presets import TrainConfig
 from agents.rllib_learner import AgentLearner
 from agents.rllib_module import AgentModule
@@ -164,6 +166,9 @@ class EntityAgent(Algorithm):
         self._updates_in_flight: deque[_Update] = deque()
         self._pings: dict[int, ray.ObjectRef] = {}
         self._last_fragment_at = time.monotonic()
+        self._matches = 0
+        self.league = League(self.agent.self_play) if self.agent.self_play.enabled else None
+        self._snapshot_references: dict[str, Any] = {}
         self._publish_learner_weights()
 
     @property
@@ -186,6 +191,13 @@ class EntityAgent(Algorithm):
             self._update_locally(fragments)
         else:
             self._dispatch_update(fragments)
+        if (
+            self.league is not None
+            and self.updates // self.agent.self_play.snapshot_updates > self.league.num_snapshots
+        ):
+            self.league.add_snapshot(self.network_weights())
+            kept = self.league.snapshots
+            self._snapshot_references = {n: r for n, r in self._snapshot_references.items() if n in kept}
         self.seconds += time.monotonic() - started
 
     # --- env runners -----------------------------------------------------------------------------------------------
@@ -211,8 +223,7 @@ class EntityAgent(Algorithm):
         return fragments
 
     def _rollout_locally(self) -> tuple[Any, int]:
-        seq_no = self._weights[1]
-        fragment, metrics = self.env_runner.rollout(None if self._shared_network else self._weights[0], seq_no)
+        fragment, metrics = self.env_runner.rollout(*self._weights, *self._matchmake())
         self._log_rollout(metrics)
         return fragment, metrics["env_steps"]
 
@@ -227,10 +238,27 @@ class EntityAgent(Algorithm):
         requests = len(load) * limit - sum(load.values()) if wanted is None else wanted - len(self._rollouts)
         for _ in range(requests if load else 0):
             runner_id = min(load, key=lambda key: load[key])
-            references: Any = runners[runner_id].rollout.options(num_returns=2).remote(*self._weights)
+            references: Any = (
+                runners[runner_id].rollout.options(num_returns=2).remote(*self._weights, *self._matchmake())
+            )
             fragment, metrics = references
             self._rollouts[metrics] = (runner_id, fragment)
             load[runner_id] += 1
+
+    def _matchmake(self) -> tuple[Any, ...]:
+        """The opponent that rides on a request, with its weights by reference; nothing without a league."""
+        if self.league is None:
+            return ()
+        name = self.league.draw(np.random.default_rng((self.agent.seed, self._matches)))
+        self._matches += 1
+        if name == MIRROR:
+            return name, self._weights[0] if not self._shared_network else self.network_weights()
+        if name not in self.league.snapshots:
+            return name, None
+        if name not in self._snapshot_references:
+            weights = self.league.snapshots[name]
+            self._snapshot_references[name] = ray.put(weights) if self._remote_runners else weights
+        return name, self._snapshot_references[name]
 
     def _collect_rollouts(self) -> None:
         """Waits shortly for rollouts to finish; a runner that failed is marked lost and its requests are forgotten."""
@@ -408,6 +436,10 @@ class EntityAgent(Algorithm):
         self.metrics.log_value(
             (ENV_RUNNER_RESULTS, NUM_EPISODES_LIFETIME), len(episodes.returns), reduce="lifetime_sum"
         )
+        if self.league is not None:
+            for opponent, outcome in zip(episodes.opponents, episodes.outcomes, strict=True):
+                self.league.record(opponent, outcome)
+            self.metrics.log_value((ENV_RUNNER_RESULTS, "elo"), self.league.elo[MIRROR], window=1)
         for key, values in (
             (EPISODE_RETURN_MEAN, episodes.returns),
             (EPISODE_LEN_MEAN, episodes.lengths),
@@ -427,8 +459,14 @@ class EntityAgent(Algorithm):
 
     def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         self.finish_updates()
-        counters = {"updates": self.updates, "env_steps": self.env_steps, "seconds": self.seconds}
-        return super().get_state(*args, **kwargs) | {"counters": counters}
+        counters = {
+            "updates": self.updates,
+            "env_steps": self.env_steps,
+            "seconds": self.seconds,
+            "matches": self._matches,
+        }
+        league = self.league.get_state() if self.league is not None else None
+        return super().get_state(*args, **kwargs) | {"counters": counters, "league": league}
 
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
@@ -436,6 +474,9 @@ class EntityAgent(Algorithm):
             self.updates = state["counters"]["updates"]
             self.env_steps = state["counters"]["env_steps"]
             self.seconds = state["counters"]["seconds"]
+            self._matches = state["counters"]["matches"]
+        if self.league is not None and state.get("league") is not None:
+            self.league.set_state(state["league"])
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
         super().restore_from_path(path, *args, **kwargs)

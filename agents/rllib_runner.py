@@ -14,6 +14,7 @@ from ray.rllib.utils.checkpoints import Checkpointable
 from agents.networks import AgentNetwork
 from agents.presets import TrainConfig
 from agents.rollout import Fragment, Rollout, make_worlds
+from agents.self_play import OpponentWorlds, Weights
 
 # Seeds of the env runners of a run lie this far apart, so that worlds of two runners never share one.
 SEED_STRIDE = 100_003
@@ -27,7 +28,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
     """
 
     config: Any
-    env: gymnasium.vector.VectorEnv  # type: ignore[assignment]
+    env: Any
 
     def __init__(self, *, config: Any, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
@@ -47,8 +48,19 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         return self.agent.seed * 1_000_003 + self.worker_index * SEED_STRIDE
 
     def make_env(self) -> None:
-        self.env = make_worlds(self.agent.world, self.agent.world.num_envs, self.seed)
-        self.num_envs = self.agent.world.num_envs
+        world, self.num_envs = self.agent.world, self.agent.world.num_envs
+        if not self.agent.self_play.enabled:
+            self.env = make_worlds(world, self.num_envs, self.seed)
+            return
+        one_player = make_worlds(world, 1, self.seed)
+        self.env = OpponentWorlds(
+            make_worlds(world, self.num_envs, self.seed, players=2),
+            self.agent.network,
+            one_player.single_observation_space,
+            one_player.single_action_space,
+            opponent=world.opponent,
+        )
+        one_player.close()
 
     def make_module(self) -> None:
         _, (observation_space, action_space) = next(iter(self.get_spaces().items()))
@@ -69,14 +81,20 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         spaces = (self.env.single_observation_space, self.env.single_action_space)
         return {INPUT_ENV_SPACES: spaces, DEFAULT_MODULE_ID: spaces}
 
-    def rollout(self, weights: dict[str, Any] | None, seq_no: int) -> tuple[Fragment, dict[str, Any]]:
+    def rollout(
+        self, weights: Weights | None, seq_no: int, opponent: str = "", opponent_weights: Weights | None = None
+    ) -> tuple[Fragment, dict[str, Any]]:
         """Steps all worlds T times with `weights` (None: those it has). Returns the fragment and its metrics.
+
+        In self-play `opponent` plays the other side of the episodes that start from now on (`OpponentWorlds.assign`).
 
         Called with `num_returns=2`: the fragment stays in the object store of the runner's node, owned by the caller.
         """
         if weights is not None and seq_no != self.weights_seq_no:
             self.network.load_state_dict({name: torch.as_tensor(array.copy()) for name, array in weights.items()})
         self.weights_seq_no = seq_no
+        if opponent:
+            self.env.assign(opponent, opponent_weights)
         fragment, episodes = self._rollout.collect()
         steps = fragment["reward"].size
         self.num_env_steps_sampled_lifetime += steps

@@ -87,6 +87,10 @@ class Episodes:
     scores: list[float] = field(default_factory=list)
     won: list[bool] = field(default_factory=list)
     slots: list[int] = field(default_factory=list)
+    opponents: list[str] = field(default_factory=list)
+    """Who played the other side, in self-play; else empty strings."""
+    outcomes: list[float] = field(default_factory=list)
+    """1 won, 1/2 drawn, 0 lost."""
 
     def extend(self, other: "Episodes") -> None:
         for name, values in vars(other).items():
@@ -109,12 +113,15 @@ class EpisodeCounter:
             return finished
         final = infos.get("final_info", {})
         won, score = final.get("battle_won"), final.get("score")
+        opponent, outcome = final.get("opponent"), final.get("outcome")
         for slot in np.flatnonzero(done):
             finished.returns.append(float(self.returns[slot]))
             finished.lengths.append(int(self.lengths[slot]))
             finished.won.append(bool(won[slot]) if won is not None else False)
             finished.scores.append(float(score[slot]) if score is not None else float(self.returns[slot]))
             finished.slots.append(int(slot))
+            finished.opponents.append(str(opponent[slot]) if opponent is not None else "")
+            finished.outcomes.append(float(outcome[slot]) if outcome is not None else float(finished.won[-1]))
         self.returns[done] = 0.0
         self.lengths[done] = 0
         return finished
