@@ -1,0 +1,252 @@
+"""Feature layers of the screen and the minimap, and plain pictures in the place of rendered ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit
+from s2clientprotocol import common_pb2, sc2api_pb2, spatial_pb2
+
+from envs.engine import state as st
+from envs.engine.state import F_RADIUS, F_X, F_Y, I_KIND, I_OWNER, K_SIGHT, W_ALIVE
+from envs.protocol.kernels import ENEMY, NEUTRAL_ALLIANCE, SELF, STIMPACK_MARINE, sources_digest
+from envs.protocol.world import World
+
+# (layer, bits per pixel) that are drawn from units; in the order of the columns of `_unit_values`.
+UNIT_LAYERS = (
+    ("player_id", 8),
+    ("player_relative", 8),
+    ("unit_type", 32),
+    ("selected", 1),
+    ("unit_hit_points", 32),
+    ("unit_hit_points_ratio", 8),
+    ("unit_energy", 32),
+    ("unit_energy_ratio", 8),
+    ("unit_shields", 32),
+    ("unit_shields_ratio", 8),
+    ("cloaked", 1),
+    ("buffs", 8),
+    ("buff_duration", 8),
+    ("active", 1),
+    ("build_progress", 8),
+)
+GROUND_LAYERS = (("height_map", 8), ("visibility_map", 8), ("pathable", 1), ("buildable", 1))
+EMPTY_LAYERS = (("creep", 1), ("power", 1), ("effects", 8), ("hallucinations", 1), ("blip", 1), ("placeholder", 1))
+MINIMAP_UNIT_LAYERS = (("player_id", 8), ("player_relative", 8), ("unit_type", 32), ("selected", 1))
+UNSEEN, EXPLORED, SEEN = 0, 1, 2
+_TYPES = {8: np.uint8, 32: np.int32}
+
+
+@dataclass(frozen=True)
+class View:
+    """Part of the map: `width` x `height` pixels of `pixel` world units, (x0, y1) its upper left corner."""
+
+    width: int
+    height: int
+    pixel: float
+    x0: float
+    y1: float
+
+    def world(self, px: float, py: float) -> tuple[float, float]:
+        """The place in the world at the middle of a pixel."""
+        return self.x0 + (px + 0.5) * self.pixel, self.y1 - (py + 0.5) * self.pixel
+
+
+def screen_view(setup: sc2api_pb2.SpatialCameraSetup, camera: tuple[float, float]) -> View:
+    """What the screen of a spatial interface shows around the camera."""
+    width, height = setup.resolution.x, setup.resolution.y
+    pixel = (setup.width or 24.0) / width
+    return View(width, height, pixel, camera[0] - pixel * width / 2, camera[1] + pixel * height / 2)
+
+
+def minimap_view(setup: sc2api_pb2.SpatialCameraSetup, world: World) -> View:
+    """The whole map, or its playable part, in the upper left of the minimap's pixels."""
+    width, height = setup.minimap_resolution.x, setup.minimap_resolution.y
+    x0, y0, x1, y1 = (
+        world.map.playable if setup.crop_to_playable_area else (0, 0, world.map.spec.width, world.map.spec.height)
+    )
+    return View(width, height, max((x1 - x0) / width, (y1 - y0) / height), x0, y1)
+
+
+def _build(digest: str):
+    @njit(cache=True, nogil=True, error_model="numpy")
+    def look_around(state, static, player, grid):
+        """grid [height, width]: SEEN where a unit of `player` looks, what was seen before becomes EXPLORED."""
+        _ = digest
+        height, width = grid.shape
+        for y in range(height):
+            for x in range(width):
+                if grid[y, x] == 2:
+                    grid[y, x] = 1
+        for n in range(state.w[0, W_ALIVE]):
+            i = state.alive[0, n]
+            if state.i[0, I_OWNER, i] != player:
+                continue
+            sight = static.kind_f[state.i[0, I_KIND, i], K_SIGHT]
+            cx, cy = state.f[0, F_X, i], state.f[0, F_Y, i]
+            for y in range(max(0, np.int64(cy - sight)), min(height, np.int64(cy + sight) + 1)):
+                for x in range(max(0, np.int64(cx - sight)), min(width, np.int64(cx + sight) + 1)):
+                    dx, dy = x + 0.5 - cx, y + 0.5 - cy
+                    if dx * dx + dy * dy <= sight * sight:
+                        grid[y, x] = 2
+
+    @njit(cache=True, nogil=True, error_model="numpy")
+    def draw_ground(x0, y1, pixel, grids, outside, out):
+        """out [L, H, W]: the cells of grids [L, height, width] under the pixels; outside [L] off the map."""
+        _ = digest
+        for py in range(out.shape[1]):
+            wy = np.int64(np.floor(y1 - (py + 0.5) * pixel))
+            for px in range(out.shape[2]):
+                wx = np.int64(np.floor(x0 + (px + 0.5) * pixel))
+                inside = 0 <= wx < grids.shape[2] and 0 <= wy < grids.shape[1]
+                for layer in range(out.shape[0]):
+                    out[layer, py, px] = grids[layer, wy, wx] if inside else outside[layer]
+
+    @njit(cache=True, nogil=True, error_model="numpy")
+    def draw_units(x0, y1, pixel, places, values, out, density):
+        """Discs of places [n, 3] (x, y, radius) with values [n, L] into out [L, H, W]; density [H, W] counts them."""
+        _ = digest
+        height, width = density.shape
+        for n in range(places.shape[0]):
+            cx, cy = (places[n, 0] - x0) / pixel - 0.5, (y1 - places[n, 1]) / pixel - 0.5
+            # A unit is never smaller than the pixel that it stands on.
+            r = max(places[n, 2] / pixel, 0.5)
+            for py in range(max(0, np.int64(np.ceil(cy - r))), min(height, np.int64(np.floor(cy + r)) + 1)):
+                for px in range(max(0, np.int64(np.ceil(cx - r))), min(width, np.int64(np.floor(cx + r)) + 1)):
+                    middle = abs(px - cx) <= 0.5 and abs(py - cy) <= 0.5
+                    if middle or (px - cx) * (px - cx) + (py - cy) * (py - cy) <= r * r:
+                        density[py, px] += 1
+                        for layer in range(values.shape[1]):
+                            out[layer, py, px] = values[n, layer]
+
+    return look_around, draw_ground, draw_units
+
+
+look_around, draw_ground, draw_units = _build(sources_digest("engine/state.py"))
+
+
+def image(array: np.ndarray, bits: int) -> common_pb2.ImageData:
+    """An ImageData of array [H, W]; one bit a pixel is packed with the first pixel in the highest bit."""
+    data = np.packbits(array != 0) if bits == 1 else np.ascontiguousarray(array, dtype=_TYPES[bits])
+    size = common_pb2.Size2DI(x=array.shape[1], y=array.shape[0])
+    return common_pb2.ImageData(bits_per_pixel=bits, size=size, data=data.tobytes())
+
+
+def height_image(world: World) -> np.ndarray:
+    """Terrain height [height, width] as the protocol's bytes: 0 to 255 are -16 to 16 world units."""
+    return np.clip(np.round((world.static.terrain + 16.0) * (255.0 / 32.0)), 0, 255).astype(np.int32)
+
+
+def visible_slots(world: World, player: int, revealed: bool) -> list[int]:
+    """Units that a player's layers show, ground below air."""
+    slots = [int(i) for i in world.alive_slots() if revealed or world.sees(player, int(i))]
+    return sorted(slots, key=lambda i: bool(world.state.i[0, st.I_FLAGS, i] & st.FLAG_FLYING))
+
+
+def _unit_values(world: World, player: int, slots: list[int], selected: set[int]) -> tuple[np.ndarray, np.ndarray]:
+    """places [n, 3] and values [n, len(UNIT_LAYERS)] of units."""
+    f, i = world.state.f[0], world.state.i[0]
+    places = np.stack([f[F_X, slots], f[F_Y, slots], f[F_RADIUS, slots]], axis=1).astype(np.float64)
+    owner = i[I_OWNER, slots]
+    kinds = i[I_KIND, slots]
+
+    def ratio(value: np.ndarray, most: np.ndarray) -> np.ndarray:
+        return np.where(most > 0, value / np.maximum(most, 1e-6) * 255, 0)
+
+    relative = np.where(owner == player, SELF, np.where(owner == st.NEUTRAL, NEUTRAL_ALLIANCE, ENEMY))
+    mortal = owner != st.NEUTRAL
+    stim = f[st.F_STIM, slots]
+    columns = (
+        owner,
+        relative,
+        np.where(owner == 1, world.types[0, kinds], world.types[1, kinds]),
+        np.isin(slots, list(selected)),
+        np.where(mortal, f[st.F_HEALTH, slots], 0),
+        np.where(mortal, ratio(f[st.F_HEALTH, slots], f[st.F_HEALTH_MAX, slots]), 0),
+        f[st.F_ENERGY, slots],
+        ratio(f[st.F_ENERGY, slots], f[st.F_ENERGY_MAX, slots]),
+        f[st.F_SHIELD, slots],
+        ratio(f[st.F_SHIELD, slots], f[st.F_SHIELD_MAX, slots]),
+        (i[st.I_FLAGS, slots] & st.FLAG_CLOAKED) != 0,
+        np.where(stim > 0, STIMPACK_MARINE, 0),
+        ratio(stim, world.static.kind_f[kinds, st.K_STIM_TIME]),
+        (i[st.I_ORDER, slots] != st.ORDER_STOP) | (i[st.I_TARGET, slots] >= 0),
+        np.zeros(len(slots)),
+    )
+    return places, np.stack([np.asarray(column) for column in columns], axis=1).astype(np.int32)
+
+
+@dataclass
+class Picture:
+    """Layers of one view: ground [4, H, W], units [len(UNIT_LAYERS), H, W], density [H, W]."""
+
+    ground: np.ndarray
+    units: np.ndarray
+    density: np.ndarray
+
+
+def draw(world: World, player: int, view: View, grid: np.ndarray, revealed: bool, selected: set[int]) -> Picture:
+    """Draws a view; `grid` [height, width] is what the player sees and saw of the map."""
+    pathable = world.static.pathable.astype(np.int32)
+    grids = np.stack([height_image(world), grid.astype(np.int32), pathable, pathable])
+    picture = Picture(
+        ground=np.zeros((4, view.height, view.width), np.int32),
+        units=np.zeros((len(UNIT_LAYERS), view.height, view.width), np.int32),
+        density=np.zeros((view.height, view.width), np.int32),
+    )
+    draw_ground(view.x0, view.y1, view.pixel, grids, np.zeros(4, np.int32), picture.ground)
+    slots = visible_slots(world, player, revealed)
+    if slots:
+        places, values = _unit_values(world, player, slots, selected)
+        draw_units(view.x0, view.y1, view.pixel, places, values, picture.units, picture.density)
+    return picture
+
+
+def screen_layers(picture: Picture) -> spatial_pb2.FeatureLayers:
+    """The screen's layers as the protocol has them."""
+    layers = spatial_pb2.FeatureLayers()
+    for n, (name, bits) in enumerate(GROUND_LAYERS):
+        getattr(layers, name).CopyFrom(image(picture.ground[n], bits))
+    for n, (name, bits) in enumerate(UNIT_LAYERS):
+        getattr(layers, name).CopyFrom(image(picture.units[n], bits))
+    empty = np.zeros_like(picture.density)
+    for name, bits in EMPTY_LAYERS:
+        getattr(layers, name).CopyFrom(image(empty, bits))
+    layers.unit_density.CopyFrom(image(np.minimum(picture.density, 15), 8))
+    layers.unit_density_aa.CopyFrom(image(np.minimum(picture.density * 16, 255), 8))
+    return layers
+
+
+def minimap_layers(picture: Picture, view: View, camera: View, cheating: bool) -> spatial_pb2.FeatureLayersMinimap:
+    """The minimap's layers; `cheating` adds the unit types."""
+    layers = spatial_pb2.FeatureLayersMinimap()
+    for n, (name, bits) in enumerate(GROUND_LAYERS):
+        getattr(layers, name).CopyFrom(image(picture.ground[n], bits))
+    for n, (name, bits) in enumerate(MINIMAP_UNIT_LAYERS):
+        if name != "unit_type" or cheating:
+            getattr(layers, name).CopyFrom(image(picture.units[n], bits))
+    xs = view.x0 + (np.arange(view.width) + 0.5) * view.pixel
+    ys = view.y1 - (np.arange(view.height) + 0.5) * view.pixel
+    inside_x = (xs >= camera.x0) & (xs <= camera.x0 + camera.width * camera.pixel)
+    inside_y = (ys <= camera.y1) & (ys >= camera.y1 - camera.height * camera.pixel)
+    layers.camera.CopyFrom(image(inside_y[:, None] & inside_x[None, :], 1))
+    empty = np.zeros_like(picture.density)
+    layers.creep.CopyFrom(image(empty, 1))
+    layers.alerts.CopyFrom(image(empty, 8))
+    return layers
+
+
+# Colours of the plain picture: ground that can and cannot be walked on, and units by alliance.
+_GROUND = np.array([[46, 44, 52], [92, 96, 84]], np.uint8)
+_ALLIANCE = np.array([[0, 0, 0], [60, 200, 90], [60, 120, 230], [220, 200, 90], [225, 70, 60]], np.uint8)
+
+
+def rgb(picture: Picture) -> common_pb2.ImageData:
+    """A plain picture, 24 bits a pixel: ground, units in the colour of their alliance, darker out of sight."""
+    colours = _GROUND[picture.ground[2]]
+    units = picture.units[1]
+    colours = np.where((units > 0)[..., None], _ALLIANCE[units], colours)
+    colours = np.where((picture.ground[1] < SEEN)[..., None], colours // 2, colours)
+    size = common_pb2.Size2DI(x=colours.shape[1], y=colours.shape[0])
+    return common_pb2.ImageData(bits_per_pixel=24, size=size, data=np.ascontiguousarray(colours, np.uint8).tobytes())

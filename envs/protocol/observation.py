@@ -1,0 +1,241 @@
+"""What a seat observes, as the bytes of a `ResponseObservation`."""
+
+from __future__ import annotations
+
+import numpy as np
+from s2clientprotocol import common_pb2, raw_pb2, sc2api_pb2, ui_pb2
+
+from envs.engine import state as st
+from envs.protocol.abilities import available
+from envs.protocol.kernels import (
+    BYTES_PER_UNIT,
+    ENEMY,
+    NEUTRAL_ALLIANCE,
+    NUM_SEE,
+    SEE_CLOAKED,
+    SEE_ORDERS_OF_ALL,
+    SEE_PLAYER,
+    SEE_REVEALED,
+    SEE_TAG_OFFSET,
+    SELF,
+    write_units,
+)
+from envs.protocol.layers import (
+    draw,
+    height_image,
+    image,
+    minimap_layers,
+    minimap_view,
+    rgb,
+    screen_layers,
+)
+from envs.protocol.seat import Seat
+from envs.protocol.world import World
+
+STIMPACK_BUFF = 27
+
+
+def wrap(field: int, payload: bytes) -> bytes:
+    """A length-delimited protobuf field. Repeated occurrences of a message field are merged by every parser."""
+    return _varint(field << 3 | 2) + _varint(len(payload)) + payload
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value >= 128:
+        out.append(value & 127 | 128)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+class Observer:
+    """Writes observations of one world; keeps the buffers between them."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        slots = world.state.i.shape[2]
+        self._bytes = np.zeros(slots * BYTES_PER_UNIT, np.uint8)
+        self._selected = np.zeros(slots, np.bool_)
+        self._see = np.zeros(NUM_SEE, np.int64)
+        self._camera = np.zeros(4, np.float32)
+        height, width = world.static.pathable.shape
+        self._no_creep = image(np.zeros((height, width)), 1)
+
+    def observe(self, seat: Seat, *, disable_fog: bool = False) -> bytes:
+        """The bytes of a `ResponseObservation` for a seat; hands over its executed actions, errors and chat."""
+        world, options = self.world, seat.options
+        response = sc2api_pb2.ResponseObservation()
+        due = [action for loop, action in seat.executed if loop <= world.loop]
+        if due:
+            response.actions.extend(due)
+            seat.executed = [(loop, action) for loop, action in seat.executed if loop > world.loop]
+        if seat.errors:
+            response.action_errors.extend(seat.errors)
+            seat.errors.clear()
+        for player, message in seat.chat:
+            response.chat.add(player_id=player, message=message)
+        seat.chat.clear()
+        observation = response.observation
+        observation.game_loop = world.loop
+        self._player_common(observation.player_common, seat.player)
+        if options.score:
+            observation.score.score_type = 2 if world.scenario is None else 1
+            observation.score.score = world.score(seat.player or 1)
+            observation.score.score_details.SetInParent()
+        if world.outcome is not None:
+            for player, result in sorted(world.outcome.results.items()):
+                response.player_result.add(player_id=player, result=result)  # type: ignore[arg-type]
+        spatial = options.HasField("feature_layer") or options.HasField("render")
+        if options.raw or spatial:
+            seat.update_grid(world)
+        if spatial:
+            self._ui(observation, seat)
+            self._pictures(observation, seat, disable_fog)
+        units = b""
+        if options.raw:
+            raw = observation.raw_data
+            raw.player.camera.x, raw.player.camera.y = seat.camera
+            raw.map_state.visibility.CopyFrom(image(seat.grid, 8))
+            raw.map_state.creep.CopyFrom(self._no_creep)
+            if world.dead:
+                raw.event.dead_units.extend(world.dead)
+            units = wrap(3, wrap(5, self._units(seat, disable_fog)))
+        return response.SerializeToString() + units
+
+    def _reveals(self, seat: Seat, disable_fog: bool) -> bool:
+        return disable_fog or seat.revealed or self.world.is_battle or seat.player in self.world.reveal
+
+    def _units(self, seat: Seat, disable_fog: bool) -> bytes:
+        world, see = self.world, self._see
+        self._selected[:] = False
+        self._selected[seat.selected_slots(world)] = True
+        see[SEE_PLAYER] = seat.player
+        see[SEE_REVEALED] = self._reveals(seat, disable_fog)
+        see[SEE_CLOAKED] = seat.options.show_cloaked
+        see[SEE_TAG_OFFSET] = world.tag_offset
+        see[SEE_ORDERS_OF_ALL] = seat.player == 0
+        setup = seat.options.feature_layer if seat.options.HasField("feature_layer") else seat.options.render
+        if setup.resolution.x:
+            view = seat.screen(setup)
+            self._camera[:] = (
+                view.x0,
+                view.y1 - view.height * view.pixel,
+                view.x0 + view.width * view.pixel,
+                view.y1,
+            )
+        else:
+            x, y = seat.camera
+            self._camera[:] = x - 12, y - 12, x + 12, y + 12
+        count = write_units(
+            world.state,
+            world.static,
+            world.ability,
+            world.points,
+            world.change,
+            world.types,
+            self._selected,
+            self._camera,
+            see,
+            self._bytes,
+        )
+        return self._bytes[:count].tobytes()
+
+    def _player_common(self, common: sc2api_pb2.PlayerCommon, player: int) -> None:
+        world = self.world
+        common.player_id = player
+        if player == 0:
+            return
+        army = workers = idle = used = 0.0
+        for slot in world.slots_of(player):
+            entry = world.rules.entries[int(world.state.i[0, st.I_KIND, slot])]
+            supply = entry["cost"].get("supply", 0)
+            used += supply
+            if world.is_worker(slot):
+                workers += supply
+                idle += world.state.i[0, st.I_ORDER, slot] == st.ORDER_STOP
+            elif world.is_army(slot):
+                army += 1
+        common.food_cap = 200 if world.scenario is not None else 15
+        common.food_used = int(used)
+        common.food_workers = int(workers)
+        common.food_army = int(used - workers)
+        common.idle_worker_count = int(idle)
+        common.army_count = int(army)
+
+    # --- the interface panels ---
+
+    def _unit_info(self, slot: int, player: int) -> ui_pb2.UnitInfo:
+        world, f = self.world, self.world.state.f[0]
+        owner = int(world.state.i[0, st.I_OWNER, slot])
+        kind = int(world.state.i[0, st.I_KIND, slot])
+        return ui_pb2.UnitInfo(
+            unit_type=int(world.types[0 if owner == 1 else 1, kind]),
+            player_relative=SELF if owner == player else (NEUTRAL_ALLIANCE if owner == st.NEUTRAL else ENEMY),
+            health=int(f[st.F_HEALTH, slot]),
+            shields=int(f[st.F_SHIELD, slot]),
+            energy=int(f[st.F_ENERGY, slot]),
+            max_health=int(f[st.F_HEALTH_MAX, slot]),
+            max_shields=int(f[st.F_SHIELD_MAX, slot]),
+            max_energy=int(f[st.F_ENERGY_MAX, slot]),
+        )
+
+    def _ui(self, observation: sc2api_pb2.Observation, seat: Seat) -> None:
+        world = self.world
+        slots = seat.selected_slots(world)
+        for index, tags in sorted(seat.groups.items()):
+            alive = [slot for slot in (world.slot(tag) for tag in tags) if slot >= 0]
+            if alive:
+                leader = self._unit_info(alive[0], seat.player).unit_type
+                observation.ui_data.groups.add(control_group_index=index, leader_unit_type=leader, count=len(alive))
+        if len(slots) == 1:
+            panel = observation.ui_data.single
+            panel.unit.CopyFrom(self._unit_info(slots[0], seat.player))
+            if world.state.f[0, st.F_STIM, slots[0]] > 0:
+                panel.buffs.append(STIMPACK_BUFF)
+        elif slots:
+            observation.ui_data.multi.units.extend(self._unit_info(slot, seat.player) for slot in slots)
+        offered: dict[int, bool] = {}
+        for slot in slots:
+            if seat.may_command(world, slot):
+                offered.update(available(world, slot))
+        for ability, point in sorted(offered.items()):
+            observation.abilities.add(ability_id=ability, requires_point=point)
+
+    def _pictures(self, observation: sc2api_pb2.Observation, seat: Seat, disable_fog: bool) -> None:
+        world, options = self.world, seat.options
+        revealed = self._reveals(seat, disable_fog)
+        selected = set(seat.selected_slots(world))
+        for name in ("feature_layer", "render"):
+            if not options.HasField(name):  # type: ignore[arg-type]
+                continue
+            setup = getattr(options, name)
+            screen, minimap = seat.screen(setup), minimap_view(setup, world)
+            near = draw(world, seat.player, screen, seat.grid, revealed, selected)
+            far = draw(world, seat.player, minimap, seat.grid, revealed, selected)
+            if name == "feature_layer":
+                data = observation.feature_layer_data
+                data.renders.CopyFrom(screen_layers(near))
+                data.minimap_renders.CopyFrom(minimap_layers(far, minimap, screen, setup.allow_cheating_layers))
+            else:
+                observation.render_data.map.CopyFrom(rgb(near))
+                observation.render_data.minimap.CopyFrom(rgb(far))
+
+
+def start_raw(world: World, player: int) -> raw_pb2.StartRaw:
+    """The map as `game_info` tells it: grids with row 0 at y = 0, start locations of the others."""
+    spec = world.map.spec
+    x0, y0, x1, y1 = world.map.playable
+    start = raw_pb2.StartRaw(map_size=common_pb2.Size2DI(x=spec.width, y=spec.height))
+    start.playable_area.p0.x, start.playable_area.p0.y = int(x0), int(y0)
+    start.playable_area.p1.x, start.playable_area.p1.y = int(np.ceil(x1)), int(np.ceil(y1))
+    ys, xs = np.mgrid[0 : spec.height, 0 : spec.width]
+    playable = (xs + 1 > x0) & (xs < x1) & (ys + 1 > y0) & (ys < y1)
+    free = (world.static.pathable != 0) & playable
+    start.pathing_grid.CopyFrom(image(free, 1))
+    start.placement_grid.CopyFrom(image(free, 1))
+    start.terrain_height.CopyFrom(image(height_image(world), 8))
+    for number, place in enumerate(world.map.start_locations, start=1):
+        if number != player:
+            start.start_locations.add(x=place[0], y=place[1])
+    return start

@@ -1,0 +1,469 @@
+"""One game on the engine as the protocol sees it: tags, type ids, scores, results, computer opponents."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from envs import driver
+from envs.engine import state as st
+from envs.engine.state import MapSpec, create_unit, create_unit_in, issue_order, kill_unit, new_state, reset_world
+from envs.engine.step import advance_world
+from envs.engine.vision import update_vision
+from envs.opponents import opponent_id
+from envs.plan import (
+    E_NEXT_OPPONENT,
+    E_SEED,
+    E_STEP,
+    EF_SCORE,
+    NUM_EPISODE_FLOATS,
+    NUM_EPISODE_INTS,
+    P_OBEDIENT,
+    P_OWN,
+    P_STEP_LIMIT,
+    P_TEAM_1_END,
+    P_TEAM_2_END,
+    Action,
+    Episode,
+    Plan,
+    StepResult,
+    compile_scenario,
+    unit_kinds,
+)
+from envs.protocol.kernels import TAG_MASK, TAG_SHIFT
+from envs.protocol.maps import GameMap
+from envs.scenarios import Scenario
+from envs.units import Rules, unit_data
+
+SPARE_SLOTS = 256  # for units that debug commands create
+MELEE_SLOTS = 512
+CUSTOM_TYPE_IDS = 1970  # the first type id of the units that SMAC's maps bring along
+SCAN_MOVE = 19  # what an attack-move of a unit without weapons is called
+RACES = ("terran", "zerg", "protoss")
+
+# What melee maps need beyond the data file: (base of the data file, changes).
+_HALL = {"attributes": ["armored", "structure"], "weapons": [], "priority": 11, "sight": 11, "inner_radius": 2.5}
+_RESOURCE: dict[str, Any] = {"inner_radius": 0}
+MELEE_KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    "CommandCenter": ("SpineCrawler", {**_HALL, "unit_type": 18, "race": "terran", "health": 1500, "radius": 2.75}),
+    "Hatchery": ("SpineCrawler", {**_HALL, "unit_type": 86, "race": "zerg", "health": 1500, "radius": 2.75}),
+    "Nexus": (
+        "SpineCrawler",
+        {
+            **_HALL,
+            "unit_type": 59,
+            "race": "protoss",
+            "health": 1000,
+            "shield": 1000,
+            "radius": 2.75,
+            "health_regen": 0,
+        },
+    ),
+    "MineralField": ("MineralShard", {**_RESOURCE, "unit_type": 341, "radius": 1.125}),
+    "VespeneGeyser": ("MineralShard", {**_RESOURCE, "unit_type": 342, "radius": 2.5}),
+}
+HALLS = {"terran": "CommandCenter", "zerg": "Hatchery", "protoss": "Nexus"}
+WORKERS = {"terran": "SCV", "zerg": "Drone", "protoss": "Probe"}
+SOLDIERS = {"terran": "Marine", "zerg": "Roach", "protoss": "Zealot"}
+STARTING_WORKERS = 12
+WAVE_LOOPS = 640  # every 40 s a melee computer gets its reinforcements, in the place of an economy
+
+
+@dataclass(frozen=True, kw_only=True)
+class Player:
+    """A seat: a race, and for a built-in computer its difficulty (1 to 10, 0 = not a computer)."""
+
+    race: str = "terran"
+    difficulty: int = 0
+
+
+@dataclass
+class Outcome:
+    """Who won: the protocol's Result (1 victory, 2 defeat, 3 tie, 4 undecided) by player id."""
+
+    results: dict[int, int] = field(default_factory=dict)
+
+
+def computer_policy(difficulty: int, scenario: Scenario) -> str:
+    """The scripted policy of a computer: up to VeryHard the map's own script, cheating levels play stronger than it."""
+    if difficulty <= 1:
+        return "idle"
+    return {8: "attack-move", 9: "focus-fire", 10: "kite"}.get(difficulty, scenario.teams[1].opponent)
+
+
+def all_rules(scenario: Scenario | None, spec: MapSpec) -> Rules:
+    """Every unit of the data file as a kind, the scenario's own first and with its changes."""
+    names = [] if scenario is None else unit_kinds(scenario)
+    overrides: Mapping[str, Mapping[str, float]] = {} if scenario is None else scenario.unit_overrides
+    units: list[Any] = [(name, dict(overrides.get(name, {}))) for name in names]
+    units += [name for name in unit_data() if name not in names]
+    units += [(base, {**changes, "label": label}) for label, (base, changes) in MELEE_KINDS.items()]
+    return Rules(units, spec, players=2)
+
+
+class World:
+    """A game of one or two players on a map. Not thread-safe: `game.Game` locks around it."""
+
+    def __init__(
+        self, game_map: GameMap, players: Mapping[int, Player], *, seed: int, disable_fog: bool = False
+    ) -> None:
+        self.map = game_map
+        self.players = dict(players)
+        self.seed = seed
+        spec = replace(game_map.spec, fog=False) if disable_fog else game_map.spec
+        self.rules = all_rules(game_map.scenario, spec)
+        self.static = self.rules.static
+        self.plan: Plan | None = None
+        slots = MELEE_SLOTS
+        if game_map.scenario is not None:
+            self.plan = compile_scenario(game_map.scenario, self.rules, agents=1, autoreset=False)
+            slots = int(self.plan.i[P_TEAM_2_END]) + SPARE_SLOTS
+            own, team_slots = int(self.plan.i[P_OWN]), int(self.plan.i[P_TEAM_2_END])
+            self.episode = Episode(
+                i=np.zeros((1, NUM_EPISODE_INTS), np.int64),
+                f=np.zeros((1, NUM_EPISODE_FLOATS)),
+                health=np.zeros((1, team_slots), np.float32),
+                tag=np.zeros((1, team_slots), np.int32),
+                last_action=np.zeros((1, 1, own), np.int32),
+            )
+            self.episode.i[0, E_SEED] = seed
+            policy = computer_policy(self._difficulty(2), game_map.scenario)
+            self.episode.i[0, E_NEXT_OPPONENT] = opponent_id(policy)
+        self.state = new_state(self.static, 1, slots, seed)
+        if self.plan is not None:
+            self._restart = np.ones(1, np.bool_)
+            self._context = driver.make_context(
+                self.state,
+                self.static,
+                self.plan,
+                self.episode,
+                # Orders come through the protocol; the environment's own action arrays stay empty.
+                Action(*(np.zeros((1, 1, 0), np.int64) for _ in range(3)), np.zeros((1, 1, 0), np.bool_)),
+                StepResult(np.zeros((1, 1)), np.zeros(1, np.bool_), np.zeros(1, np.bool_)),
+                self._restart,
+            )
+            self._run = driver.advance_battles if self.is_battle else driver.advance_games
+        # Mini-games have no second seat: their enemies follow the map's script like a computer's.
+        self.commanded = self._difficulty(2) > 0 or 2 not in self.players
+        self.ability = self._abilities()
+        self.change = self.rules.ability[:, st.ORDER_SIEGE].copy()
+        self.points = np.zeros(st.NUM_ORDERS, np.int8)
+        self.points[[st.ORDER_MOVE, st.ORDER_ATTACK_MOVE, st.ORDER_PATROL, st.ORDER_BLINK]] = 1
+        self.types = self._type_ids()
+        self._kind_of_type = {int(number): kind for kind, number in reversed(list(enumerate(self.types[1])))}
+        self._kind_of_type.update({int(number): kind for kind, number in reversed(list(enumerate(self.types[0])))})
+        self.god: set[int] = set()
+        self.control_enemy: set[int] = set()
+        self.reveal: set[int] = set()
+        self.loop_offset = 0
+        self.tag_offset = 0
+        self.dead: list[int] = []
+        self.score_override: dict[int, int] = {}
+        self.outcome: Outcome | None = None
+        self._start()
+
+    # --- reading ---
+
+    @property
+    def loop(self) -> int:
+        """Game loops since the start of the game."""
+        return self.loop_offset + int(self.state.w[0, st.W_LOOP])
+
+    @property
+    def scenario(self) -> Scenario | None:
+        return self.map.scenario
+
+    @property
+    def is_battle(self) -> bool:
+        """One of SMAC's maps or of their kind: revealed to both sides, restarted by killing all units."""
+        return self.scenario is not None and self.scenario.rules == "battle"
+
+    def tag(self, slot: int) -> int:
+        """The protocol's tag: the slot in the high bits, as in the game, and which unit of the slot in the low ones."""
+        return ((slot + 1) << TAG_SHIFT) | ((int(self.state.i[0, st.I_TAG, slot]) + self.tag_offset) & TAG_MASK)
+
+    def slot(self, tag: int) -> int:
+        """The slot of a living unit's tag, -1 if there is none."""
+        slot = (tag >> TAG_SHIFT) - 1
+        if not 0 <= slot < self.state.i.shape[2] or not self.state.i[0, st.I_ALIVE, slot] or self.tag(slot) != tag:
+            return -1
+        return slot
+
+    def alive_slots(self) -> np.ndarray:
+        """Slots in use, increasing."""
+        return self.state.alive[0, : int(self.state.w[0, st.W_ALIVE])]
+
+    def slots_of(self, player: int) -> list[int]:
+        """Living units of a player."""
+        alive = self.alive_slots()
+        return [int(slot) for slot in alive[self.state.i[0, st.I_OWNER, alive] == player]]
+
+    def kind_of_type(self, unit_type: int) -> int:
+        """The kind of one of the protocol's unit type ids, -1 if the simulator has no such unit."""
+        return self._kind_of_type.get(unit_type, -1)
+
+    def sees(self, player: int, slot: int) -> bool:
+        """Whether a player sees a unit; player 0, an observer, sees all."""
+        return player == 0 or bool((int(self.state.i[0, st.I_VISIBLE, slot]) >> player) & 1)
+
+    def score(self, player: int) -> int:
+        """The map's own score (player 1's); a battle has none."""
+        if player in self.score_override:
+            return self.score_override[player]
+        if self.plan is None or self.is_battle:
+            return 0
+        return round(float(self.episode.f[0, EF_SCORE])) * (1 if player == 1 else -1)
+
+    def is_army(self, slot: int) -> bool:
+        """A unit that fights: neither worker nor structure."""
+        entry = self.rules.entries[int(self.state.i[0, st.I_KIND, slot])]
+        return bool(entry["weapons"] or entry["heal"]) and entry["label"] not in WORKERS.values()
+
+    def is_worker(self, slot: int) -> bool:
+        return self.rules.entries[int(self.state.i[0, st.I_KIND, slot])]["label"] in WORKERS.values()
+
+    def is_structure(self, slot: int) -> bool:
+        return bool(self.state.i[0, st.I_FLAGS, slot] & st.FLAG_STRUCTURE)
+
+    # --- advancing ---
+
+    def advance(self, loops: int) -> None:
+        """Runs game loops, fewer if the game ends in between."""
+        if self.outcome is not None:
+            return
+        before = self.state.i[0, st.I_TAG] * self.state.i[0, st.I_ALIVE]
+        tags = {int(slot): self.tag(int(slot)) for slot in self.alive_slots()}
+        if self.plan is not None:
+            self._advance_scenario(loops)
+        else:
+            self._advance_melee(loops)
+        gone = np.flatnonzero((before != 0) & (before != self.state.i[0, st.I_TAG] * self.state.i[0, st.I_ALIVE]))
+        self.dead = [tags[int(slot)] for slot in gone if int(slot) in tags]
+
+    def _advance_scenario(self, loops: int) -> None:
+        assert self.plan is not None and self.scenario is not None
+        step = self.scenario.step_mul
+        while loops > 0 and self.outcome is None:
+            if self.is_battle and not len(self.alive_slots()):
+                self._respawn()
+            local = int(self.state.w[0, st.W_LOOP])
+            # Ends are judged where an agent's step ends, as in the batched environment.
+            piece = min(loops, step - local % step)
+            if local % step == 0:
+                self.episode.i[0, E_STEP] = local // step
+                if self.commanded:
+                    driver.command_opponents(self._context, 0, 1)
+            if self.god:
+                self._advance_gods(piece, lambda: self._run(self._context, 1, 0, 1))
+            else:
+                self._run(self._context, piece, 0, 1)
+            loops -= piece
+            if (local + piece) % step == 0:
+                self._judge_scenario()
+
+    def _advance_melee(self, loops: int) -> None:
+        while loops > 0 and self.outcome is None:
+            piece = min(loops, 16 - self.loop % 16)
+            if self.loop % 16 == 0:
+                for player, seat in self.players.items():
+                    if seat.difficulty:
+                        self._command_melee(player, seat)
+            if self.god:
+                self._advance_gods(piece, lambda: advance_world(self.state, self.static, 0, 1))
+            else:
+                advance_world(self.state, self.static, 0, piece)
+            loops -= piece
+            self._judge_melee()
+
+    def _advance_gods(self, loops: int, one: Any) -> None:
+        """Loop by loop, giving back what the units of the players in god mode lost."""
+        f, i = self.state.f, self.state.i
+        for _ in range(loops):
+            mine = np.isin(i[0, st.I_OWNER], list(self.god)) & (i[0, st.I_ALIVE] != 0)
+            tags, health, shield = (a[mine].copy() for a in (i[0, st.I_TAG], f[0, st.F_HEALTH], f[0, st.F_SHIELD]))
+            kinds, places = i[0, st.I_KIND, mine].copy(), f[0, st.F_X : st.F_Y + 1, mine].copy()
+            owners, slots = i[0, st.I_OWNER, mine].copy(), np.flatnonzero(mine)
+            one()
+            for n, slot in enumerate(slots):
+                if not i[0, st.I_ALIVE, slot] or i[0, st.I_TAG, slot] != tags[n]:
+                    x, y = places[n]
+                    if create_unit_in(self.state, self.static, 0, kinds[n], owners[n], x, y, slot, slot + 1) < 0:
+                        continue
+                    i[0, st.I_TAG, slot] = tags[n]
+                f[0, st.F_HEALTH, slot] = max(f[0, st.F_HEALTH, slot], health[n])
+                f[0, st.F_SHIELD, slot] = max(f[0, st.F_SHIELD, slot], shield[n])
+
+    def _judge_scenario(self) -> None:
+        assert self.plan is not None and self.scenario is not None
+        over = self.state.w[0, st.W_LOOP] >= self.plan.i[P_STEP_LIMIT] * self.scenario.step_mul
+        first = bool(self.state.tally[0, 1, st.T_ALIVE])
+        second = bool(self.state.tally[0, 2, st.T_ALIVE])
+        if not self.is_battle:
+            if not first:
+                self.outcome = Outcome({1: 2})
+            elif over:
+                self.outcome = Outcome({1: 3})
+        elif self._agents() == 2 and not (first and second):
+            self.outcome = Outcome({1: 1 if first else (2 if second else 3), 2: 1 if second else (2 if first else 3)})
+
+    def _judge_melee(self) -> None:
+        if not self.map.start_locations or len(self.players) < 2:
+            return
+        standing = {player: any(self.is_structure(slot) for slot in self.slots_of(player)) for player in self.players}
+        if all(standing.values()):
+            return
+        tie = not any(standing.values())
+        self.outcome = Outcome({player: 3 if tie else (1 if up else 2) for player, up in standing.items()})
+
+    def _agents(self) -> int:
+        return sum(seat.difficulty == 0 for seat in self.players.values())
+
+    def _difficulty(self, player: int) -> int:
+        return self.players[player].difficulty if player in self.players else 0
+
+    # --- starting ---
+
+    def restart(self) -> None:
+        """The same game from its start; scenarios go on to their next episode."""
+        self.loop_offset = self.tag_offset = 0
+        self.dead, self.outcome = [], None
+        self.score_override.clear()
+        self.god.clear()
+        self._start()
+
+    def _start(self) -> None:
+        if self.plan is not None:
+            driver.start_worlds(self._context, 0, 1)
+            return
+        reset_world(self.state, 0, self.seed)
+        x0, y0, x1, y1 = self.map.playable
+        centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
+        for player, seat in self.players.items():
+            place = np.array(self.map.start_locations[(player - 1) % len(self.map.start_locations)])
+            self.create(self.rules.kind[HALLS[seat.race]], player, *place)
+            inward = (centre - place) / max(float(np.hypot(*(centre - place))), 1e-6)
+            for n in range(STARTING_WORKERS):
+                angle = np.arctan2(*inward[::-1]) + (n - (STARTING_WORKERS - 1) / 2) * 0.16
+                spot = place + 3.8 * np.array([np.cos(angle), np.sin(angle)])
+                self.create(self.rules.kind[WORKERS[seat.race]], player, *spot)
+            for n in range(8):
+                angle = np.arctan2(*-inward[::-1]) + (n - 3.5) * 0.3
+                spot = np.clip(
+                    place + 6.0 * np.array([np.cos(angle), np.sin(angle)]), (x0 + 1, y0 + 1), (x1 - 1, y1 - 1)
+                )
+                self._place_neutral("MineralField", *spot)
+        for unit in self.map.placed_units:
+            kind = self.rules.kind.get(unit.name)
+            if kind is not None:
+                self._place_neutral(unit.name, *unit.position)
+        update_vision(self.state, self.static, 0)
+
+    def _place_neutral(self, label: str, x: float, y: float) -> None:
+        slot = create_unit(self.state, self.static, 0, self.rules.kind[label], st.NEUTRAL, x, y)
+        if slot >= 0:
+            self.state.i[0, st.I_FLAGS, slot] |= st.FLAG_INVULNERABLE
+
+    def _respawn(self) -> None:
+        """SMAC's maps set their units up again when none is left; the game's clock and tags go on."""
+        self.loop_offset = self.loop
+        self.tag_offset += int(self.state.w[0, st.W_NEXT_TAG])
+        driver.start_worlds(self._context, 0, 1)
+
+    def create(self, kind: int, owner: int, x: float, y: float) -> int:
+        """A unit outside the slots of the scenario's teams: its slot, -1 if the game is full."""
+        first = int(self.plan.i[P_TEAM_2_END]) if self.plan is not None else 0
+        count = self.state.i.shape[2]
+        slot = int(create_unit_in(self.state, self.static, 0, kind, owner, x, y, first, count))
+        if slot >= 0 and self.plan is not None and owner == 1 and self.plan.i[P_OBEDIENT]:
+            self.state.i[0, st.I_FLAGS, slot] |= st.FLAG_OBEDIENT
+        return slot
+
+    def kill(self, slot: int) -> None:
+        """Takes a unit out of the game."""
+        kill_unit(self.state, 0, slot)
+
+    # --- the built-in computer on melee maps ---
+
+    def _command_melee(self, player: int, seat: Player) -> None:
+        """Reinforcements by difficulty, which attack; the highest levels send their workers along."""
+        if self.loop % WAVE_LOOPS == 0 and self.loop and seat.difficulty > 1:
+            hall = next((slot for slot in self.slots_of(player) if self.is_structure(slot)), None)
+            for n in range(seat.difficulty if hall is not None else 0):
+                angle = 2 * np.pi * n / seat.difficulty
+                x, y = self.state.f[0, st.F_X, hall], self.state.f[0, st.F_Y, hall]
+                spot = x + 4 * np.cos(angle), y + 4 * np.sin(angle)
+                self.create(self.rules.kind[SOLDIERS[seat.race]], player, *spot)
+        target = self._melee_target(player)
+        if seat.difficulty <= 1 or target is None:
+            return
+        for slot in self.slots_of(player):
+            soldier = self.is_army(slot) or (seat.difficulty >= 7 and self.is_worker(slot) and self.loop >= WAVE_LOOPS)
+            if (
+                soldier
+                and self.state.i[0, st.I_ORDER, slot] == st.ORDER_STOP
+                and self.state.i[0, st.I_TARGET, slot] < 0
+            ):
+                issue_order(self.state, self.static, 0, slot, st.ORDER_ATTACK_MOVE, -1, *target, False)
+
+    def _melee_target(self, player: int) -> tuple[float, float] | None:
+        for other in self.players:
+            if other != player:
+                for slot in self.slots_of(other):
+                    if self.sees(player, slot):
+                        return float(self.state.f[0, st.F_X, slot]), float(self.state.f[0, st.F_Y, slot])
+                return self.map.start_locations[(other - 1) % len(self.map.start_locations)]
+        return None
+
+    # --- saving ---
+
+    def snapshot(self) -> dict[str, Any]:
+        """A copy of everything that changes."""
+        names = ["god", "control_enemy", "reveal", "loop_offset", "tag_offset", "dead", "score_override", "outcome"]
+        saved = {name: copy.deepcopy(getattr(self, name)) for name in names}
+        saved["state"] = [array.copy() for array in self.state]
+        if self.plan is not None:
+            saved["episode"] = [array.copy() for array in self.episode]
+        return saved
+
+    def restore(self, saved: Mapping[str, Any]) -> None:
+        """Brings a snapshot back; it can be restored again."""
+        for name, value in saved.items():
+            if name in ("state", "episode"):
+                for array, old in zip(getattr(self, name), value, strict=True):
+                    array[...] = old
+            else:
+                setattr(self, name, copy.deepcopy(value))
+
+    # --- tables ---
+
+    def _abilities(self) -> np.ndarray:
+        table = self.rules.ability.copy()
+        for kind, entry in enumerate(self.rules.entries):
+            if not entry["weapons"] and table[kind, st.ORDER_ATTACK_MOVE]:
+                table[kind, st.ORDER_ATTACK_MOVE] = SCAN_MOVE
+        return table
+
+    def _type_ids(self) -> np.ndarray:
+        """[2, T]: type ids of player 1's units and of all others'.
+
+        SMAC's maps bring unit types of their own for the agents, and SMAC tells them apart by their order: by name from
+        the lowest id on.
+        """
+        types = np.repeat(self.static.kind_i[None, :, st.KI_UNIT_TYPE], 2, axis=0).astype(np.int64)
+        if self.is_battle and self.scenario is not None and self.plan is not None and self.plan.i[P_OBEDIENT]:
+            team = sorted({unit.unit_type for unit in self.scenario.teams[0].units})
+            if self.scenario.random_teams is not None:
+                team = sorted(self.scenario.random_teams.types)
+            for n, name in enumerate(team):
+                types[0, self.rules.kind[name]] = CUSTOM_TYPE_IDS + n
+        return types
+
+
+def team_slots(plan: Plan) -> tuple[range, range]:
+    """The slots of the agent's and the opponent's team."""
+    first, last = int(plan.i[P_TEAM_1_END]), int(plan.i[P_TEAM_2_END])
+    return range(first), range(first, last)

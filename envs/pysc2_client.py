@@ -1,0 +1,167 @@
+"""PySC2 on the simulator: its run configuration, its connection inside the process, and its maps.
+
+    with simulator():                                   # or simulator("websocket")
+        env = sc2_env.SC2Env(map_name="MoveToBeacon", players=[sc2_env.Agent(sc2_env.Race.terran)], ...)
+
+PySC2 itself is not changed: it is given a run configuration like those that it has for Windows, macOS and Linux.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+from pysc2_evolved.lib import remote_controller
+from pysc2_evolved.maps import lib as map_lib
+from pysc2_evolved.run_configs import lib as run_config_lib
+
+from envs.protocol.handler import BASE_BUILD, DATA_VERSION, GAME_VERSION
+from envs.protocol.maps import find_map, scenario_path
+from envs.protocol.memory import MemoryConnection
+from envs.protocol.server import ProtocolServer
+from envs.scenarios import Scenario, load_scenario, scenario_names
+
+TRANSPORTS = ("memory", "websocket")
+
+
+class MemoryController(remote_controller.RemoteController):
+    """PySC2's controller over an in-memory connection."""
+
+    def __init__(self) -> None:
+        super().__init__("memory", 0)
+
+    def _connect(self, host: str, port: Any, proc: Any, timeout_seconds: int) -> MemoryConnection:
+        return MemoryConnection()
+
+
+class SimulatorProcess:
+    """What PySC2 takes for a launched game: a controller, and a way to close it."""
+
+    def __init__(self, transport: str) -> None:
+        self._server: ProtocolServer | None = None
+        self.controller: Any = None
+        if transport == "memory":
+            self.controller = MemoryController()
+        else:
+            self._server = ProtocolServer(lone=True).start()
+            self.controller = remote_controller.RemoteController(self._server.host, self._server.port, self)
+
+    @property
+    def running(self) -> bool:
+        """Asked while PySC2 connects."""
+        return True
+
+    @property
+    def host(self) -> str:
+        return self._server.host if self._server else "memory"
+
+    @property
+    def port(self) -> int:
+        return self._server.port if self._server else 0
+
+    def close(self) -> None:
+        """Ends the game and, with a websocket, its server."""
+        if self.controller is not None:
+            self.controller.quit()
+            self.controller.close()
+            self.controller = None
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+
+    def __enter__(self) -> Any:
+        return self.controller
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class SimulatorRunConfig(run_config_lib.RunConfig):
+    """PySC2's run configuration for the simulator. PySC2 chooses it inside `simulator()` and nowhere else."""
+
+    transport: str | None = None
+
+    def __init__(self, version: Any = None) -> None:
+        super().__init__(replay_dir=".", data_dir=".", tmp_dir=None, version=version or "simulator")
+
+    @classmethod
+    def priority(cls) -> int | None:
+        """Above any installed game while a `simulator()` block is open."""
+        return 1000 if cls.transport else None
+
+    def _get_version(self, game_version: Any) -> run_config_lib.Version:
+        return run_config_lib.Version(GAME_VERSION, BASE_BUILD, DATA_VERSION, None)
+
+    def map_data(self, map_name: str, players: int | None = None) -> bytes:
+        """Nothing: the server knows its maps by name.
+
+        Raises:
+            MapError: it does not know this one.
+        """
+        find_map(map_name)
+        return b""
+
+    def start(self, version: Any = None, want_rgb: bool = True, **kwargs: Any) -> Any:
+        """A new simulator."""
+        assert self.transport is not None
+        return SimulatorProcess(self.transport)
+
+
+@contextlib.contextmanager
+def simulator(transport: str = "memory") -> Iterator[None]:
+    """Within the block PySC2 starts the simulator whenever it would launch the game. Environments may outlive the block.
+
+    Args:
+        transport: "memory", or "websocket" (a server on a free loopback port).
+    """
+    if transport not in TRANSPORTS:
+        raise ValueError(f"transport is {transport!r}; expected one of {', '.join(TRANSPORTS)}")
+    register_maps()
+    before = SimulatorRunConfig.transport
+    SimulatorRunConfig.transport = transport
+    try:
+        yield
+    finally:
+        SimulatorRunConfig.transport = before
+
+
+class ScenarioMap(map_lib.Map):
+    """A scenario as a map of PySC2."""
+
+    scenario_name = ""
+    scenario_file = ""
+
+    @property
+    def name(self) -> str:
+        return self.scenario_name or type(self).__name__
+
+    @property
+    def path(self) -> str:
+        return self.scenario_file
+
+
+def scenario_map_class(scenario: Scenario, *, players: int) -> type[ScenarioMap]:
+    """PySC2's description of a scenario, for one or two players."""
+    return type(
+        scenario.name,
+        (ScenarioMap,),
+        {
+            "filename": scenario.name,
+            "scenario_name": scenario.name,
+            "scenario_file": scenario_path(scenario),
+            "players": players,
+            "step_mul": scenario.step_mul,
+            "game_steps_per_episode": scenario.step_limit * scenario.step_mul if scenario.rules == "battle" else 0,
+            "score_index": -1 if scenario.rules == "battle" else 0,
+        },
+    )
+
+
+def register_maps() -> None:
+    """Makes the scenarios known to PySC2 by name, those excepted that it or another package has already registered."""
+    known = set(map_lib.get_maps())
+    for name in scenario_names():
+        if name not in known:
+            scenario = load_scenario(name)
+            scenario_map_class(scenario, players=2 if scenario.rules == "battle" else 1)
