@@ -95,7 +95,7 @@ def test_missing_columns_are_named() -> None:
 
 def test_perceiver_io_takes_several_times_fewer_flops_than_the_transformer_at_512_slots() -> None:
     flops = {name: count_flops(make_encoder(name, 256), 512, 256) for name in ENCODERS}
-    # The total counted for the Transformer is the textbook one: projections, feed-forward and attention of three layers,
+    # The total of the Transformer is the textbook one: projections, feed-forward and attention of three layers,
     # and the summary's linear map.
     assert flops["transformer"] == 3 * (24 * 256**2 * 512 + 4 * 512**2 * 256) + 2 * 256**2
     print({name: f"{count / 1e9:.3f} GFLOPs" for name, count in flops.items()})
