@@ -149,7 +149,9 @@ class _JointAttention(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         num_sets = len(grads)
-        queries, rows = ctx.saved_tensors[:num_sets], ctx.saved_tensors[num_sets:]
+        # Read once: under activation checkpointing, every read unpacks.
+        saved = ctx.saved_tensors
+        queries, rows = saved[:num_sets], saved[num_sets:]
         d_queries = [_zero_sum(q) for q in queries]
         d_rows = [_zero_sum(r) if ctx.needs_input_grad[1 + num_sets + i] else None for i, r in enumerate(rows)]
         with torch.autocast(rows[0].device.type, enabled=False):
