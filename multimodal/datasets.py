@@ -208,4 +208,3 @@ def check_files(found: LabelledFiles, clip_format: ClipFormat, where: str | Path
             f"Give media files of at least {clip_format.duration / 2:g} s, or a model with shorter clips"
         )
     return problems
-

@@ -10,11 +10,12 @@ opposite times | | `ring`, `cross` | picture | sprite of that shape drifts sidew
 show a disc) | | `buzz`, `trill` | sound | harmonics of a saw-tooth, or two alternating pitches; a disc drifts
 sideways |
 
-In the correlation groups both directions (both phases of the turns) are equally likely in picture and sound alike, so
+In the correlation groups both directions (both orders of the turns) are equally likely in picture and sound alike, so
 either modality alone tells the group and nothing of the class within it. From the picture alone the best possible
 accuracy is 62.5% (two groups of correlation and the pair buzz / trill are coin flips), and from the sound alone too.
 
-Where a quantity is not fixed by the class it is drawn anew for each clip: colours, sizes, places, speeds, pitches.
+Where a quantity is not fixed by the class it is drawn anew for each clip: colours, sizes, places, speeds, one of six
+pitches, and the times at which the tone begins and ends and the turns change. Everything repeats after 0.64 s.
 """
 
 from __future__ import annotations
@@ -38,10 +39,11 @@ PICTURE_CLASSES = ("cross", "ring")
 SOUND_CLASSES = ("buzz", "trill")
 
 ENCODING = Encoding(video_options=(("preset", "veryfast"), ("crf", "12")), audio_bit_rate=96_000)
-# Seconds of one glide, and of one turn of flashing: one turn of light and one of darkness fit into the tiny model's
-# clip.
-GLIDE = 0.64
-TURN = 0.32
+# Seconds after which a clip repeats: one glide, one turn of light and one of darkness. The tiny model's clip is as
+# long.
+PERIOD = 0.64
+PITCHES = tuple(110.0 * 2 ** (step / 6) for step in range(6))  # Hz
+TRILL_NOTE = 0.08  # s
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +94,13 @@ class Scene:
         colour, top, bottom: RGB in [0, 1] of the sprite and of the background's upper and lower edge.
         radius: of the sprite, in frame heights.
         x, y: centre at time 0, in frame sizes; vx: drift per second.
-        climb: +1 the sprite rises in each glide, -1 it falls, 0 it does not.
-        lit: 0 or 1, the parity of the turns in which the sprite is lit; None: always.
+        climb: +1 the sprite rises in each period, -1 it falls, 0 it does not.
+        lit: whether the sprite is lit in the first (0) or the second (1) turn; None: always.
         pitch: Hz.
-        glide: +1 the pitch rises by an octave in each glide, -1 it falls, 0 it stays.
-        sounding: 0 or 1, the parity of the turns in which the tone sounds; None: always.
+        glide: +1 the pitch rises by an octave in each period, -1 it falls, 0 it stays.
+        sounding: whether the tone sounds in the first (0) or the second (1) turn; None: always.
+        change: when the second turn begins, as a share of the period.
+        begin, end: when the tone begins and ends, as shares of the period.
         timbre: "sine", "buzz" or "trill".
         loudness: amplitude.
     """
@@ -115,6 +119,9 @@ class Scene:
     pitch: float
     glide: int
     sounding: int | None
+    change: float
+    begin: float
+    end: float
     timbre: str
     loudness: float
 
@@ -134,7 +141,7 @@ def draw_scene(name: str, chance: np.random.Generator) -> Scene:
     elif name.startswith("flash"):
         lit, vx = side, 0.0
         sounding = side if together else 1 - side
-    x = float(chance.uniform(0.3, 0.7)) if vx == 0.0 else 0.5 - vx * GLIDE / 2
+    x = float(chance.uniform(0.3, 0.7)) if vx == 0.0 else 0.5 - vx * PERIOD / 2
     bright = chance.dirichlet(np.ones(3))
     dark_top, dark_bottom = chance.uniform(0.0, 0.35, (2, 3))
     return Scene(
@@ -149,9 +156,12 @@ def draw_scene(name: str, chance: np.random.Generator) -> Scene:
         vx=vx,
         climb=climb,
         lit=lit,
-        pitch=float(110 * 2 ** (chance.integers(12) / 12)),
+        pitch=PITCHES[int(chance.integers(len(PITCHES)))],
         glide=glide,
         sounding=sounding,
+        change=float(chance.uniform(0.35, 0.65)),
+        begin=float(chance.uniform(0.0, 0.3)),
+        end=float(chance.uniform(0.7, 1.0)),
         timbre=name if name in SOUND_CLASSES else "sine",
         loudness=float(chance.uniform(0.4, 0.8)),
     )
@@ -169,20 +179,20 @@ def render_frames(scene: Scene, times: np.ndarray, size: int) -> np.ndarray:
     background = np.asarray(scene.top) + (np.asarray(scene.bottom) - np.asarray(scene.top)) * ys[..., None]
     frames = np.empty((len(times), size, size, 3), np.uint8)
     for number, time in enumerate(times):
-        # From a quarter to three quarters of the height, or back, in each glide.
-        progress = (time % GLIDE) / GLIDE - 0.5
+        # From a quarter to three quarters of the height, or back, in each period.
+        progress = _share_of_period(time) - 0.5
         x = 0.5 + (scene.x - 0.5 + scene.vx * time + 0.5) % 1.0 - 0.5
         cover = _coverage(scene, xs - x, ys - (scene.y - 0.5 * scene.climb * progress), size)
-        if scene.lit is not None and _turn(time) != scene.lit:
+        if scene.lit is not None and int(_share_of_period(time) >= scene.change) != scene.lit:
             cover = 0.25 * cover
         pixels = background + cover[..., None] * (np.asarray(scene.colour) - background)
         frames[number] = np.rint(255 * pixels)
     return frames
 
 
-def _turn(time: float | np.ndarray) -> np.ndarray:
-    """Parity of the turn at `time`."""
-    return np.floor(np.asarray(time) / TURN + 1e-9).astype(int) % 2
+def _share_of_period(time: float | np.ndarray) -> np.ndarray:
+    """How much of its period has passed at `time`, in [0, 1)."""
+    return (np.asarray(time) / PERIOD + 1e-9) % 1.0
 
 
 def _coverage(scene: Scene, dx: np.ndarray, dy: np.ndarray, size: int) -> np.ndarray:
@@ -202,20 +212,20 @@ def _coverage(scene: Scene, dx: np.ndarray, dy: np.ndarray, size: int) -> np.nda
 def render_sound(scene: Scene, num_samples: int, sample_rate: int) -> np.ndarray:
     """float32 `[num_samples]` in [-1, 1]."""
     time = np.arange(num_samples) / sample_rate
-    octaves = scene.glide * ((time % GLIDE) / GLIDE - 0.5)
+    passed = _share_of_period(time)
+    octaves = scene.glide * (passed - 0.5)
     if scene.timbre == "trill":
-        octaves = octaves + np.where(np.floor(time / (TURN / 4)) % 2 == 0, 0.0, 7 / 12)
+        octaves = octaves + np.where(np.floor(time / TRILL_NOTE) % 2 == 0, 0.0, 7 / 12)
     phase = 2 * np.pi * np.cumsum(scene.pitch * 2.0**octaves) / sample_rate
     wave = np.sin(phase)
     if scene.timbre == "buzz":
         wave = np.sum([np.sin(k * phase) / k for k in range(1, 5)], axis=0) / 1.6
-    envelope = np.ones(num_samples)
+    sounds = (passed >= scene.begin) & (passed < scene.end)
     if scene.sounding is not None:
-        envelope = (_turn(time) == scene.sounding).astype(float)
-        ramp = max(1, round(0.01 * sample_rate))  # 10 ms, so that turns begin and end without a click
-        envelope = np.convolve(np.pad(envelope, (ramp, ramp), mode="edge"), np.ones(ramp) / ramp, mode="same")[
-            ramp:-ramp
-        ]
+        sounds &= (passed >= scene.change) == bool(scene.sounding)
+    ramp = max(1, round(0.01 * sample_rate))  # 10 ms, so that the tone begins and ends without a click
+    padded = np.pad(sounds.astype(float), ramp, mode="edge")
+    envelope = np.convolve(padded, np.ones(ramp) / ramp, mode="same")[ramp:-ramp]
     return (scene.loudness * envelope * wave).astype(np.float32)
 
 

@@ -98,14 +98,14 @@ def _process(arguments: dict[str, Any]) -> None:
     )
     if place.device.type == "cpu":
         torch.set_num_threads(arguments["threads"])
-    ray.train.report(train(config, arguments["data"], place))
+    train(config, arguments["data"], place)
 
 
 def run(config: TrainConfig) -> dict[str, float]:
     """Train a run to its end, on Ray.
 
     Returns:
-        Means over the last logged steps, see `multimodal.training.train`.
+        The last line of `metrics.jsonl`: see `multimodal.training.train`.
     """
     data = prepare_run(config)
     threads = config.cpus_per_process or max(1, (os.cpu_count() or 1) // config.num_processes)
@@ -130,8 +130,8 @@ def run(config: TrainConfig) -> dict[str, float]:
         ),
     )
     with _Display(config):
-        result = trainer.fit()
-    return dict(result.metrics or {})
+        trainer.fit()
+    return dict(read_lines(Path(config.out) / "metrics.jsonl")[-1])
 
 
 class _Display:

@@ -91,16 +91,17 @@ def test_correlation_classes_differ_in_nothing_but_the_correlation() -> None:
 def test_what_defines_a_class_is_in_pixels_and_samples() -> None:
     times = np.arange(8) / 12.5
     for scene in scenes("glide-together", 10) + scenes("glide-apart", 10):
-        sound = render_sound(scene, 5_120, 8_000)
-        pitch_rises = crossings(sound[-1_500:]) > crossings(sound[:1_500])
+        # Between the latest beginning and the earliest end of a tone.
+        sound = render_sound(scene, 5_120, 8_000)[1_600:3_500]
+        pitch_rises = crossings(sound[-800:]) > crossings(sound[:800])
         same = rising(render_frames(scene, times, 64)) == pitch_rises
         assert same == (scene.name == "glide-together")
     for scene in scenes("flash-together", 10) + scenes("flash-apart", 10):
         frames = render_frames(scene, times, 64).astype(float)
         contrast = frames.max(axis=(1, 2, 3)) - np.median(frames, axis=(1, 2, 3))
-        lit = contrast > contrast.mean()
         loud = np.abs(render_sound(scene, 5_120, 8_000)).reshape(8, 640).mean(axis=1)
-        assert bool((lit == (loud > loud.mean())).all()) == (scene.name == "flash-together")
+        assert (np.corrcoef(contrast, loud)[0, 1] > 0.3) == (scene.name == "flash-together")
+        assert abs(np.corrcoef(contrast, loud)[0, 1]) > 0.3
 
 
 def test_groups_name_every_class_once() -> None:

@@ -1,0 +1,105 @@
+"""Training on Ray Train: two processes give the weights of one, and a killed process is replaced."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+
+from multimodal.loader import LoaderConfig
+from multimodal.runs import checkpoints, load_model, read_lines
+from multimodal.synthetic import SyntheticConfig, generate
+from multimodal.train import prepare_run, run
+from multimodal.training import TrainConfig, alone, default_config, train
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> str:
+    config = SyntheticConfig(clips_per_class=2, held_out=0.5, size=16)
+    return str(generate(tmp_path_factory.mktemp("data") / "clips", config))
+
+
+@pytest.fixture(autouse=True)
+def own_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    # Training processes run elsewhere: they must find the package under test.
+    root = str(Path(__file__).parents[2])
+    runtime = {"env_vars": {"PYTHONPATH": root}}
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=runtime)
+    yield
+    ray.shutdown()
+
+
+def config_for(out: Path, data: str, steps: int, **changes: object) -> TrainConfig:
+    config = default_config("tiny", str(out))
+    loss = replace(config.loss, video_queries=64, audio_queries=32)
+    base = replace(
+        config,
+        data=data,
+        steps=steps,
+        batch_size=4,
+        loss=loss,
+        loader=LoaderConfig(num_workers=0),
+        checkpoint_every=2,
+        log_every=1,
+        cpus_per_process=1,
+    )
+    return replace(base, **changes)
+
+
+def test_two_processes_end_with_the_weights_of_one(tmp_path: Path, data: str) -> None:
+    one = config_for(tmp_path / "one", data, steps=3)
+    train(one, prepare_run(one), alone())
+    two = config_for(tmp_path / "two", data, steps=3, num_processes=2)
+    means = run(two)
+    expected, got = load_model(one.out)[0].state_dict(), load_model(two.out)[0].state_dict()
+    # Adam's first steps divide by the gradient's size: rounding of near-zero gradients shows in the weights.
+    torch.testing.assert_close(got, expected, atol=2e-4, rtol=1e-3)
+    losses = [[line["total"] for line in read_lines(Path(c.out) / "metrics.jsonl")] for c in (one, two)]
+    assert len(losses[1]) == 3
+    assert means["clips_per_second"] > 0
+    # Rank 0 logs the loss of its own half of the batch.
+    assert losses[1][0] == pytest.approx(losses[0][0], rel=0.5)
+
+
+def kill_a_training_process(out: Path, killed: list[int]) -> None:
+    """Wait for a checkpoint, then kill -9 the process that writes the run's measurements."""
+    for _ in range(600):
+        if checkpoints(out):
+            break
+        time.sleep(0.2)
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            handles = [os.readlink(handle) for handle in (entry / "fd").iterdir()]
+        except OSError:
+            continue
+        if any(handle.startswith(str(out / "tensorboard")) for handle in handles):
+            os.kill(int(entry.name), signal.SIGKILL)
+            killed.append(int(entry.name))
+            return
+
+
+@pytest.mark.slow
+def test_a_killed_process_is_replaced_and_the_run_ends_like_an_unbroken_one(tmp_path: Path, data: str) -> None:
+    unbroken = config_for(tmp_path / "unbroken", data, steps=30)
+    train(unbroken, prepare_run(unbroken), alone())
+    broken = config_for(tmp_path / "broken", data, steps=30)
+    killed: list[int] = []
+    killer = threading.Thread(target=kill_a_training_process, args=(tmp_path / "broken", killed))
+    killer.start()
+    run(broken)
+    killer.join()
+    assert killed, "the run ended before a process could be killed"
+    lines = [read_lines(Path(c.out) / "metrics.jsonl") for c in (unbroken, broken)]
+    assert [line["step"] for line in lines[1]] == list(range(1, 31))
+    expected = [line["total"] for line in lines[0]]
+    assert [line["total"] for line in lines[1]] == pytest.approx(expected, rel=1e-3)
