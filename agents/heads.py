@@ -24,6 +24,8 @@ from agents.distributions import (
 )
 
 POINTER_CHANNELS = 32
+GEOMETRY_CHANNELS = 16
+RELATIVE_RANGE = 10.0  # world units that become 1 in a pair's geometry
 HEALER_TYPES = (54,)  # Medivac: its "attack" actions in SMAC's numbering heal allies
 
 
@@ -51,26 +53,48 @@ def _initialise_policy(layer: nn.Linear) -> nn.Linear:
     return layer
 
 
+class TargetPointer(nn.Module):
+    """Scores each entity as each unit's target: a dot product of learned features plus a function of where it stands.
+
+    The second term sees distance and direction of the pair, which a dot product of two embeddings must approximate.
+    """
+
+    def __init__(self, channels: int, num_rows: int, position: tuple[int, int]) -> None:
+        """num_rows: R, kinds of pointing. position: the columns of x and y in the entities."""
+        super().__init__()
+        self.num_rows, self.position = num_rows, list(position)
+        self.query = nn.Linear(channels, num_rows * POINTER_CHANNELS)
+        self.key = nn.Linear(channels, POINTER_CHANNELS)
+        self.geometry = nn.Linear(3, GEOMETRY_CHANNELS)
+        self.geometry_output = _initialise_policy(nn.Linear(GEOMETRY_CHANNELS, num_rows))
+
+    def forward(self, features: Features, raw_entities: Tensor) -> Tensor:
+        """raw_entities [M, N, F] -> logits [M, U, R, N]."""
+        batch, units, _ = features.units.shape
+        queries = self.query(features.units).view(batch, units * self.num_rows, POINTER_CHANNELS)
+        logits = queries @ self.key(features.entities).transpose(-1, -2) * POINTER_CHANNELS**-0.5
+        position = raw_entities[..., self.position].float() / RELATIVE_RANGE
+        offset = position[:, None] - position[:, :units, None]  # [M, U, N, 2]
+        pair = torch.cat([offset, offset.square().sum(-1, keepdim=True).add(1e-6).sqrt()], dim=-1)
+        by_place = self.geometry_output(F.relu(self.geometry(pair)))  # [M, U, N, R]
+        return logits.view(batch, units, self.num_rows, -1) + by_place.transpose(-1, -2)
+
+
 class UnitHead(nn.Module):
     """An order for each own unit, then a pointer to its target given the order (view "unit")."""
 
     order_target_class: Tensor
 
-    def __init__(self, channels: int, num_orders: int, order_target_class: Tensor) -> None:
+    def __init__(self, channels: int, num_orders: int, order_target_class: Tensor, position: tuple[int, int]) -> None:
         super().__init__()
         self.register_buffer("order_target_class", order_target_class, persistent=False)
-        self.num_targeted = int((order_target_class >= 0).sum())
         self.order = _initialise_policy(nn.Linear(channels, num_orders))
-        self.query = nn.Linear(channels, self.num_targeted * POINTER_CHANNELS)
-        self.key = nn.Linear(channels, POINTER_CHANNELS)
+        self.pointer = TargetPointer(channels, int((order_target_class >= 0).sum()), position)
 
     def distribution(self, features: Features, observation: dict[str, Tensor]) -> UnitOrders:
-        batch, units, _ = features.units.shape
-        queries = self.query(features.units).view(batch, units * self.num_targeted, POINTER_CHANNELS)
-        target_logits = queries @ self.key(features.entities).transpose(-1, -2) * POINTER_CHANNELS**-0.5
         return UnitOrders(
             self.order(features.units),
-            target_logits.view(batch, units, self.num_targeted, -1),
+            self.pointer(features, observation["entities"]),
             observation["order_mask"],
             observation["target_mask"],
             TargetedOrders.from_classes(self.order_target_class),
@@ -97,17 +121,17 @@ class SmacHead(nn.Module):
 
     healers: Tensor
 
-    def __init__(self, channels: int, num_units: int, num_actions: int, type_column: int) -> None:
+    def __init__(
+        self, channels: int, num_units: int, num_actions: int, type_column: int, position: tuple[int, int]
+    ) -> None:
         super().__init__()
         self.num_units, self.num_targets, self.type_column = num_units, num_actions - 6, type_column
         self.register_buffer("healers", torch.tensor(HEALER_TYPES, dtype=torch.float32), persistent=False)
         self.fixed = _initialise_policy(nn.Linear(channels, 6))
-        self.query = nn.Linear(channels, POINTER_CHANNELS)
-        self.key = nn.Linear(channels, POINTER_CHANNELS)
+        self.pointer = TargetPointer(channels, 1, position)
 
     def _log_probs(self, features: Features, observation: dict[str, Tensor]) -> Tensor:
-        keys = self.key(features.entities).transpose(-1, -2)
-        pointers = self.query(features.units) @ keys * POINTER_CHANNELS**-0.5  # [M, U, N]
+        pointers = self.pointer(features, observation["entities"])[:, :, 0]  # [M, U, N]
         enemies = _fit(pointers[..., self.num_units :], self.num_targets)
         allies = _fit(pointers[..., : self.num_units], self.num_targets)
         unit_type = observation["entities"][:, : self.num_units, self.type_column, None]

@@ -223,9 +223,11 @@ def _build_head(
     channels: int, core_channels: int, action_space: gymnasium.Space, vocabulary: Vocabulary
 ) -> tuple[UnitHead | SmacHead | FunctionHead, int]:
     """The head for an action space, and the number of own unit slots U."""
+    position = vocabulary.entities.column("x"), vocabulary.entities.column("y")
     if isinstance(action_space, gymnasium.spaces.MultiDiscrete):
         num_units, num_actions = len(action_space.nvec), int(action_space.nvec[0])
-        return SmacHead(channels, num_units, num_actions, vocabulary.entities.column("unit_type")), num_units
+        type_column = vocabulary.entities.column("unit_type")
+        return SmacHead(channels, num_units, num_actions, type_column, position), num_units
     if isinstance(action_space, gymnasium.spaces.Dict) and "order" in action_space.spaces:
         order = action_space["order"]
         assert isinstance(order, gymnasium.spaces.MultiDiscrete)
@@ -234,7 +236,8 @@ def _build_head(
             raise ValueError(
                 f"the action space has {num_orders} orders, the vocabulary names {len(vocabulary.order_target_class)}"
             )
-        return UnitHead(channels, num_orders, torch.as_tensor(vocabulary.order_target_class)), len(order.nvec)
+        target_class = torch.as_tensor(vocabulary.order_target_class)
+        return UnitHead(channels, num_orders, target_class, position), len(order.nvec)
     if isinstance(action_space, gymnasium.spaces.Dict) and "function" in action_space.spaces:
         selected, point = action_space["selected"], action_space["target_point"]
         assert isinstance(selected, gymnasium.spaces.MultiBinary) and isinstance(point, gymnasium.spaces.Discrete)
