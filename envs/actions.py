@@ -66,7 +66,8 @@ NUM_ORDERS = len(UNIT_ORDERS)
 
 # The classes of targets, the middle index of `target_mask` [U, 3, N].
 TARGET_CLASSES = ("move_to", "attack", "heal")
-MOVE_TARGET, ATTACK_TARGET, HEAL_TARGET = 0, 1, 2
+# NumPy integers, because Numba would compile a kernel anew for every literal argument.
+MOVE_TARGET, ATTACK_TARGET, HEAL_TARGET = np.int64(0), np.int64(1), np.int64(2)
 ORDER_TARGET_CLASS = np.full(NUM_ORDERS, -1, dtype=np.int64)
 ORDER_TARGET_CLASS[[MOVE_TO, ATTACK, HEAL]] = MOVE_TARGET, ATTACK_TARGET, HEAL_TARGET
 

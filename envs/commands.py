@@ -11,7 +11,6 @@ from envs.actions import (
     ATTACK,
     ATTACK_TARGET,
     BLINK_NORTH,
-    BURROW,
     HEAL,
     HEAL_TARGET,
     HOLD_POSITION,
@@ -32,7 +31,6 @@ from envs.actions import (
     STIM,
     STOP,
     UNBURROW,
-    UNSIEGE,
 )
 from envs.engine.state import (
     F_BLINK_COOLDOWN,
@@ -79,7 +77,6 @@ from envs.plan import (
     P_SMAC_TRUE_RANGE,
     P_TEAM_1_END,
     P_TEAM_2_END,
-    VIEW_SMAC,
     VIEW_UNIT,
 )
 
@@ -204,32 +201,35 @@ def any_target(state, static, plan, b, player, i, target_class):
 @kernel
 def give_unit_order(state, static, plan, b, i, order, target):
     """Carries out a legal order of the unit view; `target` is a slot or -1."""
+    if order == NO_OP:
+        return
     x, y = state.f[b, F_X, i], state.f[b, F_Y, i]
-    if order == STOP:
-        issue_order(state, static, b, i, ORDER_STOP, -1, x, y, False)
-    elif order == HOLD_POSITION:
-        issue_order(state, static, b, i, ORDER_HOLD, -1, x, y, False)
+    engine_order, unit = np.int64(ORDER_STOP), np.int64(-1)
+    if order == HOLD_POSITION:
+        engine_order = np.int64(ORDER_HOLD)
     elif MOVE_NORTH <= order < MOVE_NORTH + 8:
+        engine_order = np.int64(ORDER_MOVE)
         x += FULL_MOVE * plan.directions[order - MOVE_NORTH, 0]
         y += FULL_MOVE * plan.directions[order - MOVE_NORTH, 1]
-        issue_order(state, static, b, i, ORDER_MOVE, -1, x, y, False)
     elif order == MOVE_TO:
-        # A unit does not follow into an entity: it goes to where the entity is now.
-        issue_order(state, static, b, i, ORDER_MOVE, -1, state.f[b, F_X, target], state.f[b, F_Y, target], False)
+        # A unit does not follow the entity: it goes to where the entity is now.
+        engine_order = np.int64(ORDER_MOVE)
+        x, y = state.f[b, F_X, target], state.f[b, F_Y, target]
     elif order == ATTACK:
-        issue_order(state, static, b, i, ORDER_ATTACK, target, x, y, False)
+        engine_order, unit = np.int64(ORDER_ATTACK), target
     elif order == HEAL:
-        issue_order(state, static, b, i, ORDER_HEAL, target, x, y, False)
+        engine_order, unit = np.int64(ORDER_HEAL), target
     elif order == STIM:
-        issue_order(state, static, b, i, ORDER_STIM, -1, x, y, False)
+        engine_order = np.int64(ORDER_STIM)
     elif BLINK_NORTH <= order < BLINK_NORTH + 4:
+        engine_order = np.int64(ORDER_BLINK)
         x, y = blink_place(state, static, plan, b, i, order - BLINK_NORTH)
-        issue_order(state, static, b, i, ORDER_BLINK, -1, x, y, False)
     elif SIEGE <= order <= UNBURROW:
-        issue_order(state, static, b, i, ORDER_SIEGE, -1, x, y, False)
+        engine_order = np.int64(ORDER_SIEGE)
+    issue_order(state, static, b, i, engine_order, unit, x, y, False)
 
 
-# --- the unit view -------------------------------------------------------------------------------------------------------------
+# --- the unit view ------------------------------------------------------------------------------------------
 
 
 @kernel
@@ -244,7 +244,7 @@ def unit_action_legal(state, static, plan, b, player, i, order, row):
         return quick_legal(state, static, plan, b, i, order)
     if row < 0 or row >= plan.i[P_ROWS]:
         return False
-    return target_legal(state, static, plan, b, player, i, target_class, plan.slot_of_row[player, row])
+    return target_legal(state, static, plan, b, player, i, target_class, np.int64(plan.slot_of_row[player, row]))
 
 
 @kernel
@@ -267,14 +267,14 @@ def write_unit_masks(state, static, plan, b, player, order_mask, target_mask):
         if can_move(state, static, b, i):
             found = False
             for row in range(rows):
-                j = plan.slot_of_row[player, row]
+                j = np.int64(plan.slot_of_row[player, row])
                 if j != i and sees(state, b, player, j):
                     target_mask[u, MOVE_TARGET, row] = True
                     found = True
             order_mask[u, MOVE_TO] = found
         if static.kind_i[kind, KI_WEAPONS] > 0:
             for row in range(enemies, rows):
-                j = plan.slot_of_row[player, row]
+                j = np.int64(plan.slot_of_row[player, row])
                 if target_legal(state, static, plan, b, player, i, ATTACK_TARGET, j):
                     target_mask[u, ATTACK_TARGET, row] = True
                     order_mask[u, ATTACK] = True
@@ -285,7 +285,7 @@ def write_unit_masks(state, static, plan, b, player, order_mask, target_mask):
                     order_mask[u, HEAL] = True
 
 
-# --- SMAC's view ---------------------------------------------------------------------------------------------------------------
+# --- SMAC's view --------------------------------------------------------------------------------------------
 
 
 @kernel
@@ -326,16 +326,16 @@ def smac_legal(state, static, plan, b, player, i, action):
 
 
 @kernel
-def give_smac_order(state, static, plan, b, player, i, action):
-    """Carries out a legal action of SMAC's view."""
+def smac_unit_order(state, static, plan, b, player, i, action):
+    """(order, target slot or -1) of the unit view for a legal action of SMAC's."""
+    if action < SMAC_STOP:
+        return np.int64(NO_OP), np.int64(-1)
     if action == SMAC_STOP:
-        give_unit_order(state, static, plan, b, i, STOP, -1)
-    elif SMAC_MOVE_NORTH <= action < SMAC_TARGETS:
-        give_unit_order(state, static, plan, b, i, MOVE_NORTH + plan.smac_moves[action - SMAC_MOVE_NORTH], -1)
-    elif action >= SMAC_TARGETS:
-        heals = static.kind_f[state.i[b, I_KIND, i], K_HEAL_RATE] > 0.0
-        j = smac_target(state, static, plan, b, player, i, action)
-        give_unit_order(state, static, plan, b, i, HEAL if heals else ATTACK, j)
+        return np.int64(STOP), np.int64(-1)
+    if action < SMAC_TARGETS:
+        return np.int64(MOVE_NORTH) + plan.smac_moves[action - SMAC_MOVE_NORTH], np.int64(-1)
+    heals = static.kind_f[state.i[b, I_KIND, i], K_HEAL_RATE] > 0.0
+    return np.int64(HEAL if heals else ATTACK), smac_target(state, static, plan, b, player, i, action)
 
 
 @kernel
@@ -351,7 +351,7 @@ def write_smac_mask(state, static, plan, b, player, action_mask):
             action_mask[u, action] = smac_legal(state, static, plan, b, player, first + u, action)
 
 
-# --- the structured view -------------------------------------------------------------------------------------------------------
+# --- the structured view ------------------------------------------------------------------------------------
 
 
 @kernel
@@ -375,6 +375,20 @@ def function_quick_order(function):
     if FN_SIEGE <= function <= FN_UNBURROW:
         return SIEGE + function - FN_SIEGE
     return -1
+
+
+@kernel
+def function_order(function):
+    """The engine's order of a function with a place or target."""
+    if function == FN_MOVE_POINT or function == FN_MOVE_UNIT:
+        return ORDER_MOVE
+    if function == FN_ATTACK_POINT:
+        return ORDER_ATTACK_MOVE
+    if function == FN_ATTACK_UNIT:
+        return ORDER_ATTACK
+    if function == FN_PATROL_POINT:
+        return ORDER_PATROL
+    return ORDER_HEAL if function == FN_HEAL_UNIT else ORDER_BLINK
 
 
 @kernel
@@ -417,7 +431,7 @@ def write_function_masks(state, static, plan, b, player, function_mask, selected
                 target_class = function_target_class(function)
                 if target_class >= 0:
                     for row in range(plan.i[P_ROWS]):
-                        j = plan.slot_of_row[player, row]
+                        j = np.int64(plan.slot_of_row[player, row])
                         if not target_mask[function, row]:
                             target_mask[function, row] = target_legal(
                                 state, static, plan, b, player, i, target_class, j
@@ -474,83 +488,101 @@ def give_function(state, static, plan, b, player, function, selected):
         i = first + u
         order = function_quick_order(fn)
         if order >= 0:
-            give_unit_order(state, static, plan, b, i, order, -1)
-        elif target_class >= 0:
+            give_unit_order(state, static, plan, b, i, order, np.int64(-1))
+            continue
+        j, px, py = np.int64(-1), x, y
+        if target_class >= 0:
             j = np.int64(plan.slot_of_row[player, function[2]])
-            if target_legal(state, static, plan, b, player, i, target_class, j):
-                kind = ORDER_MOVE if fn == FN_MOVE_UNIT else (ORDER_ATTACK if fn == FN_ATTACK_UNIT else ORDER_HEAL)
-                issue_order(state, static, b, i, kind, j, state.f[b, F_X, j], state.f[b, F_Y, j], queued)
-        elif fn == FN_MOVE_POINT:
-            issue_order(state, static, b, i, ORDER_MOVE, -1, x, y, queued)
-        elif fn == FN_ATTACK_POINT:
-            issue_order(state, static, b, i, ORDER_ATTACK_MOVE, -1, x, y, queued)
-        elif fn == FN_PATROL_POINT:
-            issue_order(state, static, b, i, ORDER_PATROL, -1, x, y, queued)
-        else:
-            issue_order(state, static, b, i, ORDER_BLINK, -1, x, y, queued)
+            if not target_legal(state, static, plan, b, player, i, target_class, j):
+                continue
+            px, py = state.f[b, F_X, j], state.f[b, F_Y, j]
+        issue_order(state, static, b, i, function_order(fn), j, px, py, queued)
 
 
-# --- all views -----------------------------------------------------------------------------------------------------------------
+# --- all views ----------------------------------------------------------------------------------------------
 
 
 @kernel
-def first_illegal(state, static, plan, action, view, b):
-    """(player, unit slot, order) of the first illegal action of world `b`; player -1 if there is none."""
+def first_illegal_unit(state, static, plan, action, view, b):
+    """(player, unit slot, order) of the first illegal unit order of world `b`; player -1 if there is none."""
     for player in range(plan.i[P_AGENTS]):
         first, last = own_slots(plan, player)
-        if view == VIEW_UNIT or view == VIEW_SMAC:
-            for u in range(plan.i[P_OWN]):
-                order = action.order[b, player, u]
-                if u >= last - first:
-                    legal = order == NO_OP
-                elif view == VIEW_UNIT:
-                    legal = unit_action_legal(
-                        state, static, plan, b, player, first + u, order, action.target[b, player, u]
-                    )
-                else:
-                    legal = smac_legal(state, static, plan, b, player, first + u, order)
-                if not legal:
-                    return player, u, order
-        elif not function_action_legal(
-            state, static, plan, b, player, action.function[b, player], action.selected[b, player]
-        ):
-            return player, np.int64(-1), action.function[b, player, 0]
+        for u in range(plan.i[P_OWN]):
+            order = action.order[b, player, u]
+            if u >= last - first:
+                legal = order == NO_OP
+            elif view == VIEW_UNIT:
+                legal = unit_action_legal(state, static, plan, b, player, first + u, order, action.target[b, player, u])
+            else:
+                legal = smac_legal(state, static, plan, b, player, first + u, order)
+            if not legal:
+                return player, u, order
     return np.int64(-1), np.int64(-1), np.int64(-1)
 
 
 @kernel
-def give_orders(state, static, plan, episode, action, view, b):
-    """Carries out the agents' actions; an illegal one does nothing and is counted in `episode.i[b, E_ILLEGAL]`.
+def first_illegal_function(state, static, plan, action, b):
+    """(player, function) of the first illegal structured action of world `b`; player -1 if there is none."""
+    for player in range(plan.i[P_AGENTS]):
+        function = action.function[b, player]
+        if not function_action_legal(state, static, plan, b, player, function, action.selected[b, player]):
+            return player, function[0]
+    return np.int64(-1), np.int64(-1)
 
-    All actions are judged by the state that the masks described, before any of them is carried out.
-    """
+
+# An illegal action does nothing and is counted in `episode.i[b, E_ILLEGAL]`. An order changes nothing that the legality of
+# another unit's depends on, so all are judged by the state that the masks described.
+
+
+@kernel
+def give_unit_orders(state, static, plan, episode, action, b):
+    """Carries out the unit view's actions of world `b`."""
     illegal = 0
     for player in range(plan.i[P_AGENTS]):
         first, last = own_slots(plan, player)
-        if view == VIEW_UNIT or view == VIEW_SMAC:
-            for u in range(plan.i[P_OWN]):
-                i = first + u
-                order = action.order[b, player, u]
-                legal = order == NO_OP
-                if u < last - first:
-                    if view == VIEW_UNIT:
-                        row = action.target[b, player, u]
-                        legal = unit_action_legal(state, static, plan, b, player, i, order, row)
-                        if legal and order != NO_OP:
-                            j = np.int64(-1)
-                            if plan.order_target[order] >= 0:
-                                j = np.int64(plan.slot_of_row[player, row])
-                            give_unit_order(state, static, plan, b, i, order, j)
-                    else:
-                        legal = smac_legal(state, static, plan, b, player, i, order)
-                        if legal:
-                            give_smac_order(state, static, plan, b, player, i, order)
-                    episode.last_action[b, player, u] = order if legal else 0
-                illegal += not legal
-        else:
-            function, selected = action.function[b, player], action.selected[b, player]
-            if function_action_legal(state, static, plan, b, player, function, selected):
-                give_function(state, static, plan, b, player, function, selected)
+        for u in range(plan.i[P_OWN]):
+            order = action.order[b, player, u]
+            if order == NO_OP:
+                continue
+            row = action.target[b, player, u]
+            i = first + u
+            if i < last and unit_action_legal(state, static, plan, b, player, i, order, row):
+                j = np.int64(-1)
+                if plan.order_target[order] >= 0:
+                    j = np.int64(plan.slot_of_row[player, row])
+                give_unit_order(state, static, plan, b, i, order, j)
             else:
                 illegal += 1
+    episode.i[b, E_ILLEGAL] = illegal
+
+
+@kernel
+def give_smac_orders(state, static, plan, episode, action, b):
+    """Carries out SMAC's actions of world `b` and remembers them for the global state."""
+    illegal = 0
+    for player in range(plan.i[P_AGENTS]):
+        first, last = own_slots(plan, player)
+        for u in range(plan.i[P_OWN]):
+            chosen = action.order[b, player, u]
+            i = first + u
+            if i < last and smac_legal(state, static, plan, b, player, i, chosen):
+                episode.last_action[b, player, u] = chosen
+                order, j = smac_unit_order(state, static, plan, b, player, i, chosen)
+                give_unit_order(state, static, plan, b, i, order, j)
+            else:
+                illegal += chosen != SMAC_NO_OP or i < last
+                episode.last_action[b, player, u] = SMAC_NO_OP
+    episode.i[b, E_ILLEGAL] = illegal
+
+
+@kernel
+def give_function_orders(state, static, plan, episode, action, b):
+    """Carries out the structured actions of world `b`."""
+    illegal = 0
+    for player in range(plan.i[P_AGENTS]):
+        function, selected = action.function[b, player], action.selected[b, player]
+        if function_action_legal(state, static, plan, b, player, function, selected):
+            give_function(state, static, plan, b, player, function, selected)
+        else:
+            illegal += 1
     episode.i[b, E_ILLEGAL] = illegal

@@ -1,21 +1,30 @@
-"""One environment step of many worlds in one compiled call: orders, opponents, game loops, reward, ends, observations."""
+"""The phases of an environment step, each one compiled call over a range of worlds.
+
+`SC2VectorEnv.step` calls them in this order: orders (one entry per action view), `command_opponents`, `advance_battles` or
+`advance_games`, `score_worlds`, `start_battles` or `start_games` and `open_episodes` for what ended, and the observers of the views in use. A phase
+takes the whole environment as one `Context`, so a call costs about a microsecond; a view that nobody uses is never compiled.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numba import njit
+from numba.core import types
+from numba.experimental import structref
 
 from envs.commands import (
-    first_illegal,
-    give_orders,
+    first_illegal_function,
+    first_illegal_unit,
+    give_function_orders,
+    give_smac_orders,
+    give_unit_orders,
     own_slots,
     write_function_masks,
     write_smac_mask,
     write_unit_masks,
 )
+from envs.compilation import entry, stamp_kernels
 from envs.engine.state import (
     F_ENERGY,
     F_FACING_X,
@@ -39,37 +48,31 @@ from envs.engine.state import (
 )
 from envs.engine.step import advance_world
 from envs.engine.vision import update_vision
-from envs.minigames import play_game, remember_tags, start_game
+from envs.minigames import play_game, start_game
 from envs.observation import write_entities
-from envs.opponents import command_opponent
+from envs.opponents import command_opponent, form_intents, write_player_actions
 from envs.plan import (
     E_DONE,
     E_EPISODE,
     E_FINAL_STEP,
-    E_ILLEGAL,
     E_NEXT_OPPONENT,
     E_OPPONENT,
-    E_SEED,
     E_STEP,
     E_WAVE,
     E_WON_1,
     E_WON_2,
     EF_FINAL_SCORE,
+    EF_LAST_SCORE,
     EF_MAX_REWARD_1,
     EF_SCORE,
-    P_ACTION_VIEW,
+    FIRST,
     P_AGENTS,
     P_AUTORESET,
     P_RULES,
     P_STEP_LIMIT,
-    P_STEP_MUL,
     P_TEAM_2_END,
-    P_WRITE_ENTITIES,
-    P_WRITE_SMAC,
     RULES_BATTLE,
-    VIEW_FUNCTION,
-    VIEW_SMAC,
-    VIEW_UNIT,
+    SECOND,
 )
 from envs.smac_view import write_agent_observations, write_global_state
 from envs.starts import start_battle
@@ -152,48 +155,304 @@ def _remember(state, plan, episode, b):
         episode.health[b, i] = state.f[b, F_HEALTH, i] + state.f[b, F_SHIELD, i] if alive else np.float32(0.0)
 
 
-@kernel
-def start_episode(state, static, plan, episode, b):
-    """Starts the next episode of world `b`."""
+@structref.register
+class _ContextType(types.StructRef):
+    def preprocess_fields(self, fields: Any) -> Any:
+        return tuple((name, types.unliteral(kind)) for name, kind in fields)
+
+
+class Context(structref.StructRefProxy):
+    """One environment for the compiled phases: engine state and tables, plan, episode, action, result; see `envs.plan`."""
+
+
+structref.define_proxy(Context, _ContextType, ["state", "static", "plan", "episode", "action", "result", "restart"])
+
+
+@structref.register
+class _OutputType(types.StructRef):
+    def preprocess_fields(self, fields: Any) -> Any:
+        return tuple((name, types.unliteral(kind)) for name, kind in fields)
+
+
+class OutputRef(structref.StructRefProxy):
+    """One `Output` for the compiled observers."""
+
+
+structref.define_proxy(OutputRef, _OutputType, ["arrays"])
+
+
+@entry
+def make_context(state, static, plan, episode, action, result, restart):
+    return Context(state, static, plan, episode, action, result, restart)
+
+
+@entry
+def make_output(arrays):
+    return OutputRef(arrays)
+
+
+# --- orders -------------------------------------------------------------------------------------------------
+
+
+@entry
+def command_units(context, first, last):
+    """The agents' orders in the unit view."""
+    state, static, plan, episode, action = context.state, context.static, context.plan, context.episode, context.action
+    for b in range(first, last):
+        if episode.i[b, E_DONE] == 0:
+            give_unit_orders(state, static, plan, episode, action, b)
+
+
+@entry
+def command_smac(context, first, last):
+    """The agents' orders in SMAC's view."""
+    state, static, plan, episode, action = context.state, context.static, context.plan, context.episode, context.action
+    for b in range(first, last):
+        if episode.i[b, E_DONE] == 0:
+            give_smac_orders(state, static, plan, episode, action, b)
+
+
+@entry
+def command_functions(context, first, last):
+    """The agents' structured actions."""
+    state, static, plan, episode, action = context.state, context.static, context.plan, context.episode, context.action
+    for b in range(first, last):
+        if episode.i[b, E_DONE] == 0:
+            give_function_orders(state, static, plan, episode, action, b)
+
+
+@entry
+def command_opponents(context, first, last):
+    """The scripted opponents' orders."""
+    state, static, plan, episode = context.state, context.static, context.plan, context.episode
+    slots = state.i.shape[2]
+    intent_i = np.empty((slots, 2), np.int64)
+    intent_f = np.empty((slots, 2), np.float32)
+    spent = np.empty(slots, np.float32)
+    for b in range(first, last):
+        policy = episode.i[b, E_OPPONENT]
+        if episode.i[b, E_DONE] == 0 and policy != 0:
+            form_intents(state, static, plan, episode, b, SECOND, policy, intent_i, intent_f, spent)
+            command_opponent(state, static, plan, b, policy, intent_i, intent_f)
+
+
+@entry
+def write_scripted_actions(context, view, player, policy, first, last):
+    """Writes a policy's actions for `player` into the context's action arrays."""
+    state, static, plan, episode, action = context.state, context.static, context.plan, context.episode, context.action
+    slots = state.i.shape[2]
+    intent_i = np.empty((slots, 2), np.int64)
+    intent_f = np.empty((slots, 2), np.float32)
+    spent = np.empty(slots, np.float32)
+    for b in range(first, last):
+        form_intents(state, static, plan, episode, b, player, policy, intent_i, intent_f, spent)
+        write_player_actions(state, static, plan, action, view, b, player, intent_i, intent_f)
+
+
+@entry
+def find_illegal_units(context, view, found):
+    """Fills found [4] with (world, player, slot, order) of the first illegal unit order; found[0] = -1 if there is none."""
+    state, static, plan, action = context.state, context.static, context.plan, context.action
+    found[0] = -1
+    for b in range(state.w.shape[0]):
+        if context.episode.i[b, E_DONE] == 0 and found[0] < 0:
+            player, unit, order = first_illegal_unit(state, static, plan, action, view, b)
+            if player >= 0:
+                found[0], found[1], found[2], found[3] = b, player, unit, order
+
+
+@entry
+def find_illegal_functions(context, found):
+    """As `find_illegal_units` for the structured view; the slot is -1."""
+    state, static, plan, action = context.state, context.static, context.plan, context.action
+    found[0] = -1
+    for b in range(state.w.shape[0]):
+        if context.episode.i[b, E_DONE] == 0 and found[0] < 0:
+            player, order = first_illegal_function(state, static, plan, action, b)
+            if player >= 0:
+                found[0], found[1], found[2], found[3] = b, player, -1, order
+
+
+# --- game loops ---------------------------------------------------------------------------------------------
+
+
+@entry
+def advance_battles(context, loops, first, last):
+    state, static, episode = context.state, context.static, context.episode
+    for b in range(first, last):
+        if episode.i[b, E_DONE] == 0:
+            advance_world(state, static, b, loops)
+
+
+@entry
+def advance_games(context, loops, first, last):
+    """Mini-games: their rules act after every game loop."""
+    state, static, plan, episode = context.state, context.static, context.plan, context.episode
+    for b in range(first, last):
+        if episode.i[b, E_DONE] == 0:
+            for _ in range(loops):
+                advance_world(state, static, b, 1)
+                play_game(state, static, plan, episode, b)
+
+
+@entry
+def record_frame(context, b, frame):
+    """frame [slots, NUM_FRAME_COLUMNS] of world `b`."""
+    write_frame(context.state, b, frame)
+
+
+# --- rewards, ends and starts -------------------------------------------------------------------------------
+
+
+@entry
+def score_worlds(context, first, last):
+    """Rewards, termination and truncation; marks what is to start anew and returns how many worlds that are."""
+    state, static, plan, episode, result = context.state, context.static, context.plan, context.episode, context.result
     ei = episode.i
-    start_battle(state, static, plan, episode, b)
-    start_game(state, static, plan, b)
-    update_vision(state, static, b)
-    ei[b, E_STEP] = 0
-    ei[b, E_ILLEGAL] = 0
-    ei[b, E_WAVE] = 0
-    ei[b, E_DONE] = 0
-    ei[b, E_OPPONENT] = ei[b, E_NEXT_OPPONENT]
-    ei[b, E_EPISODE] += 1
-    episode.f[b, EF_SCORE] = 0.0
-    episode.last_action[b, :, :] = -1
-    _remember(state, plan, episode, b)
-    for player in range(2):
-        first, last = own_slots(plan, 1 - player)
-        most = REWARD_WIN
-        for i in range(first, last):
-            if state.i[b, I_ALIVE, i] != 0:
-                most += REWARD_KILL + state.f[b, F_HEALTH_MAX, i] + state.f[b, F_SHIELD_MAX, i]
-        episode.f[b, EF_MAX_REWARD_1 + player] = most
+    agents = plan.i[P_AGENTS]
+    battle = plan.i[P_RULES] == RULES_BATTLE
+    ended = 0
+    for b in range(first, last):
+        context.restart[b] = False
+        if ei[b, E_DONE] != 0:
+            # Without autoreset a finished world stays as it is until it is reset.
+            result.reward[b, :] = 0.0
+            continue
+        ei[b, E_STEP] += 1
+        fighters_1 = _fighters(state, static, plan, b, FIRST)
+        won_1 = won_2 = False
+        terminated = fighters_1 == 0
+        if battle:
+            fighters_2 = _fighters(state, static, plan, b, SECOND)
+            terminated = terminated or fighters_2 == 0
+            won_1 = fighters_2 == 0 and fighters_1 > 0
+            won_2 = fighters_1 == 0 and fighters_2 > 0
+            for player in range(agents):
+                won = won_1 if player == 0 else won_2
+                reward = _damage_reward(state, plan, episode, b, player) + (REWARD_WIN if won else 0.0)
+                result.reward[b, player] = reward * REWARD_SCALE / episode.f[b, EF_MAX_REWARD_1 + player]
+            episode.f[b, EF_SCORE] += result.reward[b, 0]
+            _remember(state, plan, episode, b)
+        else:
+            result.reward[b, 0] = episode.f[b, EF_SCORE] - episode.f[b, EF_LAST_SCORE]
+        episode.f[b, EF_LAST_SCORE] = episode.f[b, EF_SCORE]
+        truncated = not terminated and ei[b, E_STEP] >= plan.i[P_STEP_LIMIT]
+        result.terminated[b] = terminated
+        result.truncated[b] = truncated
+        if terminated or truncated:
+            ei[b, E_WON_1], ei[b, E_WON_2] = won_1, won_2
+            ei[b, E_FINAL_STEP] = ei[b, E_STEP]
+            episode.f[b, EF_FINAL_SCORE] = episode.f[b, EF_SCORE]
+            ei[b, E_DONE] = 1
+            context.restart[b] = plan.i[P_AUTORESET] != 0
+            ended += plan.i[P_AUTORESET] != 0
+    return ended
 
 
-@kernel
-def observe(state, static, plan, episode, b, out):
-    """Writes every array of `out` that the plan asks for."""
-    for player in range(plan.i[P_AGENTS]):
-        if plan.i[P_WRITE_ENTITIES] != 0:
+@entry
+def start_battles(context, first, last):
+    """Sets up the next episode of the worlds that are marked in `restart`."""
+    for b in range(first, last):
+        if context.restart[b]:
+            start_battle(context.state, context.static, context.plan, context.episode, b)
+
+
+@entry
+def start_games(context, first, last):
+    """As `start_battles`, for mini-games."""
+    for b in range(first, last):
+        if context.restart[b]:
+            start_game(context.state, context.static, context.plan, context.episode, b)
+
+
+@entry
+def open_episodes(context, first, last):
+    """What every new episode needs once its units are there."""
+    state, static, plan, episode = context.state, context.static, context.plan, context.episode
+    ei = episode.i
+    for b in range(first, last):
+        if not context.restart[b]:
+            continue
+        update_vision(state, static, b)
+        ei[b, E_STEP] = 0
+        ei[b, E_WAVE] = 0
+        ei[b, E_DONE] = 0
+        ei[b, E_OPPONENT] = ei[b, E_NEXT_OPPONENT]
+        ei[b, E_EPISODE] += 1
+        episode.f[b, EF_SCORE] = 0.0
+        episode.f[b, EF_LAST_SCORE] = 0.0
+        episode.last_action[b, :, :] = -1
+        _remember(state, plan, episode, b)
+        for player in range(2):
+            enemy_first, enemy_last = own_slots(plan, 1 - player)
+            most = REWARD_WIN
+            for i in range(enemy_first, enemy_last):
+                if state.i[b, I_ALIVE, i] != 0:
+                    most += REWARD_KILL + state.f[b, F_HEALTH_MAX, i] + state.f[b, F_SHIELD_MAX, i]
+            episode.f[b, EF_MAX_REWARD_1 + player] = most
+
+
+# --- observers: write into `output`, of all worlds or of those marked in `restart` only ---------------------
+
+
+@entry
+def observe_entities(context, output, only_ended, first, last):
+    state, static, plan, episode, out = context.state, context.static, context.plan, context.episode, output.arrays
+    for b in range(first, last):
+        if only_ended and not context.restart[b]:
+            continue
+        for player in range(plan.i[P_AGENTS]):
             write_entities(
-                state, static, plan, episode, b, player, out.entities[b, player], out.mask[b, player], out.scalars[b, player]
+                state,
+                static,
+                plan,
+                episode,
+                b,
+                player,
+                out.entities[b, player],
+                out.mask[b, player],
+                out.scalars[b, player],
             )
-        if plan.i[P_WRITE_SMAC] != 0:
+
+
+@entry
+def observe_smac(context, output, only_ended, first, last):
+    state, static, plan, episode, out = context.state, context.static, context.plan, context.episode, output.arrays
+    for b in range(first, last):
+        if only_ended and not context.restart[b]:
+            continue
+        for player in range(plan.i[P_AGENTS]):
             write_agent_observations(state, static, plan, b, player, out.agent_obs[b, player])
             write_global_state(state, static, plan, episode, b, player, out.state[b, player])
-        view = plan.i[P_ACTION_VIEW]
-        if view == VIEW_UNIT:
+
+
+@entry
+def observe_unit_masks(context, output, only_ended, first, last):
+    state, static, plan, out = context.state, context.static, context.plan, output.arrays
+    for b in range(first, last):
+        if only_ended and not context.restart[b]:
+            continue
+        for player in range(plan.i[P_AGENTS]):
             write_unit_masks(state, static, plan, b, player, out.order_mask[b, player], out.target_mask[b, player])
-        elif view == VIEW_SMAC:
+
+
+@entry
+def observe_smac_mask(context, output, only_ended, first, last):
+    state, static, plan, out = context.state, context.static, context.plan, output.arrays
+    for b in range(first, last):
+        if only_ended and not context.restart[b]:
+            continue
+        for player in range(plan.i[P_AGENTS]):
             write_smac_mask(state, static, plan, b, player, out.action_mask[b, player])
-        elif view == VIEW_FUNCTION:
+
+
+@entry
+def observe_function_masks(context, output, only_ended, first, last):
+    state, static, plan, out = context.state, context.static, context.plan, output.arrays
+    for b in range(first, last):
+        if only_ended and not context.restart[b]:
+            continue
+        for player in range(plan.i[P_AGENTS]):
             write_function_masks(
                 state,
                 static,
@@ -206,117 +465,9 @@ def observe(state, static, plan, episode, b, out):
             )
 
 
-@kernel
-def _advance(state, static, plan, episode, b, frames):
-    """The game loops of one step; returns the score gained in a mini-game. Records world 0's frames if there is room."""
-    loops = plan.i[P_STEP_MUL]
-    battle = plan.i[P_RULES] == RULES_BATTLE
-    if battle and (b > 0 or frames.shape[0] == 0):
-        advance_world(state, static, b, loops)
-        return 0.0
-    gained = 0.0
-    for loop in range(loops):
-        advance_world(state, static, b, 1)
-        if not battle:
-            gained += play_game(state, static, plan, episode, b)
-        if b == 0 and loop < frames.shape[0]:
-            write_frame(state, b, frames[loop])
-    return gained
-
-
-@kernel
-def _step_world(state, static, plan, episode, action, out, final, result, frames, b, intent_i, intent_f, spent):
-    ei = episode.i
-    agents = plan.i[P_AGENTS]
-    battle = plan.i[P_RULES] == RULES_BATTLE
-    if ei[b, E_DONE] != 0:
-        # Without autoreset a finished world stays as it is until it is reset.
-        result.reward[b, :] = 0.0
-        return
-    give_orders(state, static, plan, episode, action, plan.i[P_ACTION_VIEW], b)
-    if agents == 1:
-        command_opponent(state, static, plan, episode, b, 1, intent_i, intent_f, spent)
-    gained = _advance(state, static, plan, episode, b, frames)
-    ei[b, E_STEP] += 1
-
-    fighters_1 = _fighters(state, static, plan, b, 0)
-    won_1 = won_2 = False
-    if battle:
-        fighters_2 = _fighters(state, static, plan, b, 1)
-        terminated = fighters_1 == 0 or fighters_2 == 0
-        won_1 = fighters_2 == 0 and fighters_1 > 0
-        won_2 = fighters_1 == 0 and fighters_2 > 0
-        for player in range(agents):
-            won = won_1 if player == 0 else won_2
-            reward = _damage_reward(state, plan, episode, b, player) + (REWARD_WIN if won else 0.0)
-            result.reward[b, player] = reward * REWARD_SCALE / episode.f[b, EF_MAX_REWARD_1 + player]
-        episode.f[b, EF_SCORE] += result.reward[b, 0]
-        _remember(state, plan, episode, b)
-    else:
-        terminated = fighters_1 == 0
-        for player in range(agents):
-            result.reward[b, player] = gained if player == 0 else -gained
-    result.terminated[b] = terminated
-    result.truncated[b] = not terminated and ei[b, E_STEP] >= plan.i[P_STEP_LIMIT]
-    if result.terminated[b] or result.truncated[b]:
-        ei[b, E_WON_1], ei[b, E_WON_2] = won_1, won_2
-        ei[b, E_FINAL_STEP] = ei[b, E_STEP]
-        episode.f[b, EF_FINAL_SCORE] = episode.f[b, EF_SCORE]
-        ei[b, E_DONE] = 1
-        if plan.i[P_AUTORESET] != 0:
-            observe(state, static, plan, episode, b, final)
-            illegal = ei[b, E_ILLEGAL]
-            start_episode(state, static, plan, episode, b)
-            ei[b, E_ILLEGAL] = illegal
-    observe(state, static, plan, episode, b, out)
-
-
-def _sources_digest() -> str:
-    """Numba's cache keys a function by its own file alone; a closure over this digest keys the drivers by all of them."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
-
-
-def _build(digest: str):
-    @njit(cache=True, nogil=True, error_model="numpy")
-    def step_worlds(state, static, plan, episode, action, out, final, result, frames, first, last):
-        """Steps the worlds [first, last); `final` gets the last observation of those that end and start anew."""
-        _ = digest
-        slots = state.i.shape[2]
-        intent_i = np.empty((slots, 2), np.int64)
-        intent_f = np.empty((slots, 2), np.float32)
-        spent = np.empty(slots, np.float32)
-        for b in range(first, last):
-            _step_world(state, static, plan, episode, action, out, final, result, frames, b, intent_i, intent_f, spent)
-
-    @njit(cache=True, nogil=True, error_model="numpy")
-    def reset_worlds(state, static, plan, episode, out, worlds, seeds):
-        """Resets the listed worlds; a seed of -1 keeps the world's own sequence of episodes."""
-        _ = digest
-        for n in range(worlds.shape[0]):
-            b = worlds[n]
-            if seeds[n] >= 0:
-                episode.i[b, E_SEED] = seeds[n]
-                episode.i[b, E_EPISODE] = 0
-            start_episode(state, static, plan, episode, b)
-            observe(state, static, plan, episode, b, out)
-
-    @njit(cache=True, nogil=True, error_model="numpy")
-    def find_illegal(state, static, plan, episode, action, found):
-        """Fills found [4] with (world, player, slot, order) of the first illegal action, found[0] = -1 if there is none."""
-        _ = digest
-        found[0] = -1
-        for b in range(episode.i.shape[0]):
-            if episode.i[b, E_DONE] != 0:
-                continue
-            player, unit, order = first_illegal(state, static, plan, action, plan.i[P_ACTION_VIEW], b)
-            if player >= 0:
-                found[0], found[1], found[2], found[3] = b, player, unit, order
-                return
-
-    return step_worlds, reset_worlds, find_illegal
-
-
-step_worlds, reset_worlds, find_illegal = _build(_sources_digest())
+stamp_kernels(
+    tuple(
+        f"envs.{name}"
+        for name in ("commands", "driver", "minigames", "observation", "opponents", "smac_view", "starts")
+    )
+)

@@ -32,7 +32,7 @@ from envs.plan import (
     RULES_SHARDS,
     RULES_WAVES,
 )
-from envs.starts import place, uniform
+from envs.starts import empty_world, place, uniform
 
 MARINE_SPACING = 0.8
 ATTEMPTS = 1000
@@ -119,8 +119,8 @@ def _line_up(state, static, plan, b, marine, area, created):
             in_column = min(per_column, total - column * per_column)
             # Columns at 0, +1, -1, +2, -2 ... spacings from the middle.
             offset = (column + 1) // 2 if column % 2 == 1 else -(column // 2)
-            x = cx + MARINE_SPACING * offset
-            y = 0.5 * (y0 + y1) + MARINE_SPACING * (row - 0.5 * (in_column - 1))
+            x = np.float32(cx + MARINE_SPACING * offset)
+            y = np.float32(0.5 * (y0 + y1) + MARINE_SPACING * (row - 0.5 * (in_column - 1)))
             state.f[b, F_X, slot] = x
             state.f[b, F_Y, slot] = y
             issue_order(state, static, b, slot, ORDER_STOP, -1, x, y, False)
@@ -130,7 +130,7 @@ def _line_up(state, static, plan, b, marine, area, created):
 @kernel
 def _start_wave(state, static, plan, b, marine, created):
     """Draws the sides, lines the agent's units up on one and the next wave on the other."""
-    side = 0 if uniform(state, b, 0.0, 1.0) < 0.5 else 4
+    side = np.int64(0 if uniform(state, b, 0.0, 1.0) < 0.5 else 4)
     _line_up(state, static, plan, b, marine, side, created)
     other = 4 - side
     x = 0.5 * (plan.game[other] + plan.game[other + 2])
@@ -143,8 +143,9 @@ def _start_wave(state, static, plan, b, marine, created):
 
 
 @kernel
-def start_game(state, static, plan, b):
-    """The first units of a mini-game; nothing for battles."""
+def start_game(state, static, plan, episode, b):
+    """Sets up the first units of the next mini-game in world `b`."""
+    empty_world(state, episode, b)
     rules = plan.i[P_RULES]
     own = plan.i[P_TEAM_1_END]
     first_kind = plan.start_kind
@@ -164,12 +165,12 @@ def start_game(state, static, plan, b):
         for slot in range(plan.i[P_NEUTRAL_END], plan.i[P_TEAM_2_END]):
             early = slot - plan.i[P_NEUTRAL_END] < plan.game[0]
             low, high = (plan.game[1], plan.game[2]) if early else (plan.game[3], np.inf)
-            _place_hunted(state, static, plan, b, first_kind[slot], slot, low, high)
+            _place_hunted(state, static, plan, b, np.int64(first_kind[slot]), slot, low, high)
     elif rules == RULES_WAVES:
         starting = 0
         for slot in range(own):
             starting += first_kind[slot] >= 0
-        _start_wave(state, static, plan, b, first_kind[0], starting)
+        _start_wave(state, static, plan, b, np.int64(first_kind[0]), np.int64(starting))
 
 
 @kernel
@@ -191,7 +192,7 @@ def remember_tags(state, episode, b):
 
 @kernel
 def play_game(state, static, plan, episode, b):
-    """After a game loop: scores, and what appears anew. Returns the score gained."""
+    """After a game loop: scores, and what appears anew."""
     rules = plan.i[P_RULES]
     own, neutral_end, end = plan.i[P_TEAM_1_END], plan.i[P_NEUTRAL_END], plan.i[P_TEAM_2_END]
     game = plan.game
@@ -221,11 +222,10 @@ def play_game(state, static, plan, episode, b):
         if rules == RULES_HUNT and killed > 0:
             for slot in range(neutral_end, end):
                 if state.i[b, I_ALIVE, slot] == 0:
-                    _place_hunted(state, static, plan, b, plan.start_kind[slot], slot, game[5], np.inf)
+                    _place_hunted(state, static, plan, b, np.int64(plan.start_kind[slot]), slot, game[5], np.inf)
             remember_tags(state, episode, b)
         elif rules == RULES_WAVES and state.tally[b, 2, T_ALIVE] == 0 and state.tally[b, 1, T_ALIVE] > 0:
             episode.i[b, E_WAVE] += 1
-            _start_wave(state, static, plan, b, plan.start_kind[0], np.int64(game[8]))
+            _start_wave(state, static, plan, b, np.int64(plan.start_kind[0]), np.int64(game[8]))
             remember_tags(state, episode, b)
     episode.f[b, EF_SCORE] += gained
-    return gained

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from envs.commands import sees
 from envs.engine.state import (
     F_COOLDOWN,
     F_ENERGY,
@@ -23,7 +24,6 @@ from envs.engine.state import (
     FLAG_BURROWED,
     FLAG_CLOAKED,
     FLAG_FLYING,
-    I_ALIVE,
     I_FLAGS,
     I_KIND,
     I_ORDER,
@@ -43,7 +43,6 @@ from envs.engine.state import (
     facing_angle,
     kernel,
 )
-from envs.commands import sees
 from envs.plan import E_STEP, EF_SCORE, P_NEUTRAL_END, P_OWN, P_ROWS, P_STEP_LIMIT, P_TEAM_1_END
 
 ENTITY_FEATURES = (
@@ -138,7 +137,7 @@ def write_entities(state, static, plan, episode, b, player, entities, mask, scal
     own, seen = 0, 0
     entities[:, :] = 0.0
     for row in range(rows):
-        i = plan.slot_of_row[player, row]
+        i = np.int64(plan.slot_of_row[player, row])
         visible = sees(state, b, player, i)
         mask[row] = visible
         if not visible:

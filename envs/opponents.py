@@ -37,7 +37,6 @@ from envs.commands import (
     FN_NO_OP,
     can_step,
     own_slots,
-    quick_legal,
     sees,
     selectable,
     smac_legal,
@@ -68,16 +67,13 @@ from envs.engine.state import (
     kernel,
 )
 from envs.plan import (
-    E_OPPONENT,
     E_STEP,
-    P_AGENTS,
     P_MAP_HEIGHT,
     P_MAP_WIDTH,
     P_NEUTRAL_END,
     P_OWN,
-    P_SMAC_ACTIONS,
     P_TEAM_1_END,
-    P_TEAM_2_END,
+    SECOND,
     VIEW_SMAC,
     VIEW_UNIT,
 )
@@ -195,7 +191,10 @@ def _retreat(state, static, plan, b, player, i):
         return np.int64(-1)
     # Near an edge a unit turns along it, so the middle of the map draws a little.
     norm = max(np.sqrt(away_x * away_x + away_y * away_y), np.float32(1e-6))
-    cx, cy = np.float32(0.5) * (static.bounds[0] + static.bounds[2]), np.float32(0.5) * (static.bounds[1] + static.bounds[3])
+    cx, cy = (
+        np.float32(0.5) * (static.bounds[0] + static.bounds[2]),
+        np.float32(0.5) * (static.bounds[1] + static.bounds[3]),
+    )
     away_x = away_x / norm + np.float32(0.03) * (cx - x)
     away_y = away_y / norm + np.float32(0.03) * (cy - y)
     best, most = np.int64(-1), np.float32(0.0)
@@ -272,6 +271,7 @@ def form_intents(state, static, plan, episode, b, player, policy, intent_i, inte
             if j >= 0:
                 intent_i[i, 0] = MEND
                 intent_i[i, 1] = j
+                intent_f[i, 0], intent_f[i, 1] = state.f[b, F_X, j], state.f[b, F_Y, j]
             else:
                 j = _follow(state, plan, b, player, i)
                 if j >= 0:
@@ -305,26 +305,23 @@ def form_intents(state, static, plan, episode, b, player, policy, intent_i, inte
 
 
 @kernel
-def command_opponent(state, static, plan, episode, b, player, intent_i, intent_f, spent):
-    """Gives the orders of the world's scripted opponent to the units of `player`."""
-    policy = episode.i[b, E_OPPONENT]
-    if policy == IDLE:
-        return
-    form_intents(state, static, plan, episode, b, player, policy, intent_i, intent_f, spent)
-    first, last = own_slots(plan, player)
+def command_opponent(state, static, plan, b, policy, intent_i, intent_f):
+    """Turns the intents of the second side into engine orders."""
+    first, last = own_slots(plan, SECOND)
     for i in range(first, last):
-        kind, j = intent_i[i, 0], intent_i[i, 1]
-        x, y = intent_f[i, 0], intent_f[i, 1]
-        if kind == GO:
-            issue_order(state, static, b, i, ORDER_MOVE, -1, x, y, False)
-        elif kind == FIGHT_TO or (kind == SHOOT and policy == ATTACK_MOVE):
-            # An attack-move acquires by the engine's own rules on the way.
-            if state.i[b, I_TARGET, i] < 0 or state.i[b, I_ORDER, i] != ORDER_ATTACK_MOVE:
-                issue_order(state, static, b, i, ORDER_ATTACK_MOVE, -1, x, y, False)
-        elif kind == SHOOT:
-            issue_order(state, static, b, i, ORDER_ATTACK, j, x, y, False)
-        elif kind == MEND:
-            issue_order(state, static, b, i, ORDER_HEAL, j, x, y, False)
+        kind, j = intent_i[i, 0], np.int64(-1)
+        if kind == KEEP:
+            continue
+        order = np.int64(ORDER_MOVE)
+        if kind == FIGHT_TO or (kind == SHOOT and policy == ATTACK_MOVE):
+            # An attack-move acquires by the engine's own rules on the way; one under way with a target is left alone.
+            order = np.int64(ORDER_ATTACK_MOVE)
+            if state.i[b, I_TARGET, i] >= 0 and state.i[b, I_ORDER, i] == ORDER_ATTACK_MOVE:
+                continue
+        elif kind == SHOOT or kind == MEND:
+            order = np.int64(ORDER_ATTACK if kind == SHOOT else ORDER_HEAL)
+            j = intent_i[i, 1]
+        issue_order(state, static, b, i, order, j, intent_f[i, 0], intent_f[i, 1], False)
 
 
 @kernel
@@ -399,33 +396,26 @@ def _function_action(state, static, plan, b, player, intent_i, intent_f, functio
 
 
 @kernel
-def write_scripted_actions(state, static, plan, episode, action, view, player, policy, first_world, last_world):
-    """Writes the policy's actions for `player` of the worlds [first_world, last_world) into `action`."""
-    slots = plan.i[P_TEAM_2_END]
-    intent_i = np.zeros((slots, 2), np.int64)
-    intent_f = np.zeros((slots, 2), np.float32)
-    spent = np.zeros(slots, np.float32)
+def write_player_actions(state, static, plan, action, view, b, player, intent_i, intent_f):
+    """Writes the intents of `player` into `action` as actions of the view, inside its masks."""
+    if view != VIEW_UNIT and view != VIEW_SMAC:
+        function, selected = action.function[b, player], action.selected[b, player]
+        _function_action(state, static, plan, b, player, intent_i, intent_f, function, selected)
+        return
     first, last = own_slots(plan, player)
-    for b in range(first_world, last_world):
-        form_intents(state, static, plan, episode, b, player, policy, intent_i, intent_f, spent)
-        if view != VIEW_UNIT and view != VIEW_SMAC:
-            _function_action(
-                state, static, plan, b, player, intent_i, intent_f, action.function[b, player], action.selected[b, player]
-            )
-            continue
-        for u in range(plan.i[P_OWN]):
-            i = first + u
-            order, row = np.int64(0), np.int64(0)
-            if i < last and state.i[b, I_ALIVE, i] != 0:
-                intent, j = intent_i[i, 0], intent_i[i, 1]
-                x, y = intent_f[i, 0], intent_f[i, 1]
-                if view == VIEW_UNIT:
-                    order, row = _unit_action(state, static, plan, b, player, i, intent, j, x, y)
-                else:
-                    order = _smac_action(state, static, plan, b, player, i, intent, j, x, y)
-            action.order[b, player, u] = order
+    for u in range(plan.i[P_OWN]):
+        i = first + u
+        order, row = np.int64(0), np.int64(0)
+        if i < last and state.i[b, I_ALIVE, i] != 0:
+            intent, j = intent_i[i, 0], intent_i[i, 1]
+            x, y = intent_f[i, 0], intent_f[i, 1]
             if view == VIEW_UNIT:
-                action.target[b, player, u] = row
+                order, row = _unit_action(state, static, plan, b, player, i, intent, j, x, y)
+            else:
+                order = _smac_action(state, static, plan, b, player, i, intent, j, x, y)
+        action.order[b, player, u] = order
+        if view == VIEW_UNIT:
+            action.target[b, player, u] = row
 
 
 def scripted_actions(env: SC2VectorEnv, name: str, player: int = 0) -> Any:

@@ -14,11 +14,11 @@ import numpy as np
 from envs import actions as A
 from envs.engine import state as S
 from envs.engine.state import MapSpec, Static
-from envs.scenarios import GAME_PARAMETERS, OPPONENTS, RULES, Scenario
+from envs.scenarios import GAME_PARAMETERS, RULES, Scenario
 from envs.smac import smac_actions, smac_unit_types, team_has_shields
 from envs.units import Rules, unit_data
 
-# --- plan.i[P_*] -----------------------------------------------------------------------------------------------------------------
+# --- plan.i[P_*] --------------------------------------------------------------------------------------------
 (
     P_RULES,
     P_AGENTS,  # 1, or 2 when both sides are agents
@@ -28,12 +28,8 @@ from envs.units import Rules, unit_data
     P_TEAM_1_END,
     P_NEUTRAL_END,
     P_TEAM_2_END,
-    P_STEP_MUL,
     P_STEP_LIMIT,
     P_OBEDIENT,  # SMAC's controlled units: attack only on order, turn at once
-    P_ACTION_VIEW,
-    P_WRITE_ENTITIES,
-    P_WRITE_SMAC,
     P_SMAC_ACTIONS,  # numbers a unit can choose from in SMAC's view
     P_SMAC_TRUE_RANGE,
     P_SMAC_BITS,
@@ -47,13 +43,15 @@ from envs.units import Rules, unit_data
     P_RANDOM_2,
     P_AUTORESET,
     NUM_PLAN_INTS,
-) = range(27)
+) = range(23)
 
 RULES_BATTLE, RULES_BEACON, RULES_SHARDS, RULES_HUNT, RULES_WAVES = range(5)
 VIEW_UNIT, VIEW_SMAC, VIEW_FUNCTION = range(3)
+# NumPy integers, because Numba would compile a kernel anew for every literal argument.
+FIRST, SECOND = np.int64(0), np.int64(1)
 MAX_GAME_PARAMETERS = 16
 
-# --- episode.i[b, E_*] and episode.f[b, EF_*] ------------------------------------------------------------------------------------
+# --- episode.i[b, E_*] and episode.f[b, EF_*] ---------------------------------------------------------------
 (
     E_SEED,
     E_EPISODE,
@@ -68,7 +66,7 @@ MAX_GAME_PARAMETERS = 16
     E_WAVE,  # waves, beacons or rounds of shards so far
     NUM_EPISODE_INTS,
 ) = range(12)
-EF_SCORE, EF_MAX_REWARD_1, EF_MAX_REWARD_2, EF_FINAL_SCORE, NUM_EPISODE_FLOATS = range(5)
+EF_SCORE, EF_LAST_SCORE, EF_MAX_REWARD_1, EF_MAX_REWARD_2, EF_FINAL_SCORE, NUM_EPISODE_FLOATS = range(6)
 
 
 class Plan(NamedTuple):
@@ -146,7 +144,7 @@ def unit_kinds(scenario: Scenario) -> list[str]:
         names |= set(scenario.random_teams.types)
     data = unit_data()
     for name in sorted(names):
-        while "changes_to" in data[name] and data[name]["changes_to"] not in names:
+        while data[name]["changes_to"] is not None and data[name]["changes_to"] not in names:
             name = data[name]["changes_to"]
             names.add(name)
     ordered = sorted(names)
@@ -217,10 +215,8 @@ def _centre(scenario: Scenario, team: int) -> tuple[float, float]:
     return float(x), float(y)
 
 
-def compile_scenario(
-    scenario: Scenario, rules: Rules, *, agents: int, action_view: str, write_entities: bool, write_smac: bool, autoreset: bool
-) -> Plan:
-    """Compiles a scenario for `agents` (1 or 2) agents with one action view; `write_*` choose what a step writes."""
+def compile_scenario(scenario: Scenario, rules: Rules, *, agents: int, autoreset: bool) -> Plan:
+    """Compiles a scenario for `agents` (1 or 2) agents; with `autoreset` a finished world starts anew in the same step."""
     first, second = scenario.teams
     neutral = scenario.neutral_slots
     slots = first.slots + neutral + second.slots
@@ -239,7 +235,11 @@ def compile_scenario(
     row_of_slot = np.full((agents, slots), -1, np.int32)
     spans = [range(first.slots), range(first.slots + neutral, slots)]
     for player in range(agents):
-        blocks = ((0, spans[player]), (own, range(first.slots, first.slots + neutral)), (own + neutral, spans[1 - player]))
+        blocks = (
+            (0, spans[player]),
+            (own, range(first.slots, first.slots + neutral)),
+            (own + neutral, spans[1 - player]),
+        )
         for offset, span in blocks:
             for index, slot in enumerate(span):
                 slot_of_row[player, offset + index] = slot
@@ -273,12 +273,8 @@ def compile_scenario(
     i[P_TEAM_1_END] = first.slots
     i[P_NEUTRAL_END] = first.slots + neutral
     i[P_TEAM_2_END] = slots
-    i[P_STEP_MUL] = scenario.step_mul
     i[P_STEP_LIMIT] = scenario.step_limit
     i[P_OBEDIENT] = scenario.agent_units_obedient
-    i[P_ACTION_VIEW] = A.ACTION_VIEWS.index(action_view)
-    i[P_WRITE_ENTITIES] = write_entities
-    i[P_WRITE_SMAC] = write_smac
     i[P_SMAC_ACTIONS] = smac_actions(scenario, agents)
     i[P_SMAC_TRUE_RANGE] = scenario.smac_true_range
     i[P_SMAC_BITS] = len(bits)

@@ -56,7 +56,13 @@ Rectangle = tuple[float, float, float, float]
 # The numbers that a rule set needs in `[game]`; the order is the one in which the kernels get them.
 GAME_PARAMETERS: dict[str, dict[str, int]] = {
     "battle": {},
-    "beacon": {"beacon_area": 4, "beacon_excluded_circle": 3, "beacon_distance": 1, "hit_radius": 1, "score_per_beacon": 1},
+    "beacon": {
+        "beacon_area": 4,
+        "beacon_excluded_circle": 3,
+        "beacon_distance": 1,
+        "hit_radius": 1,
+        "score_per_beacon": 1,
+    },
     "shards": {"shards": 1, "shard_area": 4, "shard_distance": 1, "pickup_radius": 1, "score_per_shard": 1},
     "hunt": {
         "first_zerglings": 1,
@@ -231,7 +237,9 @@ class _Reader:
     def rectangle(self, value: Any, name: str, size: tuple[int, int]) -> Rectangle:
         x0, y0, x1, y1 = self.numbers(value, name, 4)
         if not (0 <= x0 < x1 <= size[0] and 0 <= y0 < y1 <= size[1]):
-            raise self.fail(name, f"[{x0}, {y0}, {x1}, {y1}] is not x0 < x1, y0 < y1 within the map {size[0]} x {size[1]}")
+            raise self.fail(
+                name, f"[{x0}, {y0}, {x1}, {y1}] is not x0 < x1, y0 < y1 within the map {size[0]} x {size[1]}"
+            )
         return x0, y0, x1, y1
 
     def unit_type(self, name: Any, where: str) -> str:
@@ -243,7 +251,17 @@ class _Reader:
         return str(name)
 
     def scenario(self, table: dict[str, Any]) -> Scenario:
-        known = {"title", "source", "rules", "map_size", "playable", "obstacles", "step_mul", "step_limit", "start_jitter"}
+        known = {
+            "title",
+            "source",
+            "rules",
+            "map_size",
+            "playable",
+            "obstacles",
+            "step_mul",
+            "step_limit",
+            "start_jitter",
+        }
         known |= {"agent_units_obedient", "smac_true_range", "fog"}
         self.keys(table, "", known | {"team", "random_teams", "game", "unit_overrides"})
         rules = self.text(table, "rules", "", "battle", RULES)
@@ -391,12 +409,11 @@ class _Reader:
 
 def inner_radius(unit_type: str) -> float:
     """The radius that other units cannot enter, world units."""
-    data = unit_data()[unit_type]
-    return float(data.get("inner_radius", data["radius"]))
+    return float(unit_data()[unit_type]["inner_radius"])
 
 
 def is_flying(unit_type: str) -> bool:
-    return bool(unit_data()[unit_type].get("flying", False))
+    return bool(unit_data()[unit_type]["plane"] == "air")
 
 
 def formation(unit_types: list[str], centre: Point) -> list[Point]:

@@ -37,14 +37,14 @@ def smac_unit_types(scenario: Scenario) -> list[str]:
 
 def team_has_shields(scenario: Scenario, team: int) -> bool:
     """Whether the team's entries in SMAC's arrays have a shield."""
-    return any("shield" in unit_data()[name] for name in _team_types(scenario, team))
+    return any(unit_data()[name]["shield"] > 0 for name in _team_types(scenario, team))
 
 
 def smac_actions(scenario: Scenario, agents: int = 1) -> int:
     """How many numbers SMAC's view has: no-op, stop, 4 moves, and a target each (a healer's targets are allies)."""
     first, second = (team.slots for team in scenario.teams)
     targets = second
-    healers = any("heal_rate" in unit_data()[name] for name in _team_types(scenario, 0) | _team_types(scenario, 1))
+    healers = any(unit_data()[name]["heal"] is not None for name in _team_types(scenario, 0) | _team_types(scenario, 1))
     if healers or agents == 2:
         targets = max(first, second)
     return SMAC_TARGETS + targets

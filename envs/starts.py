@@ -5,16 +5,16 @@ from __future__ import annotations
 import numpy as np
 
 from envs.engine.state import (
+    F_RADIUS,
+    F_X,
+    F_Y,
     FLAG_INVULNERABLE,
     FLAG_OBEDIENT,
+    I_ALIVE,
     I_FLAGS,
     K_INNER_RADIUS,
     K_RADIUS,
     NEUTRAL,
-    F_RADIUS,
-    F_X,
-    F_Y,
-    I_ALIVE,
     create_unit_in,
     kernel,
     random_uniform,
@@ -28,11 +28,12 @@ from envs.plan import (
     P_RANDOM_1,
     P_RANDOM_2,
     P_RANDOM_TEAMS,
-    P_RULES,
     P_TEAM_1,
     P_TEAM_1_END,
-    RULES_BATTLE,
 )
+
+# Engine owners of the two sides, typed so that Numba does not compile a kernel anew for each.
+OWNERS = np.array([1, 2])
 
 
 @kernel
@@ -71,7 +72,9 @@ def is_free(state, static, b, kind, x, y):
 @kernel
 def place(state, static, plan, b, kind, owner, x, y, first, last):
     """Creates a unit in the slots [first, last), with the flags of its side; its slot, or -1 when all are taken."""
-    i = create_unit_in(state, static, b, kind, owner, x, y, first, last)
+    i = create_unit_in(
+        state, static, b, np.int64(kind), np.int64(owner), np.float32(x), np.float32(y), np.int64(first), np.int64(last)
+    )
     if i >= 0:
         if owner == NEUTRAL:
             state.i[b, I_FLAGS, i] |= FLAG_INVULNERABLE
@@ -86,7 +89,7 @@ def _start_fixed(state, static, plan, b):
     for slot in range(plan.start_kind.shape[0]):
         kind = plan.start_kind[slot]
         if kind >= 0:
-            owner = 1 if slot < plan.i[P_TEAM_1_END] else 2
+            owner = np.int64(1 if slot < plan.i[P_TEAM_1_END] else 2)
             x = plan.start[slot, 0] + uniform(state, b, -jitter, jitter)
             y = plan.start[slot, 1] + uniform(state, b, -jitter, jitter)
             place(state, static, plan, b, kind, owner, x, y, slot, slot + 1)
@@ -133,7 +136,7 @@ def _start_random_teams(state, static, plan, b):
     cx, cy = 0.5 * (x0 + x1), 0.5 * (y0 + y1)
     if random_uniform(state, b) < plan.random_surround[0]:
         for n in range(n1):
-            _place_random(state, static, plan, b, plan.random_kind[types[n]], 1, cx, cy, first_1 + n)
+            _place_random(state, static, plan, b, plan.random_kind[types[n]], OWNERS[0], cx, cy, first_1 + n)
         # One to four groups, each on its own diagonal, at one distance.
         groups = 1 + np.int64(4.0 * random_uniform(state, b))
         turn = np.int64(4.0 * random_uniform(state, b))
@@ -142,24 +145,28 @@ def _start_random_teams(state, static, plan, b):
             corner = (turn + n % groups) % 4
             x = cx + (distance if corner == 0 or corner == 3 else -distance)
             y = cy + (distance if corner < 2 else -distance)
-            _place_random(state, static, plan, b, plan.random_kind[types[n]], 2, x, y, first_2 + n)
+            _place_random(state, static, plan, b, plan.random_kind[types[n]], OWNERS[1], x, y, first_2 + n)
     else:
         for n in range(max(n1, n2)):
             x = uniform(state, b, x0 + 1.0, cx - 1.0)
             y = uniform(state, b, y0 + 1.0, y1 - 1.0)
             kind = plan.random_kind[types[n]]
             if n < n1:
-                _place_random(state, static, plan, b, kind, 1, x, y, first_1 + n)
+                _place_random(state, static, plan, b, kind, OWNERS[0], x, y, first_1 + n)
             if n < n2:
-                _place_random(state, static, plan, b, kind, 2, x0 + x1 - x, y, first_2 + n)
+                _place_random(state, static, plan, b, kind, OWNERS[1], x0 + x1 - x, y, first_2 + n)
+
+
+@kernel
+def empty_world(state, episode, b):
+    """Empties world `b` and keys its generator for the next episode."""
+    reset_world(state, b, episode_key(episode.i[b, E_SEED], episode.i[b, E_EPISODE]))
 
 
 @kernel
 def start_battle(state, static, plan, episode, b):
-    """Empties world `b` and sets up the next episode's units (all of a battle's, none of a mini-game's)."""
-    reset_world(state, b, episode_key(episode.i[b, E_SEED], episode.i[b, E_EPISODE]))
-    if plan.i[P_RULES] != RULES_BATTLE:
-        return
+    """Sets up the units of the next battle in world `b`."""
+    empty_world(state, episode, b)
     if plan.i[P_RANDOM_TEAMS] != 0:
         _start_random_teams(state, static, plan, b)
     else:

@@ -12,28 +12,25 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from envs import driver
 from envs.actions import ACTION_VIEWS, NUM_FUNCTIONS, NUM_ORDERS, POINT_GRID
-from envs.driver import NUM_FRAME_COLUMNS, find_illegal, reset_worlds, step_worlds, write_frame
 from envs.engine.state import new_state
 from envs.observation import NUM_FEATURES, NUM_SCALARS
-from envs.opponents import OPPONENTS, opponent_id, write_scripted_actions
+from envs.opponents import OPPONENTS, opponent_id
 from envs.plan import (
-    E_DONE,
+    E_EPISODE,
     E_FINAL_STEP,
     E_ILLEGAL,
     E_NEXT_OPPONENT,
     E_SEED,
-    E_STEP,
     E_WON_1,
     E_WON_2,
     EF_FINAL_SCORE,
-    EF_SCORE,
     NUM_EPISODE_FLOATS,
     NUM_EPISODE_INTS,
     P_OWN,
     P_ROWS,
     P_TEAM_2_END,
-    VIEW_FUNCTION,
     Action,
     Episode,
     Output,
@@ -70,7 +67,7 @@ class SC2VectorEnv(VectorEnv):
         copy: False returns views of two alternating sets of arrays: an observation then stays valid until the second
             next step.
         render_mode: "rgb_array" (`render` gives the first world's last frame) or "rgb_array_list" (its frames since the
-            last `render`, one a game loop or, with fewer, `frames_per_step` a step).
+            last `render`, one a game loop).
     """
 
     metadata = {  # noqa: RUF012
@@ -121,15 +118,7 @@ class SC2VectorEnv(VectorEnv):
         self._renderer: Any = None
 
         self.rules = scenario_rules(self.scenario)
-        self.plan = compile_scenario(
-            self.scenario,
-            self.rules,
-            agents=players,
-            action_view=action_view,
-            write_entities=observation_view != "smac",
-            write_smac=observation_view != "entities",
-            autoreset=_autoreset,
-        )
+        self.plan = compile_scenario(self.scenario, self.rules, agents=players, autoreset=_autoreset)
         self.num_units = int(self.plan.i[P_OWN])
         self.num_entities = int(self.plan.i[P_ROWS])
         slots = int(self.plan.i[P_TEAM_2_END])
@@ -142,7 +131,9 @@ class SC2VectorEnv(VectorEnv):
             tag=np.zeros((b, slots), np.int32),
             last_action=np.zeros((b, p, u), np.int32),
         )
-        self.episode.i[:, E_NEXT_OPPONENT] = opponent_id(self.scenario.teams[1].opponent if opponent is None else opponent)
+        self.episode.i[:, E_NEXT_OPPONENT] = opponent_id(
+            self.scenario.teams[1].opponent if opponent is None else opponent
+        )
         structured = action_view == "function"
         self.action = Action(
             order=np.zeros((b, p, 0 if structured else u), np.int64),
@@ -154,11 +145,32 @@ class SC2VectorEnv(VectorEnv):
         self._final = [self._new_output(), self._new_output()]
         self._turn = 0
         self._result = StepResult(np.zeros((b, p)), np.zeros(b, np.bool_), np.zeros(b, np.bool_))
-        self._frames = np.zeros((0, slots, NUM_FRAME_COLUMNS), np.float32)
-        if render_mode is not None:
-            self._frames = np.zeros((self.scenario.step_mul, slots, NUM_FRAME_COLUMNS), np.float32)
-        self._frame_list: list[np.ndarray] = []
-        self._last_frame: np.ndarray | None = None
+        self._restart = np.zeros(b, np.bool_)
+        self._context = driver.make_context(
+            self.state, self.rules.static, self.plan, self.episode, self.action, self._result, self._restart
+        )
+        self._output_refs = [driver.make_output(output) for output in self._outputs]
+        self._final_refs = [driver.make_output(output) for output in self._final]
+        self._command = {
+            "unit": driver.command_units,
+            "smac": driver.command_smac,
+            "function": driver.command_functions,
+        }[action_view]
+        battle = self.scenario.rules == "battle"
+        self._advance = driver.advance_battles if battle else driver.advance_games
+        self._start = driver.start_battles if battle else driver.start_games
+        self._observers = [
+            {
+                "unit": driver.observe_unit_masks,
+                "smac": driver.observe_smac_mask,
+                "function": driver.observe_function_masks,
+            }[action_view]
+        ]
+        if observation_view != "smac":
+            self._observers.append(driver.observe_entities)
+        if observation_view != "entities":
+            self._observers.append(driver.observe_smac)
+        self._frames: list[np.ndarray] = []
         self._found = np.zeros(4, np.int64)
         self._started = False
 
@@ -167,7 +179,7 @@ class SC2VectorEnv(VectorEnv):
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
 
-    # --- spaces -----------------------------------------------------------------------------------------------------------
+    # --- spaces ---------------------------------------------------------------------------------------------
 
     def _shapes(self) -> dict[str, tuple[tuple[int, ...], type]]:
         """Shape and type, per world and player, of the arrays of `Output` that are in use."""
@@ -222,14 +234,20 @@ class SC2VectorEnv(VectorEnv):
             return spaces.Dict({"order": choices(NUM_ORDERS), "target": choices(self.num_entities)})
         if self.action_view == "smac":
             return choices(smac_sizes(self.scenario, self.players).n_actions)
-        counts = {"function": NUM_FUNCTIONS, "queued": 2, "target_unit": self.num_entities, "target_point": POINT_GRID**2}
+        counts = {
+            "function": NUM_FUNCTIONS,
+            "queued": 2,
+            "target_unit": self.num_entities,
+            "target_point": POINT_GRID**2,
+        }
         parts: dict[str, spaces.Space] = {
-            name: choices(count, (2,)) if self.players == 2 else spaces.Discrete(count) for name, count in counts.items()
+            name: choices(count, (2,)) if self.players == 2 else spaces.Discrete(count)
+            for name, count in counts.items()
         }
         parts["selected"] = spaces.MultiBinary(shape)
         return spaces.Dict(parts)
 
-    # --- the Gymnasium interface --------------------------------------------------------------------------------------------
+    # --- the Gymnasium interface ----------------------------------------------------------------------------
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
@@ -274,17 +292,22 @@ class SC2VectorEnv(VectorEnv):
         if not mask.all():
             for new, old in zip(out, self._outputs[1 - self._turn], strict=True):
                 new[...] = old
-        worlds = np.flatnonzero(mask)
-        reset_worlds(self.state, self.rules.static, self.plan, self.episode, out, worlds, seeds[worlds])
+        ei = self.episode.i
+        ei[seeds >= 0, E_SEED] = seeds[seeds >= 0]
+        ei[seeds >= 0, E_EPISODE] = 0
+        ei[mask, E_ILLEGAL] = 0
+        self._restart[:] = mask
+        self._start(self._context, 0, self.num_envs)
+        driver.open_episodes(self._context, 0, self.num_envs)
+        for observer in self._observers:
+            observer(self._context, self._output_refs[self._turn], True, 0, self.num_envs)
         self._started = True
         if self.render_mode is not None and mask[0]:
-            self._frame_list.clear()
-            self._record_start()
+            self._frames.clear()
+            self._record()
         return self._observation(out), {}
 
-    def step(
-        self, actions: Any
-    ) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
+    def step(self, actions: Any) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One step of `scenario.step_mul` game loops in every world.
 
         Returns:
@@ -301,33 +324,53 @@ class SC2VectorEnv(VectorEnv):
         if self.illegal_actions == "error":
             self._refuse_illegal()
         self._turn = 1 - self._turn
-        out, final, result = self._outputs[self._turn], self._final[self._turn], self._result
-        arguments = (self.state, self.rules.static, self.plan, self.episode, self.action, out, final, result, self._frames)
         if self.num_threads == 1:
-            step_worlds(*arguments, 0, self.num_envs)
+            self._step_range(0, self.num_envs)
         else:
-            self._step_threaded(arguments)
+            self._step_threaded()
+        result = self._result
         done = result.terminated | result.truncated
         infos: dict[str, Any] = {
             "illegal_actions": self.episode.i[:, E_ILLEGAL].copy(),
             "_illegal_actions": np.ones(self.num_envs, np.bool_),
         }
         if done.any():
-            infos.update(self._final_infos(done, final))
-        if self.render_mode is not None:
-            self._record_step(bool(done[0]))
+            infos.update(self._final_infos(done, self._final[self._turn]))
         reward = result.reward if self.players == 2 else result.reward[:, 0]
-        return self._observation(out), reward.copy(), result.terminated.copy(), result.truncated.copy(), infos
+        observation = self._observation(self._outputs[self._turn])
+        return observation, reward.copy(), result.terminated.copy(), result.truncated.copy(), infos
+
+    def _step_range(self, first: int, last: int) -> None:
+        """One step of the worlds [first, last)."""
+        context = self._context
+        self._command(context, first, last)
+        if self.players == 1:
+            driver.command_opponents(context, first, last)
+        if self.render_mode is not None and first == 0:
+            for _ in range(self.scenario.step_mul):
+                self._advance(context, 1, first, last)
+                self._record()
+        else:
+            self._advance(context, self.scenario.step_mul, first, last)
+        if driver.score_worlds(context, first, last):
+            for observer in self._observers:
+                observer(context, self._final_refs[self._turn], True, first, last)
+            self._start(context, first, last)
+            driver.open_episodes(context, first, last)
+            if self.render_mode is not None and self._restart[0]:
+                self._record()
+        for observer in self._observers:
+            observer(context, self._output_refs[self._turn], False, first, last)
 
     def render(self) -> tuple[Any, ...] | None:
         """The first world's frame (or list of frames), in a tuple as Gymnasium's vector environments return it."""
         if self.render_mode is None:
             return None
-        if self._last_frame is None:
+        if not self._frames:
             raise RuntimeError("render before reset; call reset first")
         if self.render_mode == "rgb_array":
-            return (self.renderer.draw(self._last_frame),)
-        frames, self._frame_list = self._frame_list, []
+            return (self.renderer.draw(self._frames[-1]),)
+        frames, self._frames = self._frames, self._frames[-1:]
         return ([self.renderer.draw(frame) for frame in frames],)
 
     def close_extras(self, **kwargs: Any) -> None:
@@ -335,7 +378,7 @@ class SC2VectorEnv(VectorEnv):
             self._pool.shutdown()
             self._pool = None
 
-    # --- beyond Gymnasium -----------------------------------------------------------------------------------------------------
+    # --- beyond Gymnasium -----------------------------------------------------------------------------------
 
     @property
     def renderer(self) -> Any:
@@ -350,6 +393,12 @@ class SC2VectorEnv(VectorEnv):
     def final_observation(self) -> dict[str, np.ndarray]:
         """Last observations of the worlds that ended in the last step, batched [B, ...]; other worlds' rows are stale."""
         return self._observation(self._final[self._turn])
+
+    def add_batch_axis(self, action: Any) -> Any:
+        """The action of a single world as a batch of one."""
+        if isinstance(action, dict):
+            return {name: np.asarray(value)[None] for name, value in action.items()}
+        return np.asarray(action)[None]
 
     def set_opponents(self, opponents: Sequence[str | int] | np.ndarray) -> None:
         """Sets each world's scripted opponent, by name or number [B]; takes effect at the world's next reset."""
@@ -366,8 +415,7 @@ class SC2VectorEnv(VectorEnv):
         if OPPONENTS[policy] == "attack-wave":
             policy = OPPONENTS.index("attack-move")
         view = ACTION_VIEWS.index(self.action_view)
-        static, plan = self.rules.static, self.plan
-        write_scripted_actions(self.state, static, plan, self.episode, self.action, view, player, policy, 0, self.num_envs)
+        driver.write_scripted_actions(self._context, view, player, policy, 0, self.num_envs)
         action = self.action
         chosen = slice(None) if self.players == 2 else 0
         if self.action_view == "smac":
@@ -380,7 +428,7 @@ class SC2VectorEnv(VectorEnv):
         result["selected"] = action.selected[:, chosen].astype(np.int8)
         return result
 
-    # --- inside ---------------------------------------------------------------------------------------------------------------
+    # --- inside ---------------------------------------------------------------------------------------------
 
     def _observation(self, out: Output) -> dict[str, np.ndarray]:
         result = {}
@@ -406,18 +454,18 @@ class SC2VectorEnv(VectorEnv):
             info[f"_{name}"] = done
         return {"final_obs": final_obs, "_final_obs": done, "final_info": info, "_final_info": done}
 
-    def _step_threaded(self, arguments: tuple) -> None:
+    def _step_threaded(self) -> None:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.num_threads - 1, thread_name_prefix="sc2-worlds")
         # More chunks than threads, so that a thread with easy worlds takes over from one with hard ones.
-        pieces = min(self.num_envs, 4 * self.num_threads if self.num_envs >= 64 else self.num_threads)
+        pieces = 4 * self.num_threads if self.num_envs >= 64 else self.num_threads
         edges = np.linspace(0, self.num_envs, pieces + 1).astype(np.int64).tolist()
         chunks = iter(list(zip(edges[:-1], edges[1:], strict=True)))
 
         def work() -> None:
-            # next() on a list iterator is atomic under the GIL, so each chunk is taken once.
+            # next() on a list's iterator is atomic under the GIL, so each chunk is taken once.
             for first, last in chunks:
-                step_worlds(*arguments, first, last)
+                self._step_range(first, last)
 
         futures = [self._pool.submit(work) for _ in range(self.num_threads - 1)]
         work()
@@ -449,23 +497,25 @@ class SC2VectorEnv(VectorEnv):
         self.action.selected[...] = selected.reshape(self.action.selected.shape)
 
     def _refuse_illegal(self) -> None:
-        find_illegal(self.state, self.rules.static, self.plan, self.episode, self.action, self._found)
+        if self.action_view == "function":
+            driver.find_illegal_functions(self._context, self._found)
+        else:
+            view = ACTION_VIEWS.index(self.action_view)
+            driver.find_illegal_units(self._context, view, self._found)
         world, player, unit, order = self._found.tolist()
         if world >= 0:
             where = f"world {world}, player {player}" + ("" if unit < 0 else f", unit slot {unit}")
-            raise ValueError(f"illegal action in {where}: {_action_name(self.action_view, order)}; choose inside the masks")
+            raise ValueError(
+                f"illegal action in {where}: {_action_name(self.action_view, order)}; choose inside the masks"
+            )
 
-    def _record_start(self) -> None:
-        frame = np.zeros(self._frames.shape[1:], np.float32)
-        write_frame(self.state, 0, frame)
-        self._last_frame = frame
-        self._frame_list.append(frame)
-
-    def _record_step(self, ended: bool) -> None:
-        self._last_frame = self._frames[-1].copy()
-        self._frame_list.extend(self._frames.copy())
-        if ended and self.plan.i.size and self.episode.i[0, E_DONE] == 0:
-            self._record_start()
+    def _record(self) -> None:
+        """Keeps the first world's frame for `render`; the last one only, unless frames are to be listed."""
+        frame = np.zeros((self.state.i.shape[2], driver.NUM_FRAME_COLUMNS), np.float32)
+        driver.record_frame(self._context, 0, frame)
+        if self.render_mode == "rgb_array":
+            self._frames.clear()
+        self._frames.append(frame)
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
