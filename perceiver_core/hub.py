@@ -36,6 +36,18 @@ def locate(folder_or_hub_id: str | Path, filename: str, revision: str | None = N
         raise FileNotFoundError(f"{name!r} is neither a folder nor a hub repository within reach: {error}") from error
 
 
+def require(folder_or_hub_id: str | Path, filename: str, revision: str | None = None) -> Path:
+    """`locate`, or an error that says where it looked."""
+    path = locate(folder_or_hub_id, filename, revision)
+    if path is not None:
+        return path
+    if Path(folder_or_hub_id).is_dir():
+        raise FileNotFoundError(f"{folder_or_hub_id} has no {filename}")
+    raise FileNotFoundError(
+        f"{folder_or_hub_id} is no local folder, and the hub (without a network: its cache) has no {filename} of it"
+    )
+
+
 def read_config(path: Path) -> dict[str, Any]:
     """Read a JSON object; errors name the file."""
     try:
@@ -121,9 +133,7 @@ class HubModel(nn.Module):
             FileNotFoundError: no such folder or repository, or a file is missing in it.
             ValueError: a file is damaged or of another model; names the file and what is wrong in it.
         """
-        config_path = locate(folder_or_hub_id, CONFIG_FILE, revision)
-        if config_path is None:
-            raise FileNotFoundError(f"{folder_or_hub_id} has no {CONFIG_FILE}")
+        config_path = require(folder_or_hub_id, CONFIG_FILE, revision)
         data = read_config(config_path)
         if data.get("library_name") != "perceiver_core":
             hint = "; use perceiver_core.pretrained.load" if data.get("model_type") == "perceiver" else ""
@@ -131,9 +141,7 @@ class HubModel(nn.Module):
         if data.get("model") != cls.__name__:
             raise ValueError(f"{config_path}: holds a {data.get('model')}, not a {cls.__name__}")
         config = from_json(data.get("config"), config_path)
-        weights_path = locate(folder_or_hub_id, WEIGHTS_FILE, revision)
-        if weights_path is None:
-            raise FileNotFoundError(f"{folder_or_hub_id} has no {WEIGHTS_FILE}")
+        weights_path = require(folder_or_hub_id, WEIGHTS_FILE, revision)
         with torch.device("meta"):
             model = cls(config)
         load_weights(model, read_safetensors(weights_path), weights_path)

@@ -30,6 +30,7 @@ from perceiver_core.hub import (
     locate,
     read_config,
     read_safetensors,
+    require,
 )
 from perceiver_core.model import EncoderConfig, Outputs, PerceiverIO
 
@@ -295,9 +296,7 @@ def load(folder_or_hub_id: str | Path, *, revision: str | None = None) -> Pretra
         FileNotFoundError: no such folder or repository, or no weights in it.
         ValueError: the configuration is of another model, or the weights do not fit; names the file and the keys.
     """
-    config_path = locate(folder_or_hub_id, CONFIG_FILE, revision)
-    if config_path is None:
-        raise FileNotFoundError(f"{folder_or_hub_id} has no {CONFIG_FILE}")
+    config_path = require(folder_or_hub_id, CONFIG_FILE, revision)
     data = read_config(config_path)
     architectures = data.get("architectures") or ["(none)"]
     architecture = architectures[0]

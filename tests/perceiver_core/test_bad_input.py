@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from perceiver_core import (
@@ -227,6 +228,17 @@ def test_foreign_configurations(tmp_path: Path) -> None:
         EntityEncoder.from_pretrained(tmp_path)
     with pytest.raises(FileNotFoundError, match="no folder"):
         EntityEncoder.from_pretrained(tmp_path / "nothing")
+
+
+def test_names_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: Any, **__: Any) -> str:
+        raise LocalEntryNotFoundError("not in the cache")
+
+    monkeypatch.setattr("perceiver_core.hub.hf_hub_download", offline)
+    message = r"runs/typo is no local folder, and the hub \(without a network: its cache\) has no config.json"
+    for load in (PerceiverIO.from_pretrained, pretrained.load):
+        with pytest.raises(FileNotFoundError, match=message):
+            load("runs/typo")
 
 
 def test_hugging_face_checkpoints_that_do_not_fit(tmp_path: Path) -> None:
