@@ -101,6 +101,10 @@ def load_weights(
     if problems:
         raise ValueError(f"{source}: the weights do not fit: {'; '.join(problems)}")
     module.load_state_dict(fitting, assign=True)
+    dtypes = {tensor.dtype for tensor in fitting.values() if tensor.is_floating_point()}
+    if len(dtypes) == 1:
+        # What is computed rather than stored (Fourier tables) follows the weights' precision.
+        module.to(dtypes.pop())
 
 
 def _without_ones(shape: torch.Size) -> list[int]:

@@ -136,6 +136,21 @@ def test_masked_slots_change_nothing(lengths: list[int], padding: int, heads: in
             assert_same(got.per_entity[i, :length], alone.per_entity[0])
 
 
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(length=st.integers(0, 12), padding=st.integers(0, 8), seed=st.integers(0, 99))
+def test_masked_tokens_change_nothing(length: int, padding: int, seed: int) -> None:
+    """The same for sequences, whose outputs are there for every position."""
+    model = small_language_model()
+    torch.manual_seed(seed)
+    tokens, other = torch.randint(30, (2, max(length, 1) + padding)), torch.randint(30, (2, max(length, 1) + padding))
+    mask = torch.arange(tokens.shape[1]).expand(2, -1) < length
+    other[mask] = tokens[mask]
+    expected = model(tokens, mask)
+    assert_same(model(other, mask), expected)
+    if length:
+        assert_same(model(tokens[:, :length]), expected)
+
+
 @settings(max_examples=20, deadline=None, derandomize=True)
 @given(seed=st.integers(0, 999), count=st.integers(1, 12))
 def test_entities_have_no_order(seed: int, count: int) -> None:

@@ -79,6 +79,16 @@ def test_loaded_models_train(tmp_path: Path) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
 
 
+def test_half_precision_models_stay_so(tmp_path: Path) -> None:
+    """Saved weights keep their type, and position tables, which are not saved, follow them."""
+    model = small_autoencoder().to(torch.bfloat16)
+    model.save_pretrained(tmp_path)
+    loaded = PerceiverIO.from_pretrained(tmp_path)
+    assert {t.dtype for t in (*loaded.parameters(), *loaded.buffers())} == {torch.bfloat16}
+    outputs = loaded(clip())
+    assert isinstance(outputs, dict) and all(part.dtype == torch.bfloat16 for part in outputs.values())
+
+
 def test_loads_from_the_hub_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hub id is asked from huggingface_hub, here answered from a folder; nothing else is fetched."""
     small_entities().save_pretrained(tmp_path)
