@@ -60,6 +60,9 @@ class ClusterConfig:
     """`auto` or host:port of a running cluster. Without it Ray starts here, on the loopback interface only."""
     num_cpus: int | None = None
     """CPUs that Ray may use on this machine; all of them unless given."""
+    cpus_per_env_runner: float = 1.0
+    cpus_per_learner: float = 1.0
+    """With `ppo` env runners and learners take turns, so that both can be counted as half a CPU."""
     gpus_per_learner: float = 0.0
     rollouts_in_flight: int = 2
     """Requests queued at each env runner (v-trace)."""
@@ -140,8 +143,26 @@ class TrainConfig:
     """A checkpoint folder or `weights.safetensors` to start from, e.g. a cloned policy."""
 
 
+# For two cores: two env runners and two learners that take turns, each counted as half a CPU.
+_TWO_CORES = ClusterConfig(num_env_runners=2, num_learners=2, cpus_per_env_runner=0.5, cpus_per_learner=0.5)
+_SMALL_NETWORK = NetworkConfig(channels=64, num_heads=2, num_layers=1, num_latents=8)
+
+
 def _battle(scenario: str, minutes: float) -> TrainConfig:
-    return TrainConfig(name=scenario, world=WorldConfig(scenario=scenario), budget=BudgetConfig(minutes=minutes))
+    return TrainConfig(
+        name=scenario,
+        world=WorldConfig(scenario=scenario, num_envs=16),
+        network=_SMALL_NETWORK,
+        learning=LearningConfig(
+            algorithm="ppo",
+            ppo=PPOConfig(epochs=4, minibatches=2),
+            learning_rate=Schedule(start=1e-3, end=2e-4),
+            entropy_weight=Schedule(start=0.01, end=0.002),
+            reward_scale=0.1,
+        ),
+        cluster=_TWO_CORES,
+        budget=BudgetConfig(minutes=minutes),
+    )
 
 
 PRESETS: dict[str, TrainConfig] = {

@@ -86,6 +86,7 @@ class EntityAgentConfig(AlgorithmConfig):
         self.env_runners(
             env_runner_cls=BatchedEnvRunner,
             num_env_runners=cluster.num_env_runners,
+            num_cpus_per_env_runner=cluster.cpus_per_env_runner,  # type: ignore[arg-type]
             num_envs_per_env_runner=agent.world.num_envs,
             rollout_fragment_length=learning.fragment_length,
             create_local_env_runner=cluster.num_env_runners == 0,
@@ -94,7 +95,7 @@ class EntityAgentConfig(AlgorithmConfig):
         self.learners(
             num_learners=cluster.num_learners,
             num_gpus_per_learner=cluster.gpus_per_learner,
-            num_cpus_per_learner=1,
+            num_cpus_per_learner=cluster.cpus_per_learner,
         )
         # The buffers are constants.
         self.torch_ddp_kwargs = {"broadcast_buffers": False}

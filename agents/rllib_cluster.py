@@ -38,13 +38,18 @@ def check_resources(cluster: ClusterConfig) -> None:
     if cluster.ray_address is not None:
         return
     cpus = cluster.num_cpus if cluster.num_cpus is not None else available_cpus()
-    actors = cluster.num_env_runners + cluster.num_learners
-    if actors > cpus:
+    needed = cpus_needed(cluster)
+    if needed > cpus:
         raise ConfigError(
-            f"cluster.num_env_runners + cluster.num_learners = {cluster.num_env_runners} + {cluster.num_learners} = "
-            f"{actors}, but there are {cpus} CPUs: Ray would wait for ever. Use fewer, raise cluster.num_cpus, or "
-            "name a cluster with cluster.ray_address."
+            f"{cluster.num_env_runners} env runners and {cluster.num_learners} learners need {needed:g} CPUs, but "
+            f"there are {cpus}: Ray would wait for ever. Use fewer (cluster.num_env_runners, cluster.num_learners), "
+            "raise cluster.num_cpus, or name a cluster with cluster.ray_address."
         )
+
+
+def cpus_needed(cluster: ClusterConfig) -> float:
+    """CPUs that env runners and learners ask Ray for."""
+    return cluster.num_env_runners * cluster.cpus_per_env_runner + cluster.num_learners * cluster.cpus_per_learner
 
 
 def quiet() -> None:
@@ -81,7 +86,7 @@ def check_connected(cluster: ClusterConfig) -> None:
     import ray
 
     total = ray.cluster_resources()
-    cpus, gpus = cluster.num_env_runners + cluster.num_learners, cluster.gpus_per_learner * cluster.num_learners
+    cpus, gpus = cpus_needed(cluster), cluster.gpus_per_learner * cluster.num_learners
     for kind, needed in (("CPU", cpus), ("GPU", gpus)):
         if needed > total.get(kind, 0):
             raise ConfigError(

@@ -13,6 +13,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.learner.training_data import TrainingData
 from torch import Tensor
 
+from agents.memory import keep_freed_memory
 from agents.networks import AgentNetwork, Evaluation
 from agents.ppo import ppo_loss, prepare_ppo_batch
 from agents.presets import TrainConfig
@@ -43,7 +44,8 @@ class AgentLearner(TorchLearner):
         self._previous: list[Fragment] = []
         self._fragments_lost = 0
         if self.config.num_learners > 0:
-            torch.set_num_threads(max(1, int(self.config.num_cpus_per_learner)))
+            torch.set_num_threads(max(1, int(self.agent.cluster.cpus_per_learner)))
+        keep_freed_memory()
 
     @property
     def network(self) -> AgentNetwork:
@@ -119,7 +121,7 @@ class AgentLearner(TorchLearner):
         return to_tensors(batch, self._device)
 
     def _minibatches(self, batch: dict[str, Any], update: int) -> Iterator[dict[str, Any]]:
-        """Slices of the B axis: whole trajectories, so that recurrent states stay right."""
+        """One batch per optimizer step: whole trajectories where there is a recurrent state, else single steps."""
         learning = self.agent.learning
         batch["reward"] = batch["reward"] * learning.reward_scale
         if learning.algorithm == "v-trace":
@@ -129,17 +131,24 @@ class AgentLearner(TorchLearner):
         # The T + 1st step was for the bootstrap of the advantages only.
         batch["observation"] = map_arrays(lambda tensor: tensor[:-1], batch["observation"])
         batch["is_first"] = batch["is_first"][:-1]
-        num_worlds = batch["reward"].shape[1]
-        if learning.ppo.minibatches > num_worlds:
-            raise ValueError(
-                f"learning.ppo.minibatches {learning.ppo.minibatches} exceeds the {num_worlds} worlds of an update"
-            )
+        del batch["value"]
         # Seeded by the update, not carried along: a resumed run draws what an uninterrupted one would have.
         generator = np.random.default_rng((self.agent.seed, update, self._learner_index))
+        if not batch["state"]:
+            # Without recurrence steps stand for themselves, and mixing them makes minibatches more alike.
+            batch = {
+                name: map_arrays(lambda tensor: tensor.flatten(0, 1)[None], value) for name, value in batch.items()
+            }
+        count = batch["reward"].shape[_BATCH_AXIS]
+        if learning.ppo.minibatches > count:
+            raise ValueError(
+                f"learning.ppo.minibatches is {learning.ppo.minibatches}, but an update has {count} "
+                f"{'worlds' if batch['state'] else 'steps'} to share out"
+            )
         for _ in range(learning.ppo.epochs):
-            order = torch.from_numpy(generator.permutation(num_worlds)).to(self._device)
-            for worlds in order.tensor_split(learning.ppo.minibatches):
-                yield take_worlds(batch, worlds)
+            order = torch.from_numpy(generator.permutation(count)).to(self._device)
+            for chosen in order.tensor_split(learning.ppo.minibatches):
+                yield take_columns(batch, chosen)
 
     def compute_loss_for_module(  # type: ignore[override]
         self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Tensor]
@@ -207,11 +216,11 @@ def join_fragments(fragments: list[Fragment]) -> Fragment:
     return join((), first)
 
 
-def take_worlds(batch: dict[str, Any], worlds: Tensor) -> dict[str, Any]:
-    """The columns `worlds` of the B axis of every entry."""
+def take_columns(batch: dict[str, Any], chosen: Tensor) -> dict[str, Any]:
+    """The columns `chosen` of the B axis of every entry."""
 
     def take(axis: int, value: Any) -> Any:
-        return map_arrays(lambda tensor: tensor.index_select(axis, worlds), value)
+        return map_arrays(lambda tensor: tensor.index_select(axis, chosen), value)
 
     return {
         name: take(_BATCH_AXIS_OF_STATE if name == "state" else _BATCH_AXIS, value) for name, value in batch.items()

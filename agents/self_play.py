@@ -27,7 +27,7 @@ class OpponentWorlds(VectorEnv):
         self,
         env: Any,
         network: NetworkConfig,
-        observation_space: gymnasium.spaces.Dict,
+        observation_space: gymnasium.Space,
         action_space: gymnasium.Space,
         opponent: str,
     ) -> None:
@@ -96,7 +96,7 @@ class OpponentWorlds(VectorEnv):
                     self._state[key][where] = tensor.clone()
                 action = to_arrays(step.action)
             else:
-                action = map_arrays(lambda array, rows=rows: array[rows, 1], self.env.scripted_action(name, player=1))
+                action = _theirs(self.env.scripted_action(name, player=1), rows)
             if actions is None:
                 actions = map_arrays(
                     lambda array: np.zeros((self.num_envs, *array.shape[1:]), dtype=array.dtype), action
@@ -131,6 +131,10 @@ def _both_players(ours: Any, theirs: Any) -> Any:
     if isinstance(ours, dict):
         return {name: np.stack([ours[name], theirs[name]], axis=1) for name in ours}
     return np.stack([ours, theirs], axis=1)
+
+
+def _theirs(actions: Any, rows: np.ndarray) -> Any:
+    return map_arrays(lambda array: array[rows, 1], actions)
 
 
 def _put(target: Any, rows: np.ndarray, values: Any) -> None:

@@ -1,0 +1,162 @@
+"""Behavioural cloning: record an expert, clone it, evaluate the clone, go on with reinforcement learning from there.
+
+python -m agents.clone record --folder runs/expert --world.scenario 3m --player focus-fire --episodes 2000
+python -m agents.clone train --recording runs/expert --run runs/clone --epochs 10
+perceiver-evaluate-agent runs/clone
+perceiver-train-agent --preset 3m --initial-weights runs/clone/checkpoints/update-...
+"""
+
+import dataclasses
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import torch
+import tyro
+from rich.console import Console
+
+from agents.checkpoints import CheckpointInfo, RunFolder
+from agents.configuration import ConfigError
+from agents.demonstrations import open_recording, read_batches, record
+from agents.evaluate import build_network
+from agents.imitation import ImitationConfig, imitation_loss
+from agents.networks import AgentNetwork, NetworkConfig
+from agents.presets import ClusterConfig, TrainConfig, WorldConfig
+from agents.rollout import make_worlds, to_tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordConfig:
+    """Records demonstrations."""
+
+    folder: Path
+    """Where to write; it must not exist."""
+    player: str = "focus-fire"
+    """A scripted policy of the simulator, or the folder of a run whose newest checkpoint plays."""
+    world: WorldConfig = field(default_factory=WorldConfig)
+    episodes: int = 2000
+    steps: int = 32
+    """Steps of a stored row; the length of the trajectories that a recurrent network is cloned on."""
+    discount: float = 0.99
+    """Of the returns that the value head learns from."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloneConfig:
+    """Clones recorded demonstrations."""
+
+    recording: Path
+    run: Path
+    """Run folder to make; `perceiver-evaluate-agent` and `--initial-weights` take it."""
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    imitation: ImitationConfig = field(default_factory=ImitationConfig)
+    epochs: int = 10
+    rows_per_batch: int = 32
+    """Trajectories of up to T steps in a batch."""
+    learning_rate: float = 1e-3
+    max_gradient_norm: float = 1.0
+    reward_scale: float = 1.0
+    """`learning.reward_scale` of the reinforcement learning to come, so that values mean the same there."""
+    seed: int = 0
+
+
+def record_demonstrations(config: RecordConfig) -> int:
+    """Records what `config.player` does; returns the number of rows."""
+    player: AgentNetwork | str = config.player
+    if Path(config.player).is_dir():
+        run = RunFolder.open(Path(config.player))
+        checkpoint = run.latest()
+        if checkpoint is None:
+            raise ConfigError(f"{run.path} has no checkpoint yet")
+        player = build_network(run.config.network, config.world, checkpoint)
+    return record(
+        config.folder,
+        config.world,
+        player,
+        episodes=config.episodes,
+        steps=config.steps,
+        discount=config.discount,
+        seed=config.seed,
+    )
+
+
+def clone(config: CloneConfig, console: Console) -> Path:
+    """Maximises the likelihood of the recorded actions; returns the checkpoint. Ray must be connected."""
+    recording = open_recording(config.recording)
+    torch.manual_seed(config.seed)
+    env = make_worlds(recording.world, 1, 0)
+    network = AgentNetwork(config.network, env.single_observation_space, env.single_action_space)
+    env.close()
+    run = RunFolder.create(
+        config.run, TrainConfig(name=config.run.name, seed=config.seed, world=recording.world, network=config.network)
+    )
+    updates_in_all = config.epochs * -(-recording.rows // config.rows_per_batch)
+    optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=updates_in_all + 1)
+    started, updates, env_steps = time.monotonic(), 0, 0
+    for epoch in range(config.epochs):
+        losses: list[float] = []
+        batches = read_batches(recording, rows_per_batch=config.rows_per_batch, seed=config.seed + epoch)
+        for batch in batches:
+            loss = _update(network, optimizer, batch, config)
+            schedule.step()
+            losses.append(loss)
+            updates += 1
+            env_steps += int(batch["weight"].sum())
+        console.print(
+            f"epoch {epoch + 1} of {config.epochs}: {np.mean(losses):.4f} nats per unit and step", highlight=False
+        )
+    info = CheckpointInfo(updates=updates, env_steps=env_steps, seconds=time.monotonic() - started)
+    weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    return run.save(info, weights, lambda folder: folder.mkdir())
+
+
+def _update(
+    network: AgentNetwork, optimizer: torch.optim.Optimizer, arrays: dict[str, Any], config: CloneConfig
+) -> float:
+    """One step on a batch of trajectories; returns the negative log-likelihood in nats per unit that had a choice."""
+    batch = to_tensors(arrays)
+    batch["value_target"] = batch["value_target"] * config.reward_scale
+    steps, worlds = batch["value_target"].shape
+    # The recurrent state within an episode is not recorded: every row starts afresh.
+    is_first = torch.zeros(steps, worlds, dtype=torch.bool)
+    is_first[0] = True
+    evaluation = network.evaluate(batch["observation"], batch["action"], network.initial_state(worlds), is_first)
+    loss = imitation_loss(evaluation, batch, config.imitation)
+    optimizer.zero_grad()
+    loss.total.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), config.max_gradient_norm)
+    optimizer.step()
+    return float(loss.negative_log_likelihood)
+
+
+Command = (
+    Annotated[RecordConfig, tyro.conf.subcommand("record")] | Annotated[CloneConfig, tyro.conf.subcommand("train")]
+)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point of `python -m agents.clone`."""
+    config: RecordConfig | CloneConfig = tyro.cli(Command, args=arguments, prog="agents.clone")  # type: ignore[arg-type]
+    console = Console()
+    try:
+        if isinstance(config, RecordConfig):
+            rows = record_demonstrations(config)
+            console.print(f"recorded {config.episodes} episodes in {rows} rows: {config.folder}", highlight=False)
+            return
+        open_recording(config.recording)
+        from agents.rllib_cluster import connect
+
+        connect(dataclasses.replace(ClusterConfig(), num_env_runners=0))
+        console.print(f"cloned: {clone(config, console)}", highlight=False)
+    except ConfigError as error:
+        console.print(f"[red]error:[/red] {error}", highlight=False)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
