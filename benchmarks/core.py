@@ -21,18 +21,20 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from benchmarks import peers
 from benchmarks.harness import Job, Measurement, Outputs, Settings, compare, products, ratios
+from perceiver_core.model import PerceiverIO
 
 OURS = "perceiver_core"
 UNFOLDED = f"{OURS}, unfolded"
 
 
-def inference(function: Callable[[], Outputs], *, bf16: bool = False) -> Callable[[], Outputs]:
+def inference(function: Callable[[], Any], *, bf16: bool = False) -> Callable[[], Outputs]:
     """`function` without gradients, in bfloat16 autocast if asked."""
 
     def run() -> Outputs:
@@ -167,7 +169,7 @@ def clip() -> dict[str, Tensor]:
     }
 
 
-def our_autoencoder(folder: str) -> nn.Module:
+def our_autoencoder(folder: str) -> PerceiverIO:
     from perceiver_core import pretrained
 
     return pretrained.load(folder).model
@@ -187,8 +189,7 @@ def reconstruct_job(*, folder: str, who: str, bf16: bool) -> Job:
     if who == UNFOLDED:
         positions = {"image": torch.arange(PIXELS // CHUNKS), "audio": torch.arange(PATCHES // CHUNKS), "label": None}
         latents = inference(lambda: {"latents": ours.encode(inputs)}, bf16=bf16)()["latents"]
-        compute = lambda: ours.decode(latents, positions, chunk_size=1024)  # noqa: E731
-        return Job(run=inference(compute, bf16=bf16), scale=CHUNKS)
+        return Job(run=inference(lambda: ours.decode(latents, positions, chunk_size=1024), bf16=bf16), scale=CHUNKS)
     decode = fold_for_inference(ours, torch.bfloat16 if bf16 else torch.float32)
     return Job(run=inference(lambda: decode(ours.encode(inputs)), bf16=bf16))
 
@@ -381,7 +382,9 @@ def report_precisions(reconstructions: dict[str, Outputs]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--case", default="", help="prefix of the cases to run, e.g. a, b-train or a-masked; all")
+    parser.add_argument(
+        "--case", default="", help="a case or a prefix of cases, e.g. a, b-train or a-masked; default: all"
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="torch threads of every contender")
     parser.add_argument("--rounds", type=int, default=9, help="counted rounds of every contender")
     parser.add_argument("--seconds", type=float, default=40.0, help="stop a case after so long, with 3 rounds at least")
@@ -409,8 +412,10 @@ def main() -> None:
         folders = {name: os.path.join(root, name) for name in PUBLISHED}
         cases = {**entity_cases(), **autoencoder_cases(folders["autoencoder"]), **published_cases(folders)}
         chosen = {name: case for name, case in cases.items() if name.startswith(arguments.case)}
+        if arguments.case in cases:
+            chosen = {arguments.case: cases[arguments.case]}
         if not chosen:
-            parser.error(f"--case {arguments.case!r} is no prefix of any of: {', '.join(cases)}")
+            parser.error(f"--case {arguments.case!r} is neither a case nor a prefix of one: {', '.join(cases)}")
         for name, (class_name, config) in PUBLISHED.items():
             if any(folders[name] in str(job) for case in chosen.values() for job in case.contenders.values()):
                 peers.save_hugging_face(folders[name], class_name, **config)

@@ -133,6 +133,8 @@ def _serve(connection: Connection, build: Callable[[], Job], settings: Settings)
             case "peak":
                 connection.send(_resident_bytes("VmHWM") - before)
             case "count":
+                # Torch's fused Transformer layer hides its products from the counter.
+                torch.backends.mha.set_fastpath_enabled(False)
                 with OperationCounter() as counter:
                     outputs = job.run()
                 arrays = {name: output.float().numpy() for name, output in outputs.items()}
@@ -150,8 +152,6 @@ def _process(build: Callable[[], Job], settings: Settings) -> Iterator[Connectio
     process.start()
     there.close()
     try:
-        if here.recv() != "ready":
-            raise RuntimeError("a contender did not come up")
         yield here
         here.send("stop")
         process.join()
@@ -185,6 +185,9 @@ def compare(builders: dict[str, Callable[[], Job]], settings: Settings) -> list[
     results = [Measurement(name=name) for name in builders]
     with ExitStack() as stack:
         processes = [stack.enter_context(_process(build, settings)) for build in builders.values()]
+        for process in processes:
+            if process.recv() != "ready":
+                raise RuntimeError("a contender did not come up")
         for process in processes:
             _ask(process, "run")
         start = time.perf_counter()

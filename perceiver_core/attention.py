@@ -143,6 +143,9 @@ class CrossAttention(nn.Module):
         Returns:
             [B, O, Q].
         """
+        return fast.by_slices(self._attend, queries, inputs, mask)
+
+    def _attend(self, queries: Tensor, inputs: Tensor | KeysValues | PaddedTokens, mask: Tensor | None) -> Tensor:
         x = fast.cross_attend(self, queries, inputs, mask)
         return self.feed_forward(queries + x if self.query_residual else x)
 

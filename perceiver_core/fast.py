@@ -14,8 +14,9 @@ counts the multiply-adds of the forms and takes the cheapest; autograd goes thro
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +27,8 @@ from perceiver_core.padded import PaddedTokens, absorb_padded
 
 if TYPE_CHECKING:
     from perceiver_core.attention import CrossAttention, KeysValues
+
+    Inputs: TypeAlias = Tensor | KeysValues | PaddedTokens
 
 
 class Form(Enum):
@@ -96,6 +99,43 @@ def cross_attend(
     if form is Form.ABSORB_KEYS_VALUES and not isinstance(inputs, tuple):
         return absorb_keys_values(layer, queries, inputs, mask)
     return layer.attend_to(queries, inputs, mask)
+
+
+# Samples of one slice: as many as keep the longest side's rows within 4 MB of float32.
+SLICE_ELEMENTS = 2**20
+
+
+def by_slices(
+    attend: Callable[[Tensor, Inputs, Tensor | None], Tensor], queries: Tensor, inputs: Inputs, mask: Tensor | None
+) -> Tensor:
+    """`attend(queries, inputs, mask)`; a large batch on a CPU without gradients goes through in slices.
+
+    Temporaries of a few MB stay in the cache and in the allocator's hands. Those of a whole batch are handed back to
+    the operating system and cost a page fault per 4 KB each time, which can take as long as the products.
+    """
+    if torch.is_grad_enabled() or isinstance(inputs, PaddedTokens) or not in_blocks(queries):
+        return attend(queries, inputs, mask)
+    sides = [queries, *(inputs if isinstance(inputs, tuple) else [inputs])]
+    batch = max(len(side) for side in sides)
+    size = max(1, SLICE_ELEMENTS // max(side[0].numel() for side in sides))
+    if size >= batch:
+        return attend(queries, inputs, mask)
+
+    def part(side: Tensor, first: int) -> Tensor:
+        return side if len(side) == 1 else side[first : first + size]
+
+    return torch.cat(
+        [
+            attend(
+                part(queries, first),
+                type(inputs)(*(part(side, first) for side in inputs))
+                if isinstance(inputs, tuple)
+                else part(inputs, first),
+                None if mask is None else mask[first : first + size],
+            )
+            for first in range(0, batch, size)
+        ]
+    )
 
 
 def standardize(x: Tensor, norm: nn.LayerNorm) -> Tensor:

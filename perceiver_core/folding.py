@@ -266,8 +266,8 @@ class FoldedDecoder(nn.Module):
         if not isinstance(self.queries, NamedQueries):
             if isinstance(positions, Mapping):
                 raise TypeError("`positions` by name need queries by name; pass an integer tensor [O] or [B, O]")
-            index = torch.arange(self.queries.count(tokens), device=device) if positions is None else positions
-            rows = self._rows(_ONLY, index, maps, values, tokens, chunk_size)
+            every = torch.arange(self.queries.count(tokens), device=device) if positions is None else positions
+            rows = self._rows(_ONLY, every, maps, values, tokens, chunk_size)
             return self.outputs.assemble(rows, whole=positions is None)
         assert isinstance(self.outputs, MultimodalOutput)
         asked = self.queries.asked(positions)

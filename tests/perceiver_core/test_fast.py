@@ -191,3 +191,17 @@ def test_padding_is_never_multiplied_but_counts(
     from_parts = fast.absorb_padded(layer, queries, tokens)
     inputs = (queries, *leaves, *weights)
     assert_same([from_parts, *gradients(from_parts, inputs)], [clear, *gradients(clear, inputs)], 1e-11)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("projected", [True, False])
+def test_slices_of_a_batch_are_the_batch(shared: bool, projected: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    layer = random_layer(AttentionConfig(num_heads=2), 8, 12, torch.float64)
+    queries = torch.randn(1 if shared else 5, 6, 8, dtype=torch.float64)
+    inputs, mask = torch.randn(5, 7, 12, dtype=torch.float64), torch.rand(5, 7) < 0.5
+    with torch.no_grad():
+        memory = layer.keys_values(inputs) if projected else inputs
+        whole = layer(queries, memory, mask)
+        monkeypatch.setattr(fast, "SLICE_ELEMENTS", 2 * 7 * 12)
+        torch.testing.assert_close(layer(queries, memory, mask), whole, rtol=1e-12, atol=1e-12)
