@@ -60,11 +60,11 @@ class PositionEncoding(nn.Module):
         """Number of places in the grid."""
         return math.prod(self.shape)
 
-    def forward(self, index: Tensor | None = None, shape: Sequence[int] | None = None) -> Tensor:
+    def forward(self, positions: Tensor | None = None, shape: Sequence[int] | None = None) -> Tensor:
         """Encode places.
 
         Args:
-            index: integers [...], flat row-major indices into the grid; None: the whole grid.
+            positions: integers [...], flat row-major indices into the grid; None: the whole grid.
             shape: another grid than the configured one. Fourier features are made for it on the same range [-1, 1];
                 a trainable table has no others and refuses.
 
@@ -80,11 +80,12 @@ def _unravel(index: Tensor, sizes: Sequence[int]) -> list[Tensor]:
     return [index // stride % size for stride, size in zip(strides, sizes, strict=True)]
 
 
-def _check_index(index: Tensor, count: int) -> None:
-    if index.dim() == 0:
-        raise ValueError("`index` must have at least one axis, got a scalar; wrap it in a list")
-    check_tensor("index", index, " ".join(f"axis{i}" for i in range(index.dim())), "integer")
-    check_indices("index", index, count)
+def _check_positions(positions: Tensor, count: int) -> None:
+    if isinstance(positions, Tensor) and positions.dim() == 0:
+        raise ValueError("`positions` must have at least one axis, got a scalar")
+    axes = positions.dim() if isinstance(positions, Tensor) else 1
+    check_tensor("positions", positions, " ".join(f"axis{i}" for i in range(axes)), "integer")
+    check_indices("positions", positions, count)
 
 
 def _check_projection(owner: str, shape: tuple[int, ...], projected_channels: int | None) -> None:
@@ -152,25 +153,25 @@ class FourierPosition(PositionEncoding):
         """Per axis: [size, 1 + 2 * num_bands] with the coordinate, the sines and the cosines."""
         return [getattr(self, f"axis_{axis}") for axis in range(len(self.shape))]
 
-    def forward(self, index: Tensor | None = None, shape: Sequence[int] | None = None) -> Tensor:
+    def forward(self, positions: Tensor | None = None, shape: Sequence[int] | None = None) -> Tensor:
         tables = self.axis_tables()
         if shape is not None and tuple(shape) != self.shape:
             if len(shape) != len(self.shape):
                 raise ValueError(f"`shape` {tuple(shape)} must have {len(self.shape)} axes, as {self.shape}")
             tables = [t.to(tables[0]) for t in self._axis_tables(shape, tables[0].device)]
         sizes = [len(table) for table in tables]
-        if index is None:
+        if positions is None:
             rows = [
                 table.view(*(size if i == axis else 1 for i, size in enumerate(sizes)), -1).expand(*sizes, -1)
                 for axis, table in enumerate(tables)
             ]
         else:
-            _check_index(index, math.prod(sizes))
-            rows = [table[i] for table, i in zip(tables, _unravel(index, sizes), strict=True)]
+            _check_positions(positions, math.prod(sizes))
+            rows = [table[i] for table, i in zip(tables, _unravel(positions, sizes), strict=True)]
         bands = self.config.num_bands
         parts = [[row[..., :1], row[..., 1 : 1 + bands], row[..., 1 + bands :]] for row in rows]
         features = torch.cat([part[kind] for kind in range(3) for part in parts], dim=-1)
-        return self.projection(features.flatten(0, -2) if index is None else features)
+        return self.projection(features.flatten(0, -2) if positions is None else features)
 
 
 class TrainablePosition(PositionEncoding):
@@ -207,10 +208,10 @@ class TrainablePosition(PositionEncoding):
             else nn.Identity()
         )
 
-    def forward(self, index: Tensor | None = None, shape: Sequence[int] | None = None) -> Tensor:
+    def forward(self, positions: Tensor | None = None, shape: Sequence[int] | None = None) -> Tensor:
         if shape is not None and tuple(shape) != self.shape:
             raise ValueError(f"trainable positions exist for the grid {self.shape} only, got `shape` {tuple(shape)}")
-        if index is None:
+        if positions is None:
             return self.projection(self.table)
-        _check_index(index, self.count)
-        return self.projection(self.table[index])
+        _check_positions(positions, self.count)
+        return self.projection(self.table[positions])

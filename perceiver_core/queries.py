@@ -83,7 +83,6 @@ class PositionQueries(QueryGenerator):
     def forward(self, positions: Tensor | None = None, tokens: Tensor | None = None) -> Tensor:
         if positions is not None:
             _check_positions(positions)
-            check_indices("positions", positions, self.position.count)
         return _with_batch(self.position(positions))
 
 
