@@ -224,7 +224,7 @@ def autoencoder_step_job(*, folder: str, who: str, bf16: bool) -> Job:
 def autoencoder_cases(folder: str) -> dict[str, Case]:
     cases = {}
     for name, bf16 in (("fp32", False), ("bf16", True)):
-        contenders = {
+        contenders: dict[str, Callable[[], Job]] = {
             who: partial(reconstruct_job, folder=folder, who=who, bf16=bf16) for who in (OURS, "Hugging Face")
         }
         if bf16:
@@ -379,8 +379,8 @@ def report_precisions(*, fp32: Outputs, bf16: Outputs) -> None:
         between = psnr(reduced, exact, float(exact.max() - exact.min()))
         print(
             f"  {name}: PSNR against the clip {psnr(exact, wanted, peak):.3f} dB in fp32 and "
-            f"{psnr(reduced, wanted, peak):.3f} dB in bf16; of the bf16 against the fp32 reconstruction, whose range is "
-            f"the peak, {between:.1f} dB"
+            f"{psnr(reduced, wanted, peak):.3f} dB in bf16; of the bf16 against the fp32 reconstruction, whose range "
+            f"is the peak, {between:.1f} dB"
         )
 
 
