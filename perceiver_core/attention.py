@@ -1,4 +1,4 @@
-"""Attention and feed-forward layers (Perceiver IO, arXiv 2107.14795, section 3.1 and appendix E).
+"""Attention and feed-forward layers (Perceiver IO, arXiv 2107.14795).
 
 Every layer is pre-norm: attention on normalised inputs, then a feed-forward network with its own norm and residual.
 Shapes: B batch, M inputs, N latents, O queries, H heads, E and V key and value channels a head.

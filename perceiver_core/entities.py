@@ -1,4 +1,4 @@
-"""Encoder of entity sets, such as StarCraft II units (arXiv 2107.14795, section 4.5)."""
+"""Encoder of entity sets, such as StarCraft II units (arXiv 2107.14795, "StarCraft II")."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Input adapters: from raw inputs to tokens [B, M, C] for the encoder (arXiv 2107.14795, appendices D to H).
+"""Input adapters: from raw inputs to tokens [B, M, C] for the encoder, as in Perceiver IO (arXiv 2107.14795).
 
 Position encodings are concatenated to the features, but for tokens of text, where they are added.
 """

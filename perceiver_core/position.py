@@ -34,7 +34,7 @@ def axis_positions(size: int, spacing: Spacing, device: torch.device | str = "cp
 def fourier_axis_features(positions: Tensor, num_bands: int, resolution: int) -> Tensor:
     """Sines, then cosines, of one axis: `sin(pi f x)`, `cos(pi f x)` for f linear from 1 to `resolution / 2`.
 
-    The upper end is the Nyquist frequency of a grid with `resolution` points (arXiv 2107.14795, appendix D).
+    The upper end is the Nyquist frequency of a grid with `resolution` points (arXiv 2103.03206).
 
     Args:
         positions: [n] in [-1, 1].

@@ -145,7 +145,7 @@ def image_classifier_conv(
 def perceiver_image_classifier(
     *, image_size: Size = (224, 224), num_classes: int = 1000, encoder: EncoderConfig | None = None
 ) -> Perceiver:
-    """The original Perceiver on ImageNet (arXiv 2103.03206, section 4.1): eight cross-attends, 44.9 M parameters.
+    """The original Perceiver on ImageNet (arXiv 2103.03206): eight cross-attends, 44.9 M parameters.
 
     All blocks share their weights, and so do all cross-attends but the first.
     Images [B, 3, H, W] -> logits [B, num_classes]. Paper: 78.0% top-1.
@@ -170,7 +170,7 @@ def masked_language_model(
     encoder: EncoderConfig | None = None,
     decoder_attention: AttentionConfig | None = None,
 ) -> PerceiverIO:
-    """Byte-level masked language model (appendix F): 256 bytes and 6 special tokens, no tokenizer.
+    """Byte-level masked language model: 256 bytes and 6 special tokens, no tokenizer.
 
     Integers [B, L] with L <= max_length -> logits [B, max_length, vocabulary], or of the asked positions.
 
@@ -209,7 +209,7 @@ def sequence_classifier(
 
 
 def optical_flow(*, image_size: Size = (368, 496), encoder: EncoderConfig | None = None) -> PerceiverIO:
-    """Optical flow (appendix H): the queries are the adapted pixels.
+    """Optical flow: the queries are the adapted pixels.
 
     Frames [B, 2, 3, H, W] in [-1, 1] -> flow [B, H, W, 2] in units of the published training (20 pixels).
     """
@@ -247,7 +247,7 @@ def multimodal_autoencoder(
     label_mask_probability: float = 0.5,
     encoder: EncoderConfig | None = None,
 ) -> PerceiverIO:
-    """Video-audio-label autoencoder (section 4.4, appendix G), published for Kinetics-700.
+    """Video-audio-label autoencoder, published for Kinetics-700.
 
     Inputs: `{"audio": [B, S] or [B, S, 1], "image": [B, T, 3, H, W], "label": [B] or [B, K]}`, where what is missing is
     hidden by its mask token. Outputs: `{"audio": [B, S], "image": [B, T * H * W, 3], "label": [B, K]}`, or the asked

@@ -1,4 +1,4 @@
-"""Output query generators: what to ask the latents for (arXiv 2107.14795, section 3.2 and figure 3).
+"""Output query generators: what to ask the latents for (arXiv 2107.14795).
 
 Every generator is called with the asked positions and gives one query vector for each: `[B or 1, O, E]`.
 """
@@ -165,7 +165,7 @@ class NamedQueries(QueryGenerator):
 
 
 class TaskQueries(NamedQueries):
-    """One learned query per task (multi-task GLUE in the paper, section 4.1)."""
+    """One learned query per task (multi-task GLUE in the paper)."""
 
     @config_class
     class Config:
