@@ -201,7 +201,8 @@ class TrainingClips(Dataset):
         start_frame = int(chance.integers(num_starts(info.duration, self.clip_format)))
         # The transforms draw from torch's global generator; its state outside this sample must not matter nor change.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(chance.integers(2**63)))
+            # Of the CPU alone: `torch.manual_seed` also records a stack trace for GPUs that are not yet in use.
+            torch.default_generator.manual_seed(int(chance.integers(2**63)))
             window = self.cache.window(info, start_frame) if self.cache is not None else None
             if window is not None:
                 return clip_from_window(path, window, self.clip_format, start_frame, self.transform)

@@ -308,6 +308,7 @@ class _Sound:
         # Stamps are rounded to the container's tick; a larger jump is a gap or an overlap in the track.
         self.jump = max(2e-3, 1.01 * tick)
         self._runs: list[_SoundRun] = []
+        self._weights: dict[str, np.ndarray] = {}
         self._converter = av.AudioResampler(format="fltp")
 
     @property
@@ -330,7 +331,10 @@ class _Sound:
 
     def _mono(self, frame: av.AudioFrame) -> np.ndarray:
         """float32 `[S]`, the weighted mean of the channels."""
-        weights = _mono_weights(frame.layout)
+        layout = frame.layout
+        weights = self._weights.get(layout.name)
+        if weights is None:
+            weights = self._weights[layout.name] = _mono_weights(layout)
         if frame.format.name != "fltp":
             frame.pts = None  # the converter must neither fill gaps nor drop overlaps: the stamps are dealt with here
             try:
@@ -343,8 +347,8 @@ class _Sound:
             parts = [frame.to_ndarray()]
         return np.concatenate([weights @ part for part in parts]) if parts else np.zeros(0, np.float32)
 
-    def finish(self, start: float, count: int) -> tuple[np.ndarray, float]:
-        """float32 `[count]` from the sample nearest to `start` on, and the share of it that the track has."""
+    def finish(self, start: float, count: int) -> tuple[np.ndarray, np.ndarray]:
+        """float32 `[count]` from the sample nearest to `start` on, and bool `[count]`: which of it the track has."""
         sound = np.zeros(count, np.float32)
         present = np.zeros(count, bool)
         for run in self._runs:
@@ -354,7 +358,9 @@ class _Sound:
             if lo < hi:
                 sound[lo:hi] = samples[lo - first : hi - first]
                 present[lo:hi] = True
-        return np.nan_to_num(sound, nan=0.0, posinf=1.0, neginf=-1.0), float(present.mean())
+        if not np.isfinite(sound).all():  # damaged floating-point tracks
+            sound = np.nan_to_num(sound, nan=0.0, posinf=1.0, neginf=-1.0)
+        return sound, present
 
 
 def _mono_weights(layout: av.AudioLayout) -> np.ndarray:
@@ -538,8 +544,8 @@ class _Resampling:
         """float32 `[count]` at the target rate from `start` on, and the share of it that the track has."""
         margin = self.margin_periods * self.down
         inside = math.ceil(count * self.down / self.up)
-        source, _ = sound.finish(start - margin / self.source_rate, inside + 2 * margin)
-        _, covered = sound.finish(start, inside)
+        source, present = sound.finish(start - margin / self.source_rate, inside + 2 * margin)
+        covered = float(present[margin : margin + inside].mean())
         if self.up == self.down:
             return source[margin : margin + count], covered
         resampled = torchaudio.functional.resample(torch.from_numpy(source), self.down, self.up).numpy()
