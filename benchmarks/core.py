@@ -121,9 +121,13 @@ def entity_job(*, who: str, heads: int, masked: bool, train: bool, bf16: bool) -
         padding = None if mask is None else ~mask
         compute = lambda: module(entities, src_key_padding_mask=padding)  # noqa: E731
     module.train(train)
-    # What stands in masked slots is nobody's business: only the valid rows are compared.
-    outputs = lambda: {"per entity": compute() if mask is None else compute() * mask[..., None]}  # noqa: E731
-    return Job(run=training(module, outputs, bf16=bf16) if train else inference(outputs, bf16=bf16))
+    outputs = lambda: {"per entity": compute()}  # noqa: E731
+    # What stands in masked slots differs, and is nobody's business: only the valid rows are compared.
+    valid = slice(None) if mask is None else mask
+    return Job(
+        run=training(module, outputs, bf16=bf16) if train else inference(outputs, bf16=bf16),
+        compared=lambda outputs: {"per entity": outputs["per entity"][valid]},
+    )
 
 
 def entity_cases() -> dict[str, Case]:
