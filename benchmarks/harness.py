@@ -32,11 +32,13 @@ class Job:
     """One contender's work, built in its own process.
 
     `run` does the work once and returns what it computed, detached. `scale` multiplies the time and the operation
-    count of one `run` where the whole job repeats it (a loop of 128 equal chunks, of which one is run).
+    count of one `run` where the whole job repeats it (a loop of 128 equal chunks, of which one is run). `compared`
+    picks what is compared of the outputs; it is not timed.
     """
 
     run: Callable[[], Outputs]
     scale: float = 1.0
+    compared: Callable[[Outputs], Outputs] = lambda outputs: outputs
 
 
 @dataclass(frozen=True, kw_only=True)
