@@ -1,1 +1,40 @@
-"""The battle engine: state (structures of arrays), and the kernels that advance it."""
+"""The battle engine: state (structures of arrays), and the kernels that advance it.
+
+Order of reading: state, step, neighbours, targeting, decisions, movement, damage, vision, pathing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from numba.core.dispatcher import Dispatcher
+
+from envs.engine import damage, decisions, movement, neighbours, pathing, state, step, targeting, vision
+
+_MODULES = (state, step, neighbours, targeting, decisions, movement, damage, vision, pathing)
+
+
+def source_digest() -> str:
+    """Digest of the engine's sources."""
+    digest = hashlib.sha256()
+    for module in _MODULES:
+        digest.update(Path(str(module.__file__)).read_bytes())
+    return digest.hexdigest()
+
+
+def _stamp_kernels() -> None:
+    """Ties every cached kernel to the sources of the whole engine.
+
+    Numba stamps a cached function with the file that it stands in only, yet its machine code holds what it calls: after
+    a change in another file it would run the old code.
+    """
+    stamp = source_digest()
+    for module in _MODULES:
+        for value in vars(module).values():
+            file = getattr(getattr(value, "_cache", None), "_cache_file", None)
+            if isinstance(value, Dispatcher) and file is not None:
+                file._source_stamp = stamp
+
+
+_stamp_kernels()

@@ -19,9 +19,11 @@ CLOSE = np.float32(0.05)  # a chase ends this far inside the range
 ARRIVED = np.float32(1e-3)
 LEASH = np.float32(8.0)  # an idle unit chases no farther from its post (memory: no public source)
 CHASE_SLACK = np.float32(3.0)  # a target this far out of scan range is let go (memory: no public source)
+GRUDGE = 80  # loops for which an attacker is chased however far it is (memory: no public source)
 FACING_SLACK = np.float32(0.98)  # cosine of the game's ArcSlop of 11.25 degrees
 TURN_FIRST = np.float32(0.5)  # a unit that faces more than 60 degrees away turns on the spot
 SCAN_PERIOD = 4  # loops between two looks for a target
+RESCAN_PERIOD = 8  # ... of a unit that has one out of range
 PATH_PERIOD = 4  # loops between two looks for a way point
 
 # Mobility of a unit in this loop.
@@ -224,7 +226,8 @@ def decide(state, static, b):
                 break
             ready_to_look = False
             hurt = ii[b, st.I_HURT_LOOP, i] >= loop - 1
-            if (loop + ii[b, st.I_PHASE, i]) % SCAN_PERIOD != 0 and not hurt:
+            period = SCAN_PERIOD if chase < 0 else RESCAN_PERIOD
+            if (loop + ii[b, st.I_PHASE, i]) % period != 0 and not hurt:
                 break
             scan = kf[kind, st.K_SCAN_RANGE] if may_move else wf[kind, 0, st.WF_RANGE]
             better = acquire(state, static, b, k, scan)
@@ -240,6 +243,8 @@ def decide(state, static, b):
             ii[b, st.I_TARGET_TAG, i] = ii[b, st.I_TAG, chase]
         if chase >= 0 and watchful and not in_range and windup <= ZERO:
             beyond = d - reach + wf[kind, w, st.WF_RANGE] - kf[kind, st.K_SCAN_RANGE] > CHASE_SLACK
+            if chase == ii[b, st.I_ATTACKER, i] and loop - ii[b, st.I_HURT_LOOP, i] < GRUDGE:
+                beyond = False
             if order == st.ORDER_STOP:
                 hx, hy = x - f[b, st.F_HOME_X, i], y - f[b, st.F_HOME_Y, i]
                 beyond = beyond or hx * hx + hy * hy > LEASH * LEASH

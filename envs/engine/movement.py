@@ -12,17 +12,17 @@ import numpy as np
 from envs.engine import state as st
 from envs.engine.decisions import ANCHORED, IDLE, MOVING, TELEPORT
 from envs.engine.neighbours import KEY_COLOSSUS_PLANE, KEY_FLYER_PLANE, KEY_NO_COLLISION, KEY_OWNERS, KEY_PLANES
-from envs.engine.pathing import nearest_pathable
-from envs.engine.state import inline_kernel, kernel, next_order
+from envs.engine.state import inline_kernel, kernel, nearest_pathable, next_order
 
 ZERO = np.float32(0.0)
 ONE = np.float32(1.0)
 HALF = np.float32(0.5)
 DRIFT = np.float32(0.35)  # how far a unit may have moved since it was sorted into its cell
-AHEAD = np.float32(0.3)  # gap at which a unit begins to go around another
+AHEAD = np.float32(0.2)  # gap at which a unit begins to go around another
 PUSH_LIMIT = np.float32(0.25)  # largest displacement by pushes in a loop
 CROWD = np.float32(2.0)  # a unit that bumps into one at rest so near to the common goal has arrived
 EDGE = np.float32(1e-3)
+SAME_PLACE = np.float32(1e-8)
 
 
 @inline_kernel
@@ -50,12 +50,11 @@ def move_units(state, static, b):
         key = near_i[b, st.NI_KEY, k]
         x, y = near_f[b, st.N_X, k], near_f[b, st.N_Y, k]
         vx, vy = near_f[b, st.N_VX, k], near_f[b, st.N_VY, k]
-        push_x, push_y, aside_x, aside_y = ZERO, ZERO, ZERO, ZERO
-        step = ZERO
+        push_x, push_y, wall_x, wall_y, side = ZERO, ZERO, ZERO, ZERO, ZERO
+        step, ux, uy = ZERO, ZERO, ZERO
         arrived = False
         if mobility != TELEPORT and key & KEY_NO_COLLISION == 0:
             r = near_f[b, st.N_INNER, k]
-            ux, uy = ZERO, ZERO
             if mobility == MOVING:
                 step = np.sqrt(vx * vx + vy * vy)
                 if step > ZERO:
@@ -68,18 +67,18 @@ def move_units(state, static, b):
             r1 = min(np.int64((y + window) * scale), rows - 1)
             for row in range(r0, r1 + 1):
                 for q in range(cells[b, row * columns + c0], cells[b, row * columns + c1 + 1]):
-                    other = near_i[b, st.NI_KEY, q]
                     dx, dy = x - near_f[b, st.N_X, q], y - near_f[b, st.N_Y, q]
                     reach = r + near_f[b, st.N_INNER, q]
                     d2 = dx * dx + dy * dy
-                    if d2 >= (reach + AHEAD) * (reach + AHEAD) or q == k or (key ^ other) & KEY_PLANES:
+                    if d2 >= (reach + AHEAD) * (reach + AHEAD) or q == k:
+                        continue
+                    other = near_i[b, st.NI_KEY, q]
+                    blocking = near_i[b, st.NI_MOBILITY, q]
+                    if (key ^ other) & KEY_PLANES or blocking == TELEPORT:
                         continue
                     allied = (key & other) & KEY_OWNERS != 0
-                    blocking = near_i[b, st.NI_MOBILITY, q]
-                    if blocking == TELEPORT:
-                        continue
-                    if d2 < ZERO + np.float32(1e-8):
-                        # On the same spot: apart along a line that both derive from their places.
+                    if d2 < SAME_PLACE:
+                        # Apart along a line that both derive from their places in the list.
                         dx, dy = (EDGE, EDGE) if k > q else (-EDGE, -EDGE)
                         d2 = dx * dx + dy * dy
                     d = np.sqrt(d2)
@@ -101,21 +100,31 @@ def move_units(state, static, b):
                                 still = ii[b, st.I_ORDER, near_i[b, st.NI_SLOT, q]] == st.ORDER_STOP
                                 if gx * gx + gy * gy < CROWD * CROWD and still and ii[b, st.I_ORDER_TARGET, i] < 0:
                                     arrived = True
-                    if step > ZERO and (blocking == ANCHORED or not allied) and near_i[b, st.NI_SLOT, q] != target:
+                    if step > ZERO and (blocking != MOVING or not allied) and near_i[b, st.NI_SLOT, q] != target:
                         # (dx, dy) points from the other unit to this one: what of the step goes into the other?
                         into = -(ux * dx + uy * dy) / d
                         if into > ZERO:
-                            side = ux * dy - uy * dx
-                            if abs(side) < np.float32(0.02) * d:
-                                side = ONE if ii[b, st.I_PHASE, i] & 1 else -ONE
-                            turn = into if side >= ZERO else -into
-                            aside_x += into * dx / d - turn * uy
-                            aside_y += into * dy / d + turn * ux
-        if aside_x != ZERO or aside_y != ZERO:
-            ax, ay = ux + aside_x, uy + aside_y
+                            wall_x -= into * dx / d
+                            wall_y -= into * dy / d
+                            side += into if uy * dx > ux * dy else -into
+        flags = ii[b, st.I_FLAGS, i]
+        if wall_x != ZERO or wall_y != ZERO:
+            # Along the wall that the blockers form, always on the same hand until the way is clear.
+            if flags & st.FLAG_AROUND == 0:
+                left = side > ZERO if abs(side) > EDGE else ii[b, st.I_PHASE, i] & 1 != 0
+                flags = (flags & ~st.FLAG_LEFT) | st.FLAG_AROUND | (st.FLAG_LEFT if left else 0)
+                ii[b, st.I_FLAGS, i] = flags
+            size = np.sqrt(wall_x * wall_x + wall_y * wall_y)
+            wall_x, wall_y = wall_x / size, wall_y / size
+            into = max(ux * wall_x + uy * wall_y, ZERO)
+            hand = ONE if flags & st.FLAG_LEFT else -ONE
+            ax = ux - into * wall_x - hand * into * wall_y
+            ay = uy - into * wall_y + hand * into * wall_x
             norm = np.sqrt(ax * ax + ay * ay)
-            if norm > np.float32(1e-4):
+            if norm > EDGE:
                 vx, vy = step * ax / norm, step * ay / norm
+        elif flags & st.FLAG_AROUND:
+            ii[b, st.I_FLAGS, i] = flags & ~st.FLAG_AROUND
         if push_x != ZERO or push_y != ZERO:
             size = np.sqrt(push_x * push_x + push_y * push_y)
             if size > PUSH_LIMIT:
@@ -128,11 +137,7 @@ def move_units(state, static, b):
             ny = min(max(py + vy, y0), y1)
             if static.options[st.O_OBSTACLES] and key & (KEY_FLYER_PLANE | KEY_COLOSSUS_PLANE) == 0:
                 if mobility == TELEPORT:
-                    cell = nearest_pathable(static, nx, ny)
-                    width = static.pathable.shape[1]
-                    if cell >= 0 and cell != np.int64(ny) * width + np.int64(nx):
-                        nx = np.float32(cell % width) + HALF
-                        ny = np.float32(cell // width) + HALF
+                    nx, ny = nearest_pathable(static, nx, ny)
                 else:
                     nx, ny = slide(static, px, py, nx, ny)
             f[b, st.F_X, i] = nx

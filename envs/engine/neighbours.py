@@ -74,7 +74,7 @@ def sort_by_cell(state, static, b):
         for p in range(bits.shape[2]):
             for r in range(st.BIT_ROWS):
                 bits[b, 0, p, r] = 0
-    widest = np.float32(0.0)
+    widest, largest = np.float32(0.0), np.float32(0.0)
     for m in range(count):
         n = count - 1 - m  # backwards, so that the units of a cell keep the order of their slots
         i = state.alive[b, n]
@@ -105,6 +105,8 @@ def sort_by_cell(state, static, b):
         near_f[b, st.N_RADIUS, k] = f[b, st.F_RADIUS, i]
         near_f[b, st.N_INNER, k] = static.kind_f[kind, st.K_INNER_RADIUS]
         widest = max(widest, static.kind_f[kind, st.K_INNER_RADIUS])
+        largest = max(largest, f[b, st.F_RADIUS, i])
         near_i[b, st.NI_SLOT, k] = i
         near_i[b, st.NI_KEY, k] = key
     state.w[b, st.W_WIDEST] = np.int64(np.ceil(widest * np.float32(1024.0)))
+    state.w[b, st.W_LARGEST] = np.int64(np.ceil(largest * np.float32(1024.0)))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from envs.engine import state as st
-from envs.engine.state import kernel
+from envs.engine.state import kernel, nearest_pathable
 
 UNREACHED = 255
 GOAL = 8
@@ -51,26 +51,6 @@ def clear_line(static, x0, y0, x1, y1):
             cy += sy
             ty += step_y
     return False
-
-
-@kernel
-def nearest_pathable(static, x, y):
-    """Index (row * width + column) of the pathable cell nearest to the point, -1 = the map has none."""
-    height, width = static.pathable.shape
-    cx, cy = min(max(np.int64(x), 0), width - 1), min(max(np.int64(y), 0), height - 1)
-    if static.pathable[cy, cx]:
-        return cy * width + cx
-    best, best_d2 = -1, np.inf
-    for ring in range(1, max(width, height)):
-        if best >= 0 and best_d2 < (ring - 1) * (ring - 1):
-            break
-        for r in range(max(cy - ring, 0), min(cy + ring, height - 1) + 1):
-            for c in range(max(cx - ring, 0), min(cx + ring, width - 1) + 1):
-                if max(abs(r - cy), abs(c - cx)) == ring and static.pathable[r, c]:
-                    d2 = (c + 0.5 - x) ** 2 + (r + 0.5 - y) ** 2
-                    if d2 < best_d2:
-                        best, best_d2 = r * width + c, d2
-    return best
 
 
 @kernel
@@ -153,8 +133,9 @@ def way_point(state, static, b, i, x, y):
     f[b, st.F_WAY_Y, i] = y
     if clear_line(static, px, py, x, y):
         return
-    goal = nearest_pathable(static, x, y)
-    if goal < 0:
+    gx, gy = nearest_pathable(static, x, y)
+    goal = np.int64(gy) * static.pathable.shape[1] + np.int64(gx)
+    if static.pathable[np.int64(gy), np.int64(gx)] == 0:
         return
     slot = find_field(state, static, b, goal)
     width = static.pathable.shape[1]

@@ -107,6 +107,8 @@ FLAG_RETURNING = 128  # an idle unit on a chase, or on the way back from one
 FLAG_DETECTOR = 256
 FLAG_COLOSSUS = 512  # hit by air and ground weapons, walks over ground units and obstacles
 FLAG_EXPLODED = 1024  # a Baneling that has gone off
+FLAG_AROUND = 2048  # going around what stands in its way
+FLAG_LEFT = 4096  # ... to the left of it
 
 # --- orders ---------------------------------------------------------------------------------------------------------
 (
@@ -136,8 +138,9 @@ FLAG_EXPLODED = 1024  # a Baneling that has gone off
     W_ROWS,
     W_CELL,  # its cell size
     W_WIDEST,  # largest inner radius in the battle, in 1/1024
+    W_LARGEST,  # largest radius in the battle, in 1/1024
     NUM_WORLD,
-) = range(12)
+) = range(13)
 
 # --- per owner: state.tally[b, owner, T_*] --------------------------------------------------------------------------
 T_ALIVE, T_CREATED, T_LOST, NUM_TALLY = range(4)
@@ -501,6 +504,27 @@ def kill_unit(state, b, i):
 
 
 @kernel
+def nearest_pathable(static, x, y):
+    """(x, y) if its cell is pathable, else the centre of the pathable cell nearest to it."""
+    height, width = static.pathable.shape
+    cx, cy = min(max(np.int64(x), 0), width - 1), min(max(np.int64(y), 0), height - 1)
+    if static.pathable[cy, cx]:
+        return np.float32(x), np.float32(y)
+    best_x, best_y, best_d2 = np.float32(x), np.float32(y), np.float32(1e9)
+    for ring in range(1, max(width, height)):
+        if best_d2 < (ring - 1) * (ring - 1):
+            break
+        for r in range(max(cy - ring, 0), min(cy + ring, height - 1) + 1):
+            for c in range(max(cx - ring, 0), min(cx + ring, width - 1) + 1):
+                if max(abs(r - cy), abs(c - cx)) == ring and static.pathable[r, c]:
+                    mx, my = np.float32(c) + np.float32(0.5), np.float32(r) + np.float32(0.5)
+                    d2 = (mx - np.float32(x)) ** 2 + (my - np.float32(y)) ** 2
+                    if d2 < best_d2:
+                        best_x, best_y, best_d2 = mx, my, d2
+    return best_x, best_y
+
+
+@kernel
 def _set_order(state, b, i, order, target, tag, x, y):
     ii = state.i
     ii[b, I_ORDER, i] = order
@@ -555,6 +579,8 @@ def issue_order(state, static, b, i, order, target, x, y, queued):
         return True
     px = min(max(np.float32(x), static.bounds[0]), static.bounds[2])
     py = min(max(np.float32(y), static.bounds[1]), static.bounds[3])
+    if static.options[O_OBSTACLES] and ii[b, I_FLAGS, i] & (FLAG_FLYING | FLAG_COLOSSUS) == 0:
+        px, py = nearest_pathable(static, px, py)
     if queued and (ii[b, I_ORDER, i] != ORDER_STOP or ii[b, I_QUEUED, i] > 0):
         n = ii[b, I_QUEUED, i]
         if n >= QUEUE:

@@ -114,7 +114,7 @@ def acquire(state, static, b, k, scan):
     reach = scan + radius
     columns, rows = state.w[b, st.W_COLUMNS], state.w[b, st.W_ROWS]
     scale = np.float32(1.0) / np.float32(state.w[b, st.W_CELL])
-    window = reach + np.float32(2.0)  # no target is wider
+    window = reach + np.float32(state.w[b, st.W_LARGEST]) / np.float32(1024.0)
     c0 = max(np.int64((x - window) * scale), 0)
     c1 = min(np.int64((x + window) * scale), columns - 1)
     r0 = max(np.int64((y - window) * scale), 0)

@@ -9,7 +9,7 @@ from envs.engine import state as st
 from envs.engine.state import MapSpec, new_state
 from envs.units import Rules, source_of, unit_data
 
-ISSUE_UNITS = [
+ISSUE_UNITS = (
     "Marine",
     "Marauder",
     "Medivac",
@@ -39,7 +39,7 @@ ISSUE_UNITS = [
     "Ultralisk",
     "SpineCrawler",
     "Queen",
-]
+)
 # The client library calls these units by other names.
 OTHER_NAMES = {"HellionTank": "Hellbat", "ThorAP": "ThorHighImpactMode"}
 NEUTRAL = ("Beacon", "MineralShard")
