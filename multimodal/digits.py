@@ -54,14 +54,16 @@ def speech_program() -> str | None:
 
 
 def speak(text: str, program: str, *, voice: str, speed: int, pitch: int, sample_rate: int) -> np.ndarray:
-    """float32 `[S]`: `text` in a voice of espeak-ng at `speed` words a minute and `pitch` 0..99."""
+    """float32 `[S]`: `text` in a voice of espeak-ng at `speed` words a minute and `pitch` 0..99, without its pauses."""
     command = [program, "-v", voice, "-s", str(speed), "-p", str(pitch), "--stdout", text]
     wave = subprocess.run(command, capture_output=True, check=True, timeout=30).stdout
     resampler = av.AudioResampler(format="fltp", layout="mono", rate=sample_rate)
     with av.open(io.BytesIO(wave), "r") as container:
         frames = [part for frame in container.decode(audio=0) for part in resampler.resample(frame)]
     frames += resampler.resample(None)
-    return np.concatenate([frame.to_ndarray()[0] for frame in frames])
+    sound = np.concatenate([frame.to_ndarray()[0] for frame in frames])
+    heard = np.flatnonzero(np.abs(sound) > 0.01 * np.abs(sound).max())
+    return sound[heard[0] : heard[-1] + 1] if len(heard) else sound
 
 
 def _frames(scan: np.ndarray, chance: np.random.Generator, config: DigitsConfig) -> np.ndarray:

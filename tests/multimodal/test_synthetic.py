@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from multimodal import make_clips
 from multimodal.autoencoder import PRESETS
 from multimodal.clips import read_clip
 from multimodal.datasets import find_files
@@ -119,3 +120,10 @@ def test_digits_move_and_speak_where_a_voice_is_installed(tmp_path: Path) -> Non
     assert clip.has_video and clip.has_audio == (speech_program() is not None)
     assert float(clip.video.float().std()) > 10
     assert not bool((clip.video[0] == clip.video[-1]).all()), "the digit does not move"
+
+
+def test_data_sets_are_made_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_clips.main(["digits", "--out", str(tmp_path / "digits"), "--clips.max-clips", "2"])
+    assert "wrote 2 clips" in capsys.readouterr().out
+    with pytest.raises(SystemExit, match=r"error: .* is not an empty folder"):
+        make_clips.main(["synthetic", "--out", str(tmp_path / "digits"), "--clips.clips-per-class", "2"])
