@@ -95,7 +95,8 @@ def interpret(
         return error_pb2.UnitCantMove
     if state.i[0, st.I_FLAGS, slot] & st.FLAG_BURROWED and verb in (MOVE, PATROL, ATTACK):
         return error_pb2.UnitCantMove
-    x, y = point if point is not None else (float(state.f[0, st.F_X, slot]), float(state.f[0, st.F_Y, slot]))
+    here = float(state.f[0, st.F_X, slot]), float(state.f[0, st.F_Y, slot])
+    x, y = here if point is None else point
     order, chosen = st.ORDER_STOP, -1
     if verb == HOLD:
         order = st.ORDER_HOLD
@@ -107,7 +108,7 @@ def interpret(
         if target >= 0 and armed:
             if target == slot or state.i[0, st.I_FLAGS, target] & st.FLAG_INVULNERABLE:
                 return error_pb2.CantTargetThatUnit
-            order, chosen = st.ORDER_ATTACK, target
+            order, chosen, (x, y) = st.ORDER_ATTACK, target, here
         elif not mobile:
             return error_pb2.MustTargetUnit if armed else error_pb2.CantAttackWeaponsDisabled
         else:
@@ -117,7 +118,7 @@ def interpret(
             return error_pb2.NotSupported
         if target < 0:
             return error_pb2.MustTargetUnit
-        order, chosen = st.ORDER_HEAL, target
+        order, chosen, (x, y) = st.ORDER_HEAL, target, here
     elif verb == STIM:
         cost = static.kind_f[kind, st.K_STIM_COST]
         if cost <= 0:

@@ -22,6 +22,7 @@ from envs.plan import (
     EF_SCORE,
     NUM_EPISODE_FLOATS,
     NUM_EPISODE_INTS,
+    P_KIND_NEUTRAL,
     P_OBEDIENT,
     P_OWN,
     P_STEP_LIMIT,
@@ -121,6 +122,8 @@ class World:
         slots = MELEE_SLOTS
         if game_map.scenario is not None:
             self.plan = compile_scenario(game_map.scenario, self.rules, agents=1, autoreset=False)
+            if game_map.scenario.rules == "shards":
+                self.plan.i[P_KIND_NEUTRAL] = self.rules.kind["MineralShard"]  # these rules know beacons too
             slots = int(self.plan.i[P_TEAM_2_END]) + SPARE_SLOTS
             own, team_slots = int(self.plan.i[P_OWN]), int(self.plan.i[P_TEAM_2_END])
             self.episode = Episode(
@@ -337,7 +340,7 @@ class World:
 
     def _start(self) -> None:
         if self.plan is not None:
-            driver.start_worlds(self._context, 0, 1)
+            self._begin_episode()
             return
         reset_world(self.state, 0, self.seed)
         x0, y0, x1, y1 = self.map.playable
@@ -362,6 +365,11 @@ class World:
                 self._place_neutral(unit.name, *unit.position)
         update_vision(self.state, self.static, 0)
 
+    def _begin_episode(self) -> None:
+        start = driver.start_battles if self.is_battle else driver.start_games
+        start(self._context, 0, 1)
+        driver.open_episodes(self._context, 0, 1)
+
     def _place_neutral(self, label: str, x: float, y: float) -> None:
         slot = create_unit(self.state, self.static, 0, self.rules.kind[label], st.NEUTRAL, x, y)
         if slot >= 0:
@@ -371,7 +379,7 @@ class World:
         """SMAC's maps set their units up again when none is left; the game's clock and tags go on."""
         self.loop_offset = self.loop
         self.tag_offset += int(self.state.w[0, st.W_NEXT_TAG])
-        driver.start_worlds(self._context, 0, 1)
+        self._begin_episode()
 
     def create(self, kind: int, owner: int, x: float, y: float) -> int:
         """A unit outside the slots of the scenario's teams: its slot, -1 if the game is full."""

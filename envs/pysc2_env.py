@@ -1,0 +1,411 @@
+"""The Gymnasium environment over PySC2: the observations and actions of `SC2VectorEnv`, from the game or the server.
+
+Each world is a game behind PySC2's passthrough interface (exact protobuf). What it tells is written into an engine state of
+the same layout as the simulator's (a mirror), so that masks, observations and rewards come from the very same code; orders
+that the action views give in the mirror go out as raw commands.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pysc2_evolved.env import sc2_env
+from pysc2_evolved.lib import protocol, remote_controller, sc_process
+from s2clientprotocol import query_pb2, raw_pb2, sc2api_pb2
+
+from envs import driver
+from envs.engine import state as st
+from envs.engine.state import list_alive, reset_world, set_kind
+from envs.plan import E_EPISODE, E_SEED, E_STEP, EF_SCORE, P_NEUTRAL_END, P_STEP_LIMIT, P_TEAM_1_END, P_TEAM_2_END
+from envs.protocol.kernels import NEUTRAL_ALLIANCE, SELF, STIMPACK_MARAUDER, STIMPACK_MARINE, TAG_MASK, TAG_SHIFT
+from envs.protocol.world import CUSTOM_TYPE_IDS
+from envs.pysc2_client import TRANSPORTS, scenario_map_class, simulator
+from envs.scenarios import Scenario, load_scenario
+from envs.vector_env import SC2VectorEnv
+
+# Which built-in computer plays a scripted policy on the server (`envs.protocol.world.computer_policy`).
+DIFFICULTIES = {"idle": 1, "attack-wave": 7, "attack-move": 8, "focus-fire": 9, "kite": 10}
+NOT_ORDERED = -1
+_ORDER_OF_ABILITY = {
+    18: st.ORDER_HOLD,
+    3793: st.ORDER_HOLD,
+    16: st.ORDER_MOVE,
+    3794: st.ORDER_MOVE,
+    17: st.ORDER_PATROL,
+    3795: st.ORDER_PATROL,
+    386: st.ORDER_HEAL,
+    1442: st.ORDER_BLINK,
+    3687: st.ORDER_BLINK,
+}
+_ATTACKS = (23, 3674, 19)
+_FAILURES = (
+    protocol.ConnectionError,
+    protocol.ProtocolError,
+    remote_controller.ConnectError,
+    remote_controller.RequestError,
+    OSError,
+)
+
+
+class GameMissing(RuntimeError):
+    """The game is asked for and not installed; the message tells the remedy."""
+
+
+class _PassthroughEnv(sc2_env.SC2Env):
+    """PySC2's environment, started anew by `restart_game` also against a computer, or with a new seed."""
+
+    def new_game(self, seed: int) -> None:
+        """The next `reset` creates a game with this seed."""
+        self._random_seed = seed
+        self._fresh = False
+
+    _fresh = True
+
+    def _restart(self) -> None:
+        if self._fresh:
+            self._controllers[0].restart()
+        else:
+            self._create_join()
+            self._fresh = True
+
+    def abilities(self, tags: Sequence[int]) -> dict[int, set[int]]:
+        """The abilities that units have now, by tag."""
+        request = query_pb2.RequestQuery(
+            abilities=[query_pb2.RequestQueryAvailableAbilities(unit_tag=tag) for tag in tags]
+        )
+        answer = self._controllers[0].query(request)
+        return {entry.unit_tag: {ability.ability_id for ability in entry.abilities} for entry in answer.abilities}
+
+
+class PySC2VectorEnv(SC2VectorEnv):
+    """`SC2VectorEnv` with PySC2 in the place of the batched simulator: same spaces, rewards and infos.
+
+    Args:
+        scenario: as for `SC2VectorEnv`; with `transport="game"` a map of the same name must be installed.
+        num_envs: games, each its own process (or server, or in-memory simulator).
+        transport: "memory" and "websocket" play on the simulator behind the protocol, "game" on StarCraft II.
+        opponent: scripted policy, played by a built-in computer of the server; None: the scenario's. The game's own
+            computers have other strengths under the same difficulties.
+        realtime: the game runs by itself; an observation comes when `step_mul` loops have passed.
+
+    A game that crashes ends its episode as truncated, and a new one is launched; `crashes` counts them. What the map shows
+    but the own units do not see (SMAC's maps are revealed) is hidden, where the server tells the two apart.
+
+    Raises:
+        GameMissing: `transport="game"` and no installation is found.
+        ValueError: two agents, or an opponent on a mini-game.
+    """
+
+    def __init__(
+        self,
+        scenario: str | Path | Scenario = "3m",
+        num_envs: int = 1,
+        *,
+        transport: str = "memory",
+        seed: int | None = None,
+        action_view: str = "unit",
+        observation_view: str = "entities",
+        opponent: str | None = None,
+        illegal_actions: str = "no_op",
+        num_threads: int = 1,
+        realtime: bool = False,
+    ) -> None:
+        if transport not in (*TRANSPORTS, "game"):
+            raise ValueError(f"transport is {transport!r}; expected one of {', '.join((*TRANSPORTS, 'game'))}")
+        loaded = load_scenario(scenario)
+        if opponent is not None and (opponent not in DIFFICULTIES or loaded.rules != "battle"):
+            raise ValueError(
+                f"opponent is {opponent!r} on {loaded.name}; expected one of {', '.join(DIFFICULTIES)}, on a battle"
+            )
+        super().__init__(
+            loaded,
+            num_envs,
+            seed=seed,
+            action_view=action_view,
+            observation_view=observation_view,
+            illegal_actions=illegal_actions,
+            num_threads=num_threads,
+        )
+        self.transport = transport
+        self.realtime = realtime
+        self.crashes = 0
+        self._difficulty = DIFFICULTIES[opponent or self.scenario.teams[1].opponent]
+        self._games: list[_PassthroughEnv | None] = [None] * self.num_envs
+        self._tags: list[dict[int, int]] = [{} for _ in range(self.num_envs)]
+        self._tag_of_slot = np.zeros((self.num_envs, self.state.i.shape[2]), np.int64)
+        self._visible = np.zeros((self.num_envs, self.state.i.shape[2]), np.int32)
+        self._seeds = np.full(self.num_envs, -1, np.int64)
+        kinds = self.rules.static.kind_i[:, st.KI_UNIT_TYPE]
+        self._kind_of_type = {int(number): kind for kind, number in reversed(list(enumerate(kinds)))}
+        self._start = self._start_marked
+        self._observers.insert(0, self._restore_visibility)
+
+    # --- Gymnasium ---
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """As `SC2VectorEnv.reset`; seeds lie below 2^32, as in the protocol."""
+        before = self.episode.i[:, E_EPISODE].copy()
+        if isinstance(seed, int | np.integer) and not 0 <= int(seed) + self.num_envs <= 2**32:
+            raise ValueError(f"seed is {seed}; the protocol takes seeds below 2**32")
+        # The base class resets the episode number of the worlds that get a seed; that is how they are told apart.
+        self._before = before
+        return super().reset(seed=seed, options=options)
+
+    def set_opponents(self, opponents: Any) -> None:
+        """The computer of a game is chosen when the environment is made."""
+        raise ValueError("a PySC2 environment has one opponent, chosen when it is made (opponent=...)")
+
+    def close_extras(self, **kwargs: Any) -> None:
+        super().close_extras(**kwargs)
+        for game in self._games:
+            if game is not None:
+                with contextlib.suppress(*_FAILURES):
+                    game.close()
+        self._games = [None] * self.num_envs
+
+    def _step_range(self, first: int, last: int) -> None:
+        own = slice(0, int(self.plan.i[P_TEAM_1_END]))
+        stim = self.state.f[first:last, st.F_STIM, own].copy()
+        queued = self.state.i[first:last, st.I_QUEUED, own].copy()
+        self.state.i[first:last, st.I_ORDER, own] = NOT_ORDERED
+        self._command(self._context, first, last)
+        for b in range(first, last):
+            actions = self._actions(b, stim[b - first], queued[b - first])
+            self._step_game(b, actions)
+        if driver.score_worlds(self._context, first, last):
+            for observer in self._observers:
+                observer(self._context, self._final_refs[self._turn], True, first, last)
+            self._start(self._context, first, last)
+            driver.open_episodes(self._context, first, last)
+        for observer in self._observers:
+            observer(self._context, self._output_refs[self._turn], False, first, last)
+
+    # --- games ---
+
+    def _launch(self, seed: int) -> _PassthroughEnv:
+        battle = self.scenario.rules == "battle"
+        terran = sc2_env.Race.terran
+        players: list[Any] = [sc2_env.Agent(terran)]
+        if battle:
+            players.append(sc2_env.Bot(terran, sc2_env.Difficulty(self._difficulty)))
+        arguments: dict[str, Any] = {
+            "map_name": scenario_map_class(self.scenario, players=2 if battle else 1)(),
+            "players": players,
+            "agent_interface_format": sc2api_pb2.InterfaceOptions(raw=True, score=True),
+            "step_mul": self.scenario.step_mul,
+            "game_steps_per_episode": 0,
+            "random_seed": seed,
+            "realtime": self.realtime,
+        }
+        if self.transport != "game":
+            with simulator(self.transport):
+                return _PassthroughEnv(**arguments)
+        try:
+            return _PassthroughEnv(**arguments)
+        except (sc_process.SC2LaunchError, FileNotFoundError, ValueError) as error:
+            raise GameMissing(
+                f"StarCraft II could not be started ({error}); install it and set SC2PATH to its folder with the map "
+                f"{self.scenario.name} below Maps, or use transport='memory' to play on the simulator"
+            ) from error
+
+    def _start_marked(self, context: Any, first: int, last: int) -> None:
+        """Starts the next episode of the worlds marked in `restart`, and mirrors its first observation."""
+        for b in range(first, last):
+            if not self._restart[b]:
+                continue
+            seed = int(self.episode.i[b, E_SEED])
+            game = self._games[b]
+            reseeded = self.episode.i[b, E_EPISODE] == 0
+            try:
+                if game is None:
+                    self._games[b] = game = self._launch(seed)
+                elif reseeded:
+                    game.new_game(seed)
+                timestep = game.reset()[0]
+            except _FAILURES:
+                if game is None:
+                    raise
+                timestep = self._relaunch(b).reset()[0]
+            reset_world(self.state, b, seed)
+            self._tags[b].clear()
+            self._tag_of_slot[b] = 0
+            self._mirror(b, timestep.observation)
+
+    def _relaunch(self, b: int) -> _PassthroughEnv:
+        self.crashes += 1
+        game = self._games[b]
+        if game is not None:
+            with contextlib.suppress(Exception):
+                game.close()
+        fresh = self._launch((int(self.episode.i[b, E_SEED]) + self.crashes) % 2**32)
+        self._games[b] = fresh
+        return fresh
+
+    def _step_game(self, b: int, actions: list[sc2api_pb2.Action]) -> None:
+        game = self._games[b]
+        assert game is not None
+        try:
+            timestep = game.step([actions])[0]
+        except _FAILURES:
+            self._relaunch(b)
+            self.episode.i[b, E_STEP] = self.plan.i[P_STEP_LIMIT]  # truncates the episode
+            return
+        self._mirror(b, timestep.observation)
+
+    # --- orders ---
+
+    def _actions(self, b: int, stim: np.ndarray, queued: np.ndarray) -> list[sc2api_pb2.Action]:
+        """What the mirror's units were told, as raw commands."""
+        f, i = self.state.f[b], self.state.i[b]
+        actions = []
+
+        def command(slot: int, ability: int, target: int, x: float, y: float, point: bool, queue: bool) -> None:
+            action = sc2api_pb2.Action()
+            order = action.action_raw.unit_command
+            order.ability_id = ability
+            order.unit_tags.append(int(self._tag_of_slot[b, slot]))
+            order.queue_command = queue
+            if target >= 0:
+                order.target_unit_tag = int(self._tag_of_slot[b, target])
+            elif point:
+                order.target_world_space_pos.x, order.target_world_space_pos.y = x, y
+            actions.append(action)
+
+        def give(slot: int, order: int, target: int, x: float, y: float, queue: bool) -> None:
+            kind = int(i[st.I_KIND, slot])
+            point = order in (st.ORDER_MOVE, st.ORDER_ATTACK_MOVE, st.ORDER_PATROL, st.ORDER_BLINK)
+            command(slot, int(self.rules.ability[kind, order]), target, x, y, point, queue)
+
+        for slot in range(len(queued)):
+            if not i[st.I_ALIVE, slot]:
+                continue
+            if f[st.F_STIM, slot] != stim[slot]:
+                give(slot, st.ORDER_STIM, -1, 0.0, 0.0, False)
+            if i[st.I_ORDER, slot] != NOT_ORDERED:
+                x, y = float(f[st.F_ORDER_X, slot]), float(f[st.F_ORDER_Y, slot])
+                give(slot, int(i[st.I_ORDER, slot]), int(i[st.I_ORDER_TARGET, slot]), x, y, False)
+            else:
+                for n in range(queued[slot], int(i[st.I_QUEUED, slot])):
+                    order, target, _ = (int(value) for value in self.state.queue_i[b, slot, n])
+                    x, y = (float(value) for value in self.state.queue_f[b, slot, n])
+                    give(slot, order, target, x, y, True)
+        return actions
+
+    # --- the mirror ---
+
+    def _restore_visibility(self, context: Any, output: Any, only_ended: bool, first: int, last: int) -> None:
+        """The first of the observers: visibility is what the game told, whatever the engine makes of the mirror."""
+        self.state.i[first:last, st.I_VISIBLE] = self._visible[first:last]
+
+    def _mirror(self, b: int, response: sc2api_pb2.ResponseObservation) -> None:
+        """Writes an observation into world `b` of the engine state."""
+        state, f, i = self.state, self.state.f[b], self.state.i[b]
+        observation = response.observation
+        raw = observation.raw_data
+        tags = self._tags[b]
+        present = {unit.tag for unit in raw.units}
+        dead = set(raw.event.dead_units)
+        first_enemy = int(self.plan.i[P_NEUTRAL_END])
+        for tag, slot in list(tags.items()):
+            # An enemy that is not listed may be out of sight; anything else that is not listed is gone.
+            if tag not in present and (tag in dead or slot < first_enemy):
+                del tags[tag]
+                i[st.I_ALIVE, slot] = 0
+                self._tag_of_slot[b, slot] = 0
+                f[st.F_HEALTH, slot] = f[st.F_SHIELD, slot] = 0.0
+        self._visible[b] = 0
+        blinkers = []
+        custom = [unit.unit_type for unit in raw.units if unit.alliance == SELF]
+        for unit in sorted(raw.units, key=lambda unit: unit.tag):
+            kind = self._kind(unit, custom)
+            slot = tags.get(unit.tag, -1)
+            if slot < 0 and kind >= 0:
+                slot = self._free_slot(b, unit)
+            if slot < 0 or kind < 0:
+                continue  # more units than the scenario has places for, or a kind that it does not know
+            tags[unit.tag] = slot
+            self._tag_of_slot[b, slot] = unit.tag
+            self._mirror_unit(b, slot, kind, unit)
+            if unit.alliance == SELF and self.rules.static.kind_f[kind, st.K_BLINK_RANGE] > 0:
+                blinkers.append(unit.tag)
+        game = self._games[b]
+        if blinkers and game is not None and not response.player_result:
+            abilities = game.abilities(blinkers)
+            for tag in blinkers:
+                ready = abilities.get(tag, set()) & {1442, 3687}
+                f[st.F_BLINK_COOLDOWN, tags[tag]] = 0.0 if ready else 1.0
+        state.w[b, st.W_LOOP] = observation.game_loop
+        list_alive(state, b)
+        if self.scenario.rules != "battle":
+            self.episode.f[b, EF_SCORE] = observation.score.score
+
+    def _kind(self, unit: raw_pb2.Unit, own_types: list[int]) -> int:
+        kind = self._kind_of_type.get(unit.unit_type, -1)
+        if kind >= 0 or unit.alliance != SELF:
+            return kind
+        # SMAC's maps have unit types of their own for the agents, numbered by name.
+        teams = self.scenario.random_teams
+        names = sorted(teams.types if teams else {start.unit_type for start in self.scenario.teams[0].units})
+        first = CUSTOM_TYPE_IDS if teams else min(number for number in own_types if number not in self._kind_of_type)
+        index = unit.unit_type - first
+        return self.rules.kind[names[index]] if 0 <= index < len(names) else -1
+
+    def _free_slot(self, b: int, unit: raw_pb2.Unit) -> int:
+        """A slot of the unit's side: the one that the tag names, as tags do in the game, else the first free one."""
+        edges = (P_TEAM_1_END, P_NEUTRAL_END, P_TEAM_2_END)
+        ends = [0, *(int(self.plan.i[edge]) for edge in edges)]
+        side = 0 if unit.alliance == SELF else (1 if unit.alliance == NEUTRAL_ALLIANCE else 2)
+        alive = self.state.i[b, st.I_ALIVE]
+        named = (unit.tag >> TAG_SHIFT) - 1
+        if ends[side] <= named < ends[side + 1]:
+            if alive[named]:
+                self._tags[b] = {tag: slot for tag, slot in self._tags[b].items() if slot != named}
+            return int(named)
+        return next((slot for slot in range(ends[side], ends[side + 1]) if not alive[slot]), -1)
+
+    def _mirror_unit(self, b: int, slot: int, kind: int, unit: raw_pb2.Unit) -> None:
+        f, i = self.state.f[b], self.state.i[b]
+        if not i[st.I_ALIVE, slot] or i[st.I_KIND, slot] != kind:
+            set_kind(self.state, self.rules.static, b, slot, kind)
+        i[st.I_ALIVE, slot] = 1
+        i[st.I_TAG, slot] = (unit.tag & TAG_MASK) + 1
+        i[st.I_OWNER, slot] = 1 if unit.alliance == SELF else (st.NEUTRAL if unit.alliance == NEUTRAL_ALLIANCE else 2)
+        f[st.F_X, slot], f[st.F_Y, slot], f[st.F_Z, slot] = unit.pos.x, unit.pos.y, unit.pos.z
+        f[st.F_FACING_X, slot], f[st.F_FACING_Y, slot] = np.cos(unit.facing), np.sin(unit.facing)
+        f[st.F_RADIUS, slot] = unit.radius
+        f[st.F_HEALTH, slot], f[st.F_SHIELD, slot], f[st.F_ENERGY, slot] = unit.health, unit.shield, unit.energy
+        if unit.health_max > 0:
+            f[st.F_HEALTH_MAX, slot] = unit.health_max
+            f[st.F_SHIELD_MAX, slot], f[st.F_ENERGY_MAX, slot] = unit.shield_max, unit.energy_max
+        f[st.F_COOLDOWN, slot] = unit.weapon_cooldown
+        stimmed = STIMPACK_MARINE in unit.buff_ids or STIMPACK_MARAUDER in unit.buff_ids
+        f[st.F_STIM, slot] = 1.0 if stimmed else 0.0
+        for flag, on in (
+            (st.FLAG_FLYING, unit.is_flying),
+            (st.FLAG_BURROWED, unit.is_burrowed),
+            (st.FLAG_CLOAKED, unit.cloak in (raw_pb2.Cloaked, raw_pb2.CloakedDetected, raw_pb2.CloakedAllied)),
+        ):
+            i[st.I_FLAGS, slot] = i[st.I_FLAGS, slot] | flag if on else i[st.I_FLAGS, slot] & ~flag
+        orders = list(unit.orders)
+        change = int(self.rules.ability[kind, st.ORDER_SIEGE])
+        busy = bool(orders) and change > 0 and orders[0].ability_id == change
+        f[st.F_BUSY, slot] = 1.0 if busy else 0.0
+        if busy:
+            orders = orders[1:]
+        i[st.I_ORDER, slot] = st.ORDER_STOP
+        if orders:
+            ability = orders[0].ability_id
+            if ability in _ATTACKS:
+                aimed = orders[0].HasField("target_unit_tag")
+                i[st.I_ORDER, slot] = st.ORDER_ATTACK if aimed else st.ORDER_ATTACK_MOVE
+            else:
+                i[st.I_ORDER, slot] = _ORDER_OF_ABILITY.get(ability, st.ORDER_STOP)
+        i[st.I_QUEUED, slot] = max(0, min(len(orders) - 1, st.QUEUE))
+        seen = unit.display_type == raw_pb2.Visible
+        self._visible[b, slot] = (1 << 1 if seen else 0) | (1 << 2 if unit.alliance != SELF else 0)
