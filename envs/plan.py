@@ -101,6 +101,7 @@ class Episode(NamedTuple):
     f: np.ndarray  # float64 [B, NUM_EPISODE_FLOATS]
     health: np.ndarray  # float32 [B, slots]: health and shield at the last step
     tag: np.ndarray  # int32 [B, slots]: tags at the last step, 0 = none
+    drawn: np.ndarray  # int64 [B, slots]: work space of the draw of random teams
     last_action: np.ndarray  # int32 [B, P, U]: SMAC's global state holds the last actions
 
 

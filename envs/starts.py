@@ -118,11 +118,11 @@ def _place_random(state, static, plan, b, kind, owner, x, y, slot):
 
 
 @kernel
-def _start_random_teams(state, static, plan, b):
+def _start_random_teams(state, static, plan, episode, b):
     """SMACv2: both teams get the same draw, the larger one more; starts surround or reflect."""
     n1, n2 = plan.i[P_RANDOM_1], plan.i[P_RANDOM_2]
     first_1, first_2 = plan.i[P_TEAM_1], plan.i[P_NEUTRAL_END]
-    types = np.empty(max(n1, n2), np.int64)
+    types = episode.drawn[b]
     while True:
         proper = False
         for n in range(min(n1, n2)):
@@ -168,6 +168,6 @@ def start_battle(state, static, plan, episode, b):
     """Sets up the units of the next battle in world `b`."""
     empty_world(state, episode, b)
     if plan.i[P_RANDOM_TEAMS] != 0:
-        _start_random_teams(state, static, plan, b)
+        _start_random_teams(state, static, plan, episode, b)
     else:
         _start_fixed(state, static, plan, b)

@@ -14,7 +14,7 @@ from gymnasium.vector.utils import batch_space
 
 from envs import driver
 from envs.actions import ACTION_VIEWS, NUM_FUNCTIONS, NUM_ORDERS, POINT_GRID
-from envs.engine.state import new_state
+from envs.engine.state import W_LOOP, new_state
 from envs.observation import NUM_FEATURES, NUM_SCALARS
 from envs.opponents import OPPONENTS, opponent_id
 from envs.plan import (
@@ -26,6 +26,7 @@ from envs.plan import (
     E_WON_1,
     E_WON_2,
     EF_FINAL_SCORE,
+    EF_SCORE,
     NUM_EPISODE_FLOATS,
     NUM_EPISODE_INTS,
     P_OWN,
@@ -129,6 +130,7 @@ class SC2VectorEnv(VectorEnv):
             f=np.zeros((b, NUM_EPISODE_FLOATS)),
             health=np.zeros((b, slots), np.float32),
             tag=np.zeros((b, slots), np.int32),
+            drawn=np.zeros((b, slots), np.int64),
             last_action=np.zeros((b, p, u), np.int32),
         )
         self.episode.i[:, E_NEXT_OPPONENT] = opponent_id(
@@ -170,7 +172,7 @@ class SC2VectorEnv(VectorEnv):
             self._observers.append(driver.observe_entities)
         if observation_view != "entities":
             self._observers.append(driver.observe_smac)
-        self._frames: list[np.ndarray] = []
+        self._frames: list[Any] = []
         self._found = np.zeros(4, np.int64)
         self._started = False
 
@@ -370,8 +372,7 @@ class SC2VectorEnv(VectorEnv):
             raise RuntimeError("render before reset; call reset first")
         if self.render_mode == "rgb_array":
             return (self.renderer.draw(self._frames[-1]),)
-        frames, self._frames = self._frames, self._frames[-1:]
-        return ([self.renderer.draw(frame) for frame in frames],)
+        return ([self.renderer.draw(frame) for frame in self.recorded_frames()],)
 
     def close_extras(self, **kwargs: Any) -> None:
         if self._pool is not None:
@@ -388,6 +389,11 @@ class SC2VectorEnv(VectorEnv):
 
             self._renderer = Renderer(self.scenario, self.rules)
         return self._renderer
+
+    def recorded_frames(self) -> list[Any]:
+        """Takes the first world's recorded moments (`envs.render.Frame`) that `render` would draw; the last one stays."""
+        frames, self._frames = self._frames, self._frames[-1:]
+        return frames
 
     @property
     def final_observation(self) -> dict[str, np.ndarray]:
@@ -511,8 +517,11 @@ class SC2VectorEnv(VectorEnv):
 
     def _record(self) -> None:
         """Keeps the first world's frame for `render`; the last one only, unless frames are to be listed."""
-        frame = np.zeros((self.state.i.shape[2], driver.NUM_FRAME_COLUMNS), np.float32)
-        driver.record_frame(self._context, 0, frame)
+        from envs.render import Frame
+
+        units = np.zeros((self.state.i.shape[2], driver.NUM_FRAME_COLUMNS), np.float32)
+        driver.record_frame(self._context, 0, units)
+        frame = Frame(units, int(self.state.w[0, W_LOOP]), float(self.episode.f[0, EF_SCORE]))
         if self.render_mode == "rgb_array":
             self._frames.clear()
         self._frames.append(frame)
