@@ -7,7 +7,7 @@ in value and gradient instead of turning into NaN. What such a row says is never
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -37,6 +37,11 @@ def categorical_entropy(log_probs: Tensor) -> Tensor:
     return -(log_probs.exp() * log_probs).sum(-1)
 
 
+def log_prob_of(log_probs: Tensor, index: Tensor) -> Tensor:
+    """Entry [...] of log-probabilities [..., K] at long index [...]."""
+    return log_probs.gather(-1, index.unsqueeze(-1)).squeeze(-1)
+
+
 def bernoulli_log_prob(logits: Tensor, chosen: Tensor) -> Tensor:
     """Log-probability [...] that independent coins with these logits [...] fell as `chosen` (bool) [...]."""
     return -F.softplus(torch.where(chosen, -logits, logits))
@@ -47,13 +52,13 @@ def bernoulli_entropy(logits: Tensor) -> Tensor:
     return F.softplus(logits) - logits * logits.sigmoid()
 
 
-@dataclass(frozen=True)
-class TargetedOrders:
+class TargetedOrders(NamedTuple):
     """Which orders take a target, and from which class of targets.
 
     target_row: long [K], for a targeted order its row among the R targeted orders, otherwise 0.
     takes_target: bool [K].
     row_class: long [R], the class (index into the observation's `target_mask`) of each targeted order.
+    row_order: long [R], the order of each row.
     """
 
     target_row: Tensor
@@ -99,15 +104,15 @@ class UnitOrders:
         target = target_log_probs.argmax(-1) if deterministic else sample_categorical(target_log_probs)
         takes_target = self.orders.takes_target[order]
         target = torch.where(takes_target, target, 0)
-        log_prob = self._chosen(self.order_log_probs, order)
-        log_prob = log_prob + self._chosen(target_log_probs, target) * takes_target
+        log_prob = log_prob_of(self.order_log_probs, order)
+        log_prob = log_prob + log_prob_of(target_log_probs, target) * takes_target
         return {"order": order, "target": target}, log_prob
 
     def log_prob(self, action: dict[str, Tensor]) -> Tensor:
         """Log-probability [..., U] of the action of each unit."""
         order, target = action["order"].long(), action["target"].long()
-        of_target = self._chosen(self._target_log_probs_given(order), target)
-        return self._chosen(self.order_log_probs, order) + torch.where(self.orders.takes_target[order], of_target, 0.0)
+        of_target = log_prob_of(self._target_log_probs_given(order), target)
+        return log_prob_of(self.order_log_probs, order) + torch.where(self.orders.takes_target[order], of_target, 0.0)
 
     def entropy(self) -> Tensor:
         """Exact entropy [..., U] of each unit's joint action: H(order) + sum over orders p(order) H(target | order)."""
@@ -122,10 +127,6 @@ class UnitOrders:
         logits = _select_row(self.target_logits, row)
         mask = _select_row(self.target_mask, self.orders.row_class[row])
         return masked_log_softmax(logits, mask)
-
-    @staticmethod
-    def _chosen(log_probs: Tensor, index: Tensor) -> Tensor:
-        return log_probs.gather(-1, index.unsqueeze(-1)).squeeze(-1)
 
 
 def _select_row(array: Tensor, row: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from agents.distributions import (
     bernoulli_entropy,
     bernoulli_log_prob,
     categorical_entropy,
+    log_prob_of,
     masked_log_softmax,
     sample_categorical,
 )
@@ -83,11 +84,10 @@ class TargetPointer(nn.Module):
 class UnitHead(nn.Module):
     """An order for each own unit, then a pointer to its target given the order (view "unit")."""
 
-    order_target_class: Tensor
-
     def __init__(self, channels: int, num_orders: int, order_target_class: Tensor, position: tuple[int, int]) -> None:
         super().__init__()
-        self.register_buffer("order_target_class", order_target_class, persistent=False)
+        for name, constant in TargetedOrders.from_classes(order_target_class)._asdict().items():
+            self.register_buffer(name, constant, persistent=False)
         self.order = _initialise_policy(nn.Linear(channels, num_orders))
         self.pointer = TargetPointer(channels, int((order_target_class >= 0).sum()), position)
 
@@ -97,7 +97,7 @@ class UnitHead(nn.Module):
             self.pointer(features, observation["entities"]),
             observation["order_mask"],
             observation["target_mask"],
-            TargetedOrders.from_classes(self.order_target_class),
+            TargetedOrders(*(self.get_buffer(name) for name in TargetedOrders._fields)),
         )
 
     def sample(
@@ -142,12 +142,12 @@ class SmacHead(nn.Module):
     def sample(self, features: Features, observation: dict[str, Tensor], deterministic: bool) -> tuple[Tensor, Tensor]:
         log_probs = self._log_probs(features, observation)
         action = log_probs.argmax(-1) if deterministic else sample_categorical(log_probs)
-        return action, _chosen(log_probs, action)
+        return action, log_prob_of(log_probs, action)
 
     def evaluate(self, features: Features, observation: dict[str, Tensor], action: Tensor) -> ActionEvaluation:
         log_probs = self._log_probs(features, observation)
         has_choice = observation["action_mask"].sum(-1) > 1
-        return ActionEvaluation(_chosen(log_probs, action.long()), categorical_entropy(log_probs), has_choice)
+        return ActionEvaluation(log_prob_of(log_probs, action.long()), categorical_entropy(log_probs), has_choice)
 
 
 class FunctionHead(nn.Module):
@@ -212,14 +212,14 @@ class FunctionHead(nn.Module):
         context = self.context(features.core)
         log_probs = masked_log_softmax(self.function(F.relu(context)), observation["function_mask"])
         function = choose(log_probs, "function")
-        log_prob, entropy = _chosen(log_probs, function), categorical_entropy(log_probs)
+        log_prob, entropy = log_prob_of(log_probs, function), categorical_entropy(log_probs)
         takes_queued, takes_units, takes_target, takes_point = self.takes[function].unbind(-1)  # each [M]
         context = context + self.function_embedding(function)
 
         logits = self.queued(F.relu(context))
         log_probs = torch.cat([-F.softplus(logits), -F.softplus(-logits)], dim=-1)  # not queued, queued
         queued = choose(log_probs, "queued") * takes_queued
-        log_prob = log_prob + torch.where(takes_queued, _chosen(log_probs, queued), 0.0)
+        log_prob = log_prob + torch.where(takes_queued, log_prob_of(log_probs, queued), 0.0)
         entropy = entropy + torch.where(takes_queued, categorical_entropy(log_probs), 0.0)
         context = context + self.queued_embedding(queued) * takes_queued[:, None]
 
@@ -237,13 +237,13 @@ class FunctionHead(nn.Module):
         logits = (keys @ self.target_query(F.relu(context)).unsqueeze(-1)).squeeze(-1) * POINTER_CHANNELS**-0.5
         log_probs = masked_log_softmax(logits, _select(observation["target_unit_mask"], function))
         target = choose(log_probs, "target_unit") * takes_target
-        log_prob = log_prob + torch.where(takes_target, _chosen(log_probs, target), 0.0)
+        log_prob = log_prob + torch.where(takes_target, log_prob_of(log_probs, target), 0.0)
         entropy = entropy + torch.where(takes_target, categorical_entropy(log_probs), 0.0)
         context = context + self.target_embedding(_select(features.entities, target)) * takes_target[:, None]
 
         log_probs = F.log_softmax(self.point(F.relu(context)), dim=-1)
         point = choose(log_probs, "target_point") * takes_point
-        log_prob = log_prob + torch.where(takes_point, _chosen(log_probs, point), 0.0)
+        log_prob = log_prob + torch.where(takes_point, log_prob_of(log_probs, point), 0.0)
         entropy = entropy + torch.where(takes_point, categorical_entropy(log_probs), 0.0)
         action = {
             "function": function,
@@ -292,10 +292,6 @@ class FunctionHead(nn.Module):
 
     def _selection_logits(self, of_unit: Tensor, of_context: Tensor, earlier: Tensor) -> Tensor:
         return self.select(F.relu(of_unit + of_context + earlier)).squeeze(-1)
-
-
-def _chosen(log_probs: Tensor, index: Tensor) -> Tensor:
-    return log_probs.gather(-1, index.unsqueeze(-1)).squeeze(-1)
 
 
 def _select(rows: Tensor, index: Tensor) -> Tensor:
