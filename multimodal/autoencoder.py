@@ -89,8 +89,8 @@ PRESETS: dict[str, AutoencoderConfig] = {
     # Trains in minutes on two cores: 8 frames of 32 x 32 and 0.64 s of sound at 8 kHz.
     "tiny": AutoencoderConfig(
         clip=ClipFormat(num_frames=8, frame_rate=12.5, height=32, width=32, sample_rate=8_000),
-        image_patch=4,
-        samples_per_patch=16,
+        image_patch=8,
+        samples_per_patch=32,
         num_latents=8,
         latent_channels=32,
         num_self_attends=4,

@@ -143,7 +143,8 @@ def _streams(
 
 
 def _seconds(value: int | None, time_base: Fraction | None) -> float | None:
-    return None if value is None or time_base is None else float(value * time_base)
+    # Products of Fractions cost more than decoding a small packet does.
+    return None if value is None or time_base is None else value * time_base.numerator / time_base.denominator
 
 
 def _origin(*streams: av.VideoStream | av.AudioStream | None) -> float:
@@ -242,7 +243,8 @@ def _to_rgb(frame: VideoFrame, pixel_aspect: float, short_side: int | None) -> n
         interpolation=Interpolation.AREA if shrinks else Interpolation.BICUBIC,
         threads=1,
     )
-    return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), _quarter_turns(frame)))
+    turns = _quarter_turns(frame)
+    return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), turns)) if turns else rgb.to_ndarray()
 
 
 class _Picture:
@@ -465,27 +467,30 @@ def _read_from(
         sound_margin = resampling.margin_seconds if resampling is not None else 0.0
 
         wanted = [stream for stream in (video, audio) if stream is not None]
+        video_base = video.time_base if video is not None else None
+        audio_base = audio.time_base if audio is not None else None
         for packet in container.demux(wanted):
             picture_done = picture is None or picture.complete
             sound_done = sound is None or sound.end >= closing + sound_margin
             if picture_done and sound_done:
                 break
-            stamp = packet.pts if packet.pts is not None else packet.dts
-            time = _seconds(stamp, packet.time_base)
+            is_video = packet.stream is video
+            time_base = video_base if is_video else audio_base
+            time = _seconds(packet.pts if packet.pts is not None else packet.dts, time_base)
             if time is not None and time > closing + INTERLEAVING:
                 break
-            if packet.stream is video and not picture_done:
+            if is_video and not picture_done:
                 assert picture is not None
                 for frame in _decode(packet):
-                    picture.add(frame, _stamp(frame, picture.shown_stamp, picture.frame_length))
+                    picture.add(frame, _stamp(frame, time_base, picture.shown_stamp, picture.frame_length))
                 if not from_beginning and (picture.first_stamp or -math.inf) > opening + TIME_TOLERANCE:
                     return None
-            elif packet.stream is audio and not sound_done:
+            elif not is_video and not sound_done:
                 assert sound is not None
                 if time is not None and time < opening - sound_margin - SOUND_PREROLL:
                     continue
                 for frame in _decode(packet):
-                    sound.add(frame, _seconds(frame.pts, frame.time_base))
+                    sound.add(frame, _seconds(frame.pts, time_base))
         if not from_beginning and (picture is None or picture.first_stamp is None) and video is not None:
             return None
         if not from_beginning and sound is not None and (sound.first_stamp or math.inf) > opening - sound_margin:
@@ -515,8 +520,8 @@ def _decode(packet: av.Packet) -> list:
         return []
 
 
-def _stamp(frame: VideoFrame, previous: float, frame_length: float) -> float:
-    stamp = _seconds(frame.pts if frame.pts is not None else frame.dts, frame.time_base)
+def _stamp(frame: VideoFrame, time_base: Fraction | None, previous: float, frame_length: float) -> float:
+    stamp = _seconds(frame.pts if frame.pts is not None else frame.dts, time_base)
     if stamp is not None:
         return stamp
     return previous + frame_length if math.isfinite(previous) else 0.0
