@@ -397,6 +397,12 @@ def main() -> None:
         "--case", default="", help="a case or a prefix of cases, e.g. a, b-train or a-masked; default: all"
     )
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="torch threads of every contender")
+    parser.add_argument(
+        "--clock",
+        default="wall",
+        choices=("wall", "cpu"),
+        help="cpu: processor time of one thread, for a machine with other load; needs --threads 1",
+    )
     parser.add_argument("--rounds", type=int, default=9, help="counted rounds of every contender")
     parser.add_argument("--seconds", type=float, default=40.0, help="stop a case after so long, with 3 rounds at least")
     parser.add_argument(
@@ -406,8 +412,11 @@ def main() -> None:
         help="torch.set_float32_matmul_precision of every contender (torch's default: highest)",
     )
     arguments = parser.parse_args()
+    if arguments.clock == "cpu" and arguments.threads != 1:
+        parser.error("--clock cpu adds the time of all threads up; it needs --threads 1")
     settings = Settings(
         threads=arguments.threads,
+        cpu_clock=arguments.clock == "cpu",
         float32_precision=arguments.float32_precision,
         rounds=arguments.rounds,
         seconds=arguments.seconds,
@@ -416,8 +425,9 @@ def main() -> None:
         name: value for name, value in os.environ.items() if name.startswith("MALLOC_") or name == "LD_PRELOAD"
     }
     print(
-        f"torch {torch.__version__}, {settings.threads} threads, float32 products {settings.float32_precision}, "
-        f"allocator {allocator or 'as the system has it'}; at most {settings.rounds} rounds"
+        f"torch {torch.__version__}, {settings.threads} threads, {arguments.clock} clock, "
+        f"float32 products {settings.float32_precision}, allocator {allocator or 'as the system has it'}; "
+        f"at most {settings.rounds} rounds"
     )
     with tempfile.TemporaryDirectory() as root:
         folders = {name: os.path.join(root, name) for name in PUBLISHED}

@@ -153,6 +153,7 @@ def save_hugging_face(folder: str, class_name: str, **config: Any) -> None:
     """
     import transformers
 
+    transformers.utils.logging.disable_progress_bar()
     model = getattr(transformers, class_name)(transformers.PerceiverConfig(**config))
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -169,4 +170,5 @@ def load_hugging_face(folder: str, class_name: str) -> nn.Module:
     """Load what `save_hugging_face` saved."""
     import transformers
 
+    transformers.utils.logging.disable_progress_bar()
     return getattr(transformers, class_name).from_pretrained(folder)
