@@ -98,18 +98,20 @@ def clone(config: CloneConfig, console: Console) -> Path:
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=updates_in_all + 1)
     started, updates, env_steps = time.monotonic(), 0, 0
-    for epoch in range(config.epochs):
-        losses: list[float] = []
-        batches = read_batches(recording, rows_per_batch=config.rows_per_batch, seed=config.seed + epoch)
-        for batch in batches:
-            loss = _update(network, optimizer, batch, config)
-            schedule.step()
-            losses.append(loss)
-            updates += 1
-            env_steps += int(batch["weight"].sum())
-        console.print(
-            f"epoch {epoch + 1} of {config.epochs}: {np.mean(losses):.4f} nats per unit and step", highlight=False
-        )
+    per_epoch = -(-recording.rows // config.rows_per_batch)
+    losses: list[float] = []
+    batches = read_batches(recording, rows_per_batch=config.rows_per_batch, epochs=config.epochs, seed=config.seed)
+    for batch in batches:
+        losses.append(_update(network, optimizer, batch, config))
+        schedule.step()
+        updates += 1
+        env_steps += int(batch["weight"].sum())
+        if updates % per_epoch == 0:
+            console.print(
+                f"epoch {updates // per_epoch} of {config.epochs}: "
+                f"{np.mean(losses[-per_epoch:]):.4f} nats per unit and step",
+                highlight=False,
+            )
     info = CheckpointInfo(updates=updates, env_steps=env_steps, seconds=time.monotonic() - started)
     weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     return run.save(info, weights, lambda folder: folder.mkdir())

@@ -190,18 +190,27 @@ def open_recording(folder: Path) -> Recording:
     return Recording(folder=folder, world=WorldConfig(**info.pop("world")), **info)
 
 
-def read_batches(recording: Recording, *, rows_per_batch: int, seed: int) -> Iterator[dict[str, Any]]:
-    """One pass over the recording in random order, as time-major batches; needs a connected Ray (Ray Data streams it).
+def read_batches(recording: Recording, *, rows_per_batch: int, epochs: int, seed: int) -> Iterator[dict[str, Any]]:
+    """`epochs` passes over the recording in random order, as time-major batches; needs a connected Ray.
 
-    Batches hold `observation {name: [T, B, ...]}`, `action`, `value_target` (the return to go), `weight [T, B]` (0 on
-    padding), `start` and `episode` `[B]`.
+    Ray Data reads the files once, in parallel, and streams blocks from its object store; each pass shuffles the blocks
+    and, within a buffer of 32 batches, the rows. Batches hold `observation {name: [T, B, ...]}`, `action`,
+    `value_target` (the return to go), `weight [T, B]` (0 on padding), `start` and `episode` `[B]`.
     """
     import ray
 
-    data = ray.data.read_parquet(str(recording.folder.absolute()), file_extensions=["parquet"])
-    batches = data.random_shuffle(seed=seed).iter_batches(batch_size=rows_per_batch, batch_format="numpy")
-    for columns in batches:
-        yield _time_major(recording, columns)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    data = ray.data.read_parquet(str(recording.folder.absolute()), file_extensions=["parquet"]).materialize()
+    for epoch in range(epochs):
+        shuffled = data.randomize_block_order(seed=seed + epoch)
+        for columns in shuffled.iter_batches(
+            batch_size=rows_per_batch,
+            batch_format="numpy",
+            local_shuffle_buffer_size=32 * rows_per_batch,
+            local_shuffle_seed=seed + epoch,
+        ):
+            yield _time_major(recording, columns)
 
 
 def _time_major(recording: Recording, columns: dict[str, np.ndarray]) -> dict[str, Any]:

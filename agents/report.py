@@ -4,14 +4,18 @@ import base64
 import html
 import io
 import math
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from agents.checkpoints import RunFolder
 from agents.networks import AgentNetwork
+from agents.presets import TrainConfig
 from agents.progress import duration, read_metrics
+from agents.rollout import to_arrays, to_tensors
 
 # Colours of the page and of the plots (dark ink on white; one accent for what matters).
 _INK, _MUTED, _GRID, _ACCENT, _BAND = "#1f2430", "#6b7280", "#e5e7eb", "#2563eb", "#bfdbfe"
@@ -81,7 +85,7 @@ on seeds never trained on, the same number in every world.</p>
 <div class="cards">{"".join(cards)}</div>
 <h2>Results</h2>
 <div class="panel">{_results(results)}</div>
-{_battles(config, network)}
+{_battles(content, config, network)}
 <h2>Training</h2>
 <div class="plots">{_curves(read_metrics(run.path / "metrics.jsonl"))}</div>
 <details><summary>Config of the run</summary><pre>{html.escape((run.path / "config.json").read_text())}</pre></details>
@@ -175,8 +179,57 @@ def _plot(title: str, label: str, points: list[tuple[float, float]], unit_range:
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]
 
 
-def _battles(config: Any, network: AgentNetwork) -> str:
-    return ""
+def _battles(content: dict[str, Any], config: TrainConfig, network: AgentNetwork) -> str:
+    """Videos of the agent's battles on seeds of the evaluation, inside the page."""
+    count = content["evaluation"]["videos"]
+    result = content["results"][0]
+    if count == 0 or ":" in result["scenario"]:
+        return ""
+    panels = []
+    for number in range(count):
+        seed = content["first_seed"] + number
+        frames, summary = film(network, config, result["scenario"], result["opponent"], seed)
+        video = f'<video controls muted loop autoplay playsinline src="{_data_uri(_mp4(frames), "video/mp4")}"></video>'
+        panels.append(f'<div class="panel">{video}<p>{html.escape(summary)}</p></div>')
+    return f'<h2>Battles</h2><div class="battles">{"".join(panels)}</div>'
+
+
+def film(
+    network: AgentNetwork, config: TrainConfig, scenario: str, opponent: str, seed: int
+) -> tuple[list[np.ndarray], str]:
+    """Frames of one episode played by the agent, and what came of it."""
+    from envs import SC2VectorEnv
+
+    env = SC2VectorEnv(
+        scenario,
+        1,
+        opponent=opponent,
+        action_view=config.world.action_view,
+        render_mode="rgb_array_list",
+        _autoreset=False,
+    )
+    observation, _ = env.reset(seed=seed)
+    state, is_first, total = network.initial_state(1), torch.ones(1, dtype=torch.bool), 0.0
+    with torch.random.fork_rng(devices=[]), torch.inference_mode():
+        torch.manual_seed(seed)
+        for _ in range(env.scenario.step_limit):
+            step = network.act(to_tensors(observation), state, is_first)
+            state, is_first = step.state, torch.zeros(1, dtype=torch.bool)
+            observation, reward, terminated, truncated, infos = env.step(to_arrays(step.action))
+            total += float(reward[0])
+            if terminated[0] or truncated[0]:
+                break
+    final = infos["final_info"]
+    frames = [env.renderer.draw(frame) for frame in env.recorded_frames()[::2]]
+    outcome, length = ("won" if final["battle_won"][0] else "not won"), int(final["episode_length"][0])
+    return frames, f"against {opponent}, seed {seed}: {outcome} after {length} steps, return {total:.2f}"
+
+
+def _mp4(frames: list[np.ndarray]) -> bytes:
+    from envs.video import write_mp4
+
+    with tempfile.TemporaryDirectory() as folder:
+        return write_mp4(Path(folder) / "battle.mp4", frames, fps=12.0).read_bytes()
 
 
 def _data_uri(data: bytes, kind: str) -> str:

@@ -16,7 +16,7 @@ A fragment is a dict of NumPy arrays; `B` worlds are stepped `T` times:
 
 import importlib
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -37,7 +37,7 @@ def make_worlds(world: WorldConfig, num_envs: int, seed: int, players: int = 1) 
 
     `world.scenario` is a scenario of `envs`, or `"module:factory"` for worlds of your own: `factory(num_envs=, seed=)`
     returns a Gymnasium vector environment with same-step autoreset that has the observation names of
-    `envs.SC2VectorEnv`.
+    `envs.SC2VectorEnv`; for self-play it is also called with `players=2`. It must be picklable.
     """
     if ":" in world.scenario:
         module, _, factory = world.scenario.partition(":")
@@ -45,7 +45,7 @@ def make_worlds(world: WorldConfig, num_envs: int, seed: int, players: int = 1) 
             make = getattr(importlib.import_module(module), factory)
         except (ImportError, AttributeError) as error:
             raise ConfigError(f"world.scenario {world.scenario!r} names no importable factory: {error}") from error
-        return make(num_envs=num_envs, seed=seed)
+        return make(num_envs=num_envs, seed=seed, **({"players": players} if players > 1 else {}))
     from envs import SC2VectorEnv
 
     return SC2VectorEnv(
@@ -59,6 +59,43 @@ def make_worlds(world: WorldConfig, num_envs: int, seed: int, players: int = 1) 
         # A rollout copies each observation into its fragment anyway.
         copy=False,
     )
+
+
+def save_worlds(env: Any) -> dict[str, Any]:
+    """All that the future of the worlds depends on: their own `get_state`, a pickle, or the content of their arrays.
+
+    The last is for worlds that hold compiled structures over their arrays, like the simulator's.
+    """
+    if hasattr(env, "get_state"):
+        return {"state": env.get_state()}
+    try:
+        return {"pickle": pickle.dumps(env)}
+    except TypeError:
+        plain = {name: value for name, value in vars(env).items() if isinstance(value, bool | int | float | str)}
+        return {"plain": plain, "arrays": [array.copy() for array in _arrays_of(vars(env))]}
+
+
+def restore_worlds(env: Any, saved: dict[str, Any]) -> Any:
+    """Worlds as `save_worlds` found them: `env`, made the same way, or what replaces it."""
+    if "state" in saved:
+        env.set_state(saved["state"])
+        return env
+    if "pickle" in saved:
+        return pickle.loads(saved["pickle"])
+    vars(env).update(saved["plain"])
+    for array, values in zip(_arrays_of(vars(env)), saved["arrays"], strict=True):
+        if not np.array_equal(array, values, equal_nan=array.dtype.kind == "f"):
+            array[...] = values
+    return env
+
+
+def _arrays_of(structure: Any) -> Iterator[np.ndarray]:
+    """The arrays in a nest of dicts, lists and tuples, in a fixed order."""
+    if isinstance(structure, np.ndarray) and structure.dtype != object:
+        yield structure
+    elif isinstance(structure, dict | list | tuple):
+        for part in structure.values() if isinstance(structure, dict) else structure:
+            yield from _arrays_of(part)
 
 
 def map_arrays(function: Callable[[Any], Any], structure: Any) -> Any:
@@ -233,7 +270,7 @@ class Rollout:
     def get_state(self) -> dict[str, Any]:
         """Everything that the next fragment depends on, the network's weights aside."""
         return {
-            "env": pickle.dumps(self.env),
+            "worlds": save_worlds(self.env),
             "observation": map_arrays(np.copy, self.observation),
             "is_first": self.is_first.copy(),
             "state": map_arrays(np.copy, to_arrays(self.state)),
@@ -244,7 +281,7 @@ class Rollout:
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes on from `get_state`'s output."""
-        self.env = pickle.loads(state["env"])
+        self.env = restore_worlds(self.env, state["worlds"])
         self.observation = map_arrays(np.copy, state["observation"])
         self.is_first = np.copy(state["is_first"])
         self.state = to_tensors(state["state"], self.device)

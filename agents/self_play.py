@@ -9,7 +9,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
 from agents.networks import AgentNetwork, NetworkConfig
-from agents.rollout import final_observation, map_arrays, to_arrays, to_tensors
+from agents.rollout import final_observation, map_arrays, restore_worlds, save_worlds, to_arrays, to_tensors
 
 Weights = dict[str, np.ndarray]
 
@@ -74,6 +74,29 @@ class OpponentWorlds(VectorEnv):
             self._networks = {name: network for name, network in self._networks.items() if name in playing}
         self._is_first = done
         return self._split(observation), np.asarray(reward)[:, 0], terminated, truncated, infos
+
+    def get_state(self) -> dict[str, Any]:
+        """The worlds, who plays in them and with what weights and recurrent state."""
+        return {
+            "worlds": save_worlds(self.env),
+            "next": self._next,
+            "opponents": self.opponents.copy(),
+            "networks": {name: to_arrays(network.state_dict()) for name, network in self._networks.items()},
+            "state": map_arrays(np.copy, to_arrays(self._state)),
+            "is_first": self._is_first.copy(),
+            "their_observation": map_arrays(np.copy, self._their_observation),
+        }
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Goes on from `get_state`'s output."""
+        self.env = restore_worlds(self.env, state["worlds"])
+        for name, weights in state["networks"].items():
+            self.assign(name, weights)
+        self._next = state["next"]
+        self.opponents = state["opponents"].copy()
+        self._state = to_tensors(map_arrays(np.copy, state["state"]))
+        self._is_first = state["is_first"].copy()
+        self._their_observation = map_arrays(np.copy, state["their_observation"])
 
     def _split(self, observation: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         self._their_observation = {name: array[:, 1] for name, array in observation.items()}
