@@ -226,8 +226,9 @@ def decide(state, static, b):
                 break
             ready_to_look = False
             hurt = ii[b, st.I_HURT_LOOP, i] >= loop - 1
-            period = SCAN_PERIOD if chase < 0 else RESCAN_PERIOD
-            if (loop + ii[b, st.I_PHASE, i]) % period != 0 and not hurt:
+            beat = loop + ii[b, st.I_PHASE, i]
+            due = beat % SCAN_PERIOD == 0 if chase < 0 else beat % RESCAN_PERIOD == 0
+            if not due and not hurt:
                 break
             scan = kf[kind, st.K_SCAN_RANGE] if may_move else wf[kind, 0, st.WF_RANGE]
             better = acquire(state, static, b, k, scan)
