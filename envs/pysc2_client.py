@@ -110,7 +110,7 @@ class SimulatorRunConfig(run_config_lib.RunConfig):
 
 @contextlib.contextmanager
 def simulator(transport: str = "memory") -> Iterator[None]:
-    """Within the block PySC2 starts the simulator whenever it would launch the game. Environments may outlive the block.
+    """Within the block PySC2 starts the simulator where it would launch the game; environments may outlive the block.
 
     Args:
         transport: "memory", or "websocket" (a server on a free loopback port).

@@ -1,8 +1,8 @@
 """The Gymnasium environment over PySC2: the observations and actions of `SC2VectorEnv`, from the game or the server.
 
-Each world is a game behind PySC2's passthrough interface (exact protobuf). What it tells is written into an engine state of
-the same layout as the simulator's (a mirror), so that masks, observations and rewards come from the very same code; orders
-that the action views give in the mirror go out as raw commands.
+Each world is a game behind PySC2's passthrough interface (exact protobuf). What it tells is written into an engine
+state of the simulator's own layout (a mirror), so that masks, observations and rewards come from the very same code;
+orders that the action views give in the mirror go out as raw commands.
 """
 
 from __future__ import annotations
@@ -92,8 +92,8 @@ class PySC2VectorEnv(SC2VectorEnv):
             computers have other strengths under the same difficulties.
         realtime: the game runs by itself; an observation comes when `step_mul` loops have passed.
 
-    A game that crashes ends its episode as truncated, and a new one is launched; `crashes` counts them. What the map shows
-    but the own units do not see (SMAC's maps are revealed) is hidden, where the server tells the two apart.
+    A game that crashes ends its episode as truncated, and a new one is launched; `crashes` counts them. What the map
+    shows but the own units do not see (SMAC's maps are revealed) is hidden, where the server tells the two apart.
 
     Raises:
         GameMissing: `transport="game"` and no installation is found.

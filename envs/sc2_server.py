@@ -1,9 +1,9 @@
 """`perceiver-sc2-server`: the simulator behind StarCraft II's client protocol.
 
-    perceiver-sc2-server serve --port 5000          serves clients on 127.0.0.1:5000, each with a game of its own
-    perceiver-sc2-server install DIR                lays out an installation: SC2PATH=DIR serves clients that launch the game
-    perceiver-sc2-server maps                       lists the maps
-    perceiver-sc2-server launched -listen H -port N what such an installation runs; takes the game's own arguments
+perceiver-sc2-server serve --port 5000          serves clients on 127.0.0.1:5000, each with a game of its own
+perceiver-sc2-server install DIR                lays out an installation for SC2PATH=DIR
+perceiver-sc2-server maps                       lists the maps
+perceiver-sc2-server launched -listen H -port N what such an installation runs; takes the game's own arguments
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def launched_server(words: Sequence[str]) -> ProtocolServer:
-    """The server for the arguments that clients launch the game with; those about windows and graphics do not matter."""
+    """The server for the arguments that clients launch the game with; most, about windows, do not matter."""
     parser = argparse.ArgumentParser(prog="SC2_x64", prefix_chars="-", add_help=False, allow_abbrev=False)
     parser.add_argument("-listen", default="127.0.0.1")
     parser.add_argument("-port", type=int, default=0)

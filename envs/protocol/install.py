@@ -22,8 +22,8 @@ class InstallError(RuntimeError):
 def install(folder: str | Path) -> Path:
     """Writes the layout below `folder` and returns it: `SC2PATH=<folder>` then serves PySC2, SMAC and python-sc2.
 
-    `Versions/Base75689/SC2_x64` starts the server with this very Python. `Maps` holds a file for each map: a scenario's own
-    text, or a few words for a melee map. Installing again over an older layout is fine.
+    `Versions/Base75689/SC2_x64` starts the server with this very Python. `Maps` holds a file for each map: a scenario's
+    own text, or a few words for a melee map. Installing again over an older layout is fine.
 
     Raises:
         InstallError: the folder holds something else, or cannot be written.
@@ -33,7 +33,7 @@ def install(folder: str | Path) -> Path:
     if root.exists() and not root.is_dir():
         raise InstallError(f"{root} is not a folder; name a new or empty one")
     if root.is_dir() and any(root.iterdir()) and not mark.is_file():
-        raise InstallError(f"{root} is not empty and not such a layout; name a new or empty folder (the game's own is kept)")
+        raise InstallError(f"{root} is not empty and not such a layout; name a new or empty folder")
     try:
         binary = root / "Versions" / f"Base{BASE_BUILD}" / "SC2_x64"
         binary.parent.mkdir(parents=True, exist_ok=True)

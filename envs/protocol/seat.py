@@ -113,9 +113,9 @@ class Seat:
 
     def _refuse(self, tag: int, ability: int, result: int) -> None:
         if len(self.errors) < MAX_SELECTED:
-            self.errors.append(
-                sc2api_pb2.ActionError(unit_tag=tag, ability_id=max(ability, 0), result=result)  # type: ignore[arg-type]
-            )
+            error = sc2api_pb2.ActionError(unit_tag=tag, ability_id=max(ability, 0))
+            error.result = result  # type: ignore[assignment]
+            self.errors.append(error)
 
     def _visible_target(self, world: World, tag: int) -> int:
         slot = world.slot(tag)

@@ -181,7 +181,7 @@ class ProtocolServer:
             self._occupied.release()
 
     async def _talk(self, connection: ServerConnection, session: Session) -> None:
-        """Answers requests until the client is gone or quits. Text frames carry protobuf bytes too, as PySC2 sends them."""
+        """Answers requests until the client is gone or quits. PySC2 sends its protobuf bytes in text frames."""
         self._clients += 1
         try:
             while session.status != QUIT:

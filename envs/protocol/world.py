@@ -131,6 +131,7 @@ class World:
                 f=np.zeros((1, NUM_EPISODE_FLOATS)),
                 health=np.zeros((1, team_slots), np.float32),
                 tag=np.zeros((1, team_slots), np.int32),
+                drawn=np.zeros((1, team_slots), np.int64),
                 last_action=np.zeros((1, 1, own), np.int32),
             )
             self.episode.i[0, E_SEED] = seed

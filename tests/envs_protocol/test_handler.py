@@ -258,7 +258,7 @@ def test_feature_layers_have_the_sizes_asked_for():
     relative = np.frombuffer(layers.player_relative.data, np.uint8).reshape(84, 84)
     beacon = units(seen, raw_pb2.Neutral)[0]
     assert {1, 3} <= set(np.unique(relative))
-    # The middle of the beacon's pixels is where the beacon is: 24 world units over 84 pixels, y down, camera in the arena.
+    # The middle of the beacon's pixels is where the beacon is: 24 world units over 84 pixels, y down.
     ys, xs = np.nonzero(relative == 3)
     assert xs.mean() == pytest.approx((beacon.pos.x - 21.0) * 3.5 - 0.5, abs=1.0)
     assert ys.mean() == pytest.approx((40.0 - beacon.pos.y) * 3.5 - 0.5, abs=1.0)
