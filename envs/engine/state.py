@@ -376,8 +376,8 @@ def new_state(static: Static, num_worlds: int, max_units: int, seed: int = 0) ->
     return state
 
 
-# Every kernel: compiled once and kept on disk, no GIL, errors as in NumPy (a division by zero is inf, not a branch). The
-# arrays outlive the call, so no references are counted: the atomic increments would cost more than the battle.
+# Every kernel: compiled once and kept on disk, no GIL, errors as in NumPy (a division by zero is inf, not a branch).
+# The arrays outlive the call, so no references are counted: the atomic increments would cost more than the battle.
 kernel = njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
 # The parts of a loop are merged into `advance_world` before type inference: a call would pass the fields of every array
 # on the stack, and merging in LLVM alone (`forceinline`) gave code half as fast.
