@@ -260,7 +260,12 @@ class FoldedDecoder(nn.Module):
             As `PerceiverIO.decode`.
         """
         check_positive("FoldedDecoder", chunk_size=chunk_size)
-        keys, values = self.decoder.keys_values(latents)
+        # Which products run in which precision was settled when folding; autocast would mix others in.
+        with torch.autocast(latents.device.type, enabled=False):
+            return self._decode(latents, positions, tokens, chunk_size)
+
+    def _decode(self, latents: Tensor, positions: Positions | None, tokens: Tensor | None, chunk_size: int) -> Outputs:
+        keys, values = self.decoder.keys_values(latents.to(self.decoder.cross_attend.key.weight.dtype))
         maps = [self.score_map(sample) for sample in keys]
         device = latents.device
         if not isinstance(self.queries, NamedQueries):
