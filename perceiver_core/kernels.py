@@ -28,7 +28,8 @@ class _Block(NamedTuple):
 
 
 def _blocks(batch: int, queries: int, keys: int) -> Iterator[_Block]:
-    rows = min(queries, max(1, BLOCK_SCORES // keys))
+    keys = max(keys, 1)
+    rows = max(1, min(queries, BLOCK_SCORES // keys))
     group = max(1, BLOCK_SCORES // (rows * keys)) if rows == queries else 1
     for first in range(0, batch, group):
         for row in range(0, queries, rows):
