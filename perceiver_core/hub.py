@@ -76,8 +76,6 @@ def load_weights(
 ) -> None:
     """Give a module (on any device, also meta) its weights.
 
-    Axes of size 1 may be missing or in excess: libraries differ in them (padding vectors, 1x1 convolutions).
-
     Args:
         module: the module; its parameters are replaced by the tensors.
         weights: tensors by their name in the file.
@@ -90,25 +88,18 @@ def load_weights(
     expected = {file_name(name): (name, tensor.shape) for name, tensor in module.state_dict().items()}
     problems = [f"missing `{key}` {list(shape)}" for key, (_, shape) in expected.items() if key not in weights]
     problems += [f"unexpected `{key}` {list(tensor.shape)}" for key, tensor in weights.items() if key not in expected]
-    fitting = {}
-    for key, (name, shape) in expected.items():
-        if key not in weights:
-            continue
-        if _without_ones(weights[key].shape) == _without_ones(shape):
-            fitting[name] = weights[key].reshape(shape)
-        else:
-            problems.append(f"`{key}` has shape {list(weights[key].shape)}, expected {list(shape)}")
+    problems += [
+        f"`{key}` has shape {list(weights[key].shape)}, expected {list(shape)}"
+        for key, (_, shape) in expected.items()
+        if key in weights and weights[key].shape != shape
+    ]
     if problems:
         raise ValueError(f"{source}: the weights do not fit: {'; '.join(problems)}")
-    module.load_state_dict(fitting, assign=True)
-    dtypes = {tensor.dtype for tensor in fitting.values() if tensor.is_floating_point()}
+    module.load_state_dict({name: weights[key] for key, (name, _) in expected.items()}, assign=True)
+    dtypes = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
     if len(dtypes) == 1:
         # What is computed rather than stored (Fourier tables) follows the weights' precision.
         module.to(dtypes.pop())
-
-
-def _without_ones(shape: torch.Size) -> list[int]:
-    return [size for size in shape if size != 1]
 
 
 class HubModel(nn.Module):
@@ -146,7 +137,10 @@ class HubModel(nn.Module):
             raise ValueError(f"{config_path}: holds a {data.get('model')}, not a {cls.__name__}")
         config = from_json(data.get("config"), config_path)
         weights_path = require(folder_or_hub_id, WEIGHTS_FILE, revision)
-        with torch.device("meta"):
-            model = cls(config)
+        try:
+            with torch.device("meta"):
+                model = cls(config)
+        except (AttributeError, TypeError, ValueError) as error:
+            raise ValueError(f"{config_path}: no configuration of a {cls.__name__}: {error}") from error
         load_weights(model, read_safetensors(weights_path), weights_path)
         return model.eval()

@@ -266,7 +266,10 @@ def _read_weights(folder_or_hub_id: str | Path, revision: str | None) -> tuple[P
         return path, read_safetensors(path)
     if index := locate(folder_or_hub_id, WEIGHTS_FILE + ".index.json", revision):
         weights: dict[str, Tensor] = {}
-        for filename in sorted(set(read_config(index).get("weight_map", {}).values())):
+        files = read_config(index).get("weight_map")
+        if not isinstance(files, Mapping):
+            raise ValueError(f"{index}: `weight_map` must map names to files, got {files!r}")
+        for filename in sorted(set(files.values())):
             shard = locate(folder_or_hub_id, filename, revision)
             if shard is None:
                 raise FileNotFoundError(f"{index} names {filename}, which is missing")
@@ -282,6 +285,15 @@ def _read_weights(folder_or_hub_id: str | Path, revision: str | None) -> tuple[P
             raise ValueError(f"{path}: expected a mapping from names to tensors, got {type(loaded).__name__}")
         return path, dict(loaded)
     raise FileNotFoundError(f"{folder_or_hub_id} has neither {WEIGHTS_FILE} nor pytorch_model.bin")
+
+
+def _without_unit_axes(key: str, tensor: Tensor) -> Tensor:
+    """Their padding and mask vectors are [1, C], their 1x1 convolution is [out, in, 1, 1]; ours have no such axes."""
+    if re.search(r"\.(padding|mask)\.\w+$", key) and tensor.dim() == 2 and tensor.shape[0] == 1:
+        return tensor[0]
+    if key.endswith("convnet_1x1.weight") and tensor.shape[2:] == (1, 1):
+        return tensor.flatten(1)
+    return tensor
 
 
 def load(folder_or_hub_id: str | Path, *, revision: str | None = None) -> PretrainedPerceiver:
@@ -310,8 +322,9 @@ def load(folder_or_hub_id: str | Path, *, revision: str | None = None) -> Pretra
     try:
         with torch.device("meta"):
             model = _BUILDERS[architecture](HuggingFaceConfig.read(data))
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{config_path}: {error}") from error
     path, weights = _read_weights(folder_or_hub_id, revision)
+    weights = {key: _without_unit_axes(key, tensor) for key, tensor in weights.items()}
     load_weights(model, weights, path, lambda name: hugging_face_name(name, architecture))
     return PretrainedPerceiver(model, architecture).eval()

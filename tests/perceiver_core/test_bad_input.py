@@ -192,10 +192,14 @@ DAMAGES: list[tuple[Callable[[dict[str, torch.Tensor]], Any], str]] = [
         lambda w: w.update({"encoder.latents": torch.zeros(4, 16)}),
         r"`encoder.latents` has shape \[4, 16\], expected \[5, 16\]",
     ),
+    (
+        lambda w: w.update({"encoder.latents": torch.zeros(1, 5, 16)}),
+        r"`encoder.latents` has shape \[1, 5, 16\], expected \[5, 16\]",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("change", "message"), DAMAGES, ids=["missing", "unexpected", "shape"])
+@pytest.mark.parametrize(("change", "message"), DAMAGES, ids=["missing", "unexpected", "size", "rank"])
 def test_weights_that_do_not_fit(change: Callable[[Any], Any], message: str, tmp_path: Path) -> None:
     small_entities().save_pretrained(tmp_path)
     damage(tmp_path, change)
@@ -225,6 +229,10 @@ def test_foreign_configurations(tmp_path: Path) -> None:
     data["config"]["encoder"]["num_layers"] = 3
     (tmp_path / "config.json").write_text(json.dumps(data))
     with pytest.raises(ValueError, match=r"config.json: EncoderConfig: .*num_layers"):
+        EntityEncoder.from_pretrained(tmp_path)
+    data["config"] = None
+    (tmp_path / "config.json").write_text(json.dumps(data))
+    with pytest.raises(ValueError, match=r"config.json: no configuration of a EntityEncoder"):
         EntityEncoder.from_pretrained(tmp_path)
     with pytest.raises(FileNotFoundError, match="no folder"):
         EntityEncoder.from_pretrained(tmp_path / "nothing")
