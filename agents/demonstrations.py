@@ -1,6 +1,6 @@
 """Demonstrations: what a policy did, step by step, in Parquet files that anything can read.
 
-A recording is a folder of Parquet files and `demonstrations.json`. Each row is one trajectory of up to T steps of one
+A recording is a folder of Parquet files and `_demonstrations.json`. Each row is one trajectory of up to T steps of one
 episode of one world (longer episodes are cut into several rows, in order):
 
     episode      int64            number of the episode in the recording
@@ -12,7 +12,7 @@ episode of one world (longer episodes are cut into several rows, in order):
     observation.<name>            tensor [T, ...] of the simulator's observation
     action.<name>                 tensor [T, ...] of the action taken ("action" where the action is a single array)
 
-`demonstrations.json` holds the format's version, the scenario, the view, who played, and the columns' shapes and types.
+`_demonstrations.json` holds the format's version, the scenario, the view, who played, and the columns' shapes and types.
 Tensors are stored as flat lists of their type; `read_batches` gives them their shapes back.
 """
 
@@ -33,7 +33,8 @@ from agents.networks import AgentNetwork
 from agents.presets import WorldConfig
 from agents.rollout import make_worlds, map_arrays, to_arrays, to_tensors
 
-INFO_FILE = "demonstrations.json"
+# Readers of Parquet folders leave out files whose names start with an underscore.
+INFO_FILE = "_demonstrations.json"
 # Demonstrations are recorded on seeds of their own, apart from those of training and evaluation.
 FIRST_SEED = 2**41
 
@@ -167,7 +168,7 @@ def _columns(steps: list[dict[str, Any]]) -> dict[str, np.ndarray]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Recording:
-    """What `demonstrations.json` says."""
+    """What `_demonstrations.json` says."""
 
     folder: Path
     world: WorldConfig

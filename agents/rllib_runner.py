@@ -58,7 +58,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             self.agent.network,
             one_player.single_observation_space,
             one_player.single_action_space,
-            opponent=world.opponent,
+            # Until the first job arrives, with the first request.
+            opponent=(self.agent.self_play.scripted or (world.opponent,))[0],
         )
         one_player.close()
 

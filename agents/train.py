@@ -16,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import tyro
 from rich.console import Console
 
@@ -25,7 +26,7 @@ from agents.evaluate import check_worlds, evaluate_run
 from agents.networks import AgentNetwork
 from agents.presets import PRESETS, TrainConfig, preset
 from agents.progress import ProgressReporter, duration
-from agents.rollout import make_worlds
+from agents.rollout import make_worlds, map_arrays
 
 if TYPE_CHECKING:
     from agents.rllib_algorithm import EntityAgent
@@ -71,8 +72,11 @@ def check_config(config: TrainConfig) -> None:
         network = AgentNetwork(config.network, env.single_observation_space, env.single_action_space)
     except ValueError as error:
         raise ConfigError(f"network: {error}") from error
-    finally:
-        env.close()
+    # The simulator compiles what a scenario needs at its first step and keeps it on disk: done here, once, and not by
+    # all env runners at the same time.
+    env.reset(seed=0)
+    env.step(map_arrays(np.zeros_like, env.action_space.sample()))
+    env.close()
     if config.initial_weights is not None:
         load_weights(config.initial_weights, network)
 
