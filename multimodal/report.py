@@ -15,6 +15,7 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
 from multimodal.clips import ClipFormat
@@ -82,17 +83,19 @@ def _sound(samples: np.ndarray, sample_rate: int) -> str:
 def spectrogram_figure(example: Example, sample_rate: int) -> Figure:
     """Spectrograms of original and reconstruction on one scale."""
     size = 2 ** max(5, min(9, int(math.log2(len(example.audio) / 12))))
+    window = torch.hann_window(size)
+    extent = (0.0, len(example.audio) / sample_rate, 0.0, sample_rate / 2)
     figure, axes = plt.subplots(1, 2, figsize=(9, 2.2), sharey=True, layout="constrained")
     for axis, samples, title in zip(
         axes, (example.audio, example.audio_out), ("original", "reconstruction"), strict=True
     ):
-        # A quiet floor keeps silence from being log of zero.
-        image = axis.specgram(
-            samples + 1e-6, NFFT=size, noverlap=size * 3 // 4, Fs=sample_rate, vmin=-120, vmax=-30, cmap="magma"
-        )[3]
+        signal = torch.from_numpy(np.asarray(samples, np.float32))
+        spectrum = torch.stft(signal, size, hop_length=size // 4, window=window, return_complex=True).abs()
+        level = 20 * (spectrum * 2 / window.sum()).clamp(min=1e-5).log10()
+        image = axis.imshow(level, origin="lower", aspect="auto", extent=extent, vmin=-90, vmax=0, cmap="magma")
         axis.set(title=title, xlabel="time in s")
     axes[0].set_ylabel("frequency in Hz")
-    figure.colorbar(image, ax=axes, label="dB/Hz")
+    figure.colorbar(image, ax=axes, label="dB of full scale")
     return figure
 
 
