@@ -1,5 +1,7 @@
 """Schedules: their values at the ends, in between, and beyond."""
 
+import itertools
+
 import pytest
 
 from agents.schedules import Schedule
@@ -18,7 +20,7 @@ def test_cosine_schedule_is_half_way_in_the_middle_and_falls_monotonically() -> 
     schedule = Schedule(start=2.0, end=1.0, shape="cosine")
     values = [schedule(i / 20) for i in range(21)]
     assert values[0] == 2.0 and values[10] == pytest.approx(1.5) and values[20] == pytest.approx(1.0)
-    assert all(a >= b for a, b in zip(values, values[1:], strict=False))
+    assert all(a >= b for a, b in itertools.pairwise(values))
     assert Schedule.constant(0.3)(0.0) == Schedule.constant(0.3)(0.9) == 0.3
 
 
