@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numba import njit
+from numba import float32, int64, njit, uint8
 
+from envs.compilation import entry
+from envs.engine import state as state_module
 from envs.engine.state import (
     F_BUSY,
     F_COOLDOWN,
@@ -66,176 +70,184 @@ STIMPACK_MARINE, STIMPACK_MARAUDER, MARAUDER = 27, 24, 51
 ) = range(6)
 
 
-def sources_digest(*names: str) -> str:
-    """A hash of source files below `envs`.
+def writer(signature: Any) -> Any:
+    """A compiled function of one signature: without it each writer is compiled for every mixture of integer types."""
+    return njit(signature, cache=True, nogil=True, error_model="numpy")
 
-    Numba's cache keys a function by its own file alone; one that takes constants from others closes over their digest.
+
+def stamp(*functions: Any) -> None:
+    """Makes functions on disk stale when the engine's layout changes.
+
+    Numba keys a cached function by its own file alone, though it holds the constants of the modules that it imports.
     """
-    folder = Path(__file__).parent.parent
     digest = hashlib.sha256()
-    for path in sorted(path for name in names for path in folder.glob(name)):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
+    for source in (state_module, sys.modules[functions[0].__module__]):
+        digest.update(Path(str(source.__file__)).read_bytes())
+    for function in functions:
+        file = getattr(getattr(function, "_cache", None), "_cache_file", None)
+        if file is not None:
+            file._source_stamp = digest.hexdigest()
 
 
-def _build_writer(digest: str):
-    @njit(cache=True, nogil=True, error_model="numpy")
-    def varint(out, n, value):
-        value = np.uint64(value)
-        while value >= np.uint64(128):
-            out[n] = np.uint8((value & np.uint64(127)) | np.uint64(128))
-            value >>= np.uint64(7)
-            n += 1
-        out[n] = np.uint8(value)
-        return n + 1
-
-    @njit(cache=True, nogil=True, error_model="numpy")
-    def put_int(out, n, field, value):
-        """Field `field` of type varint."""
-        return varint(out, varint(out, n, field << 3), value)
-
-    @njit(cache=True, nogil=True, error_model="numpy")
-    def put_float(out, n, field, value, word, word_bytes):
-        n = varint(out, n, (field << 3) | 5)
-        word[0] = value
-        for k in range(4):
-            out[n + k] = word_bytes[k]
-        return n + 4
-
-    @njit(cache=True, nogil=True, error_model="numpy")
-    def put_order(out, n, ability, x, y, tag, word, word_bytes):
-        """Field 22, a UnitOrder, of an ability with a target unit (tag > 0), a target place (x >= 0) or neither."""
-        start = n + 3
-        m = put_int(out, start, 1, ability)
-        if tag > 0:
-            m = put_int(out, m, 3, tag)
-        elif x >= 0.0:
-            out[m] = np.uint8(18)
-            out[m + 1] = np.uint8(15)
-            m = put_float(out, m + 2, 1, x, word, word_bytes)
-            m = put_float(out, m, 2, y, word, word_bytes)
-            m = put_float(out, m, 3, np.float32(0.0), word, word_bytes)
-        n = varint(out, n, (22 << 3) | 2)
-        out[n] = np.uint8(m - start)
-        return m
-
-    @njit(cache=True, nogil=True, error_model="numpy")
-    def tag_of(state, i, offset):
-        return ((np.int64(i) + 1) << TAG_SHIFT) | ((np.int64(state.i[0, I_TAG, i]) + offset) & TAG_MASK)
-
-    @njit(cache=True, nogil=True, error_model="numpy")
-    def write_units(state, static, ability, points, change, types, selected, camera, see, out):
-        """`ObservationRaw.units` (field 2, repeated) as seen by a player; returns the number of bytes.
-
-        ability [T, orders], points [orders] (1: the order takes a place), change [T]: ability of the change of mode;
-        types [2, T]: type ids of player 1's units and of the others'; selected [N]; camera x0, y0, x1, y1.
-        """
-        _ = digest
-        f, ii = state.f, state.i
-        player = see[SEE_PLAYER]
-        word = np.zeros(1, np.float32)
-        word_bytes = word.view(np.uint8)
-        scratch = np.empty(BYTES_PER_UNIT, np.uint8)
-        total = 0
-        for k in range(state.w[0, W_ALIVE]):
-            i = state.alive[0, k]
-            owner = ii[0, I_OWNER, i]
-            kind = ii[0, I_KIND, i]
-            flags = ii[0, I_FLAGS, i]
-            own = owner == player
-            seen = player == 0 or own or (ii[0, I_VISIBLE, i] >> player) & 1 != 0
-            hidden = flags & (FLAG_CLOAKED | FLAG_BURROWED) != 0 and not own and owner != NEUTRAL and player != 0
-            cloak = NOT_CLOAKED
-            details = True
-            if flags & FLAG_CLOAKED:
-                cloak = CLOAKED_ALLIED if own or player == 0 else (CLOAKED_DETECTED if seen else CLOAKED)
-            if not seen:
-                near = False
-                if hidden:
-                    for m in range(state.w[0, W_ALIVE]):
-                        j = state.alive[0, m]
-                        if ii[0, I_OWNER, j] == player:
-                            reach = static.kind_f[ii[0, I_KIND, j], K_SIGHT] + f[0, F_RADIUS, i]
-                            dx, dy = f[0, F_X, i] - f[0, F_X, j], f[0, F_Y, i] - f[0, F_Y, j]
-                            near |= dx * dx + dy * dy <= reach * reach
-                if near and see[SEE_CLOAKED] != 0 and flags & FLAG_BURROWED == 0:
-                    details = False
-                elif see[SEE_REVEALED] != 0:
-                    cloak = CLOAKED_UNKNOWN
-                else:
-                    continue
-            n = 0
-            n = put_int(scratch, n, 1, VISIBLE if seen else HIDDEN)
-            n = put_int(scratch, n, 2, SELF if own else (NEUTRAL_ALLIANCE if owner == NEUTRAL else ENEMY))
-            n = put_int(scratch, n, 3, tag_of(state, i, see[SEE_TAG_OFFSET]))
-            unit_type = types[0 if owner == 1 else 1, kind]
-            n = put_int(scratch, n, 4, unit_type)
-            n = put_int(scratch, n, 5, owner)
-            scratch[n] = np.uint8(50)
-            scratch[n + 1] = np.uint8(15)
-            n = put_float(scratch, n + 2, 1, f[0, F_X, i], word, word_bytes)
-            n = put_float(scratch, n, 2, f[0, F_Y, i], word, word_bytes)
-            n = put_float(scratch, n, 3, f[0, F_Z, i], word, word_bytes)
-            angle = np.float32(np.arctan2(f[0, F_FACING_Y, i], f[0, F_FACING_X, i]))
-            n = put_float(scratch, n, 7, angle, word, word_bytes)
-            n = put_float(scratch, n, 8, f[0, F_RADIUS, i], word, word_bytes)
-            n = put_float(scratch, n, 9, np.float32(1.0), word, word_bytes)
-            n = put_int(scratch, n, 10, cloak)
-            x, y = f[0, F_X, i], f[0, F_Y, i]
-            on_screen = camera[0] <= x <= camera[2] and camera[1] <= y <= camera[3] and seen
-            n = put_int(scratch, n, 11, 1 if own and selected[i] else 0)
-            n = put_int(scratch, n, 12, 1 if on_screen else 0)
-            n = put_int(scratch, n, 13, 0)
-            if details:
-                if owner != NEUTRAL:
-                    n = put_float(scratch, n, 14, f[0, F_HEALTH, i], word, word_bytes)
-                    n = put_float(scratch, n, 15, f[0, F_HEALTH_MAX, i], word, word_bytes)
-                    if f[0, F_SHIELD_MAX, i] > 0.0:
-                        n = put_float(scratch, n, 16, f[0, F_SHIELD, i], word, word_bytes)
-                        n = put_float(scratch, n, 36, f[0, F_SHIELD_MAX, i], word, word_bytes)
-                    if f[0, F_ENERGY_MAX, i] > 0.0:
-                        n = put_float(scratch, n, 17, f[0, F_ENERGY, i], word, word_bytes)
-                        n = put_float(scratch, n, 37, f[0, F_ENERGY_MAX, i], word, word_bytes)
-                    if f[0, F_STIM, i] > 0.0:
-                        buff = STIMPACK_MARAUDER if unit_type == MARAUDER else STIMPACK_MARINE
-                        n = put_int(scratch, n, 27, buff)
-                n = put_int(scratch, n, 20, 1 if flags & FLAG_FLYING else 0)
-                n = put_int(scratch, n, 21, 1 if flags & FLAG_BURROWED else 0)
-                n = put_int(scratch, n, 35, 1)
-                active = ii[0, I_ORDER, i] != ORDER_STOP or ii[0, I_TARGET, i] >= 0
-                n = put_int(scratch, n, 39, 1 if active else 0)
-                detection = static.kind_f[kind, K_DETECTION]
-                if detection > 0.0:
-                    n = put_float(scratch, n, 31, detection, word, word_bytes)
-                if (own or see[SEE_ORDERS_OF_ALL] != 0) and owner != NEUTRAL:
-                    n = put_float(scratch, n, 30, f[0, F_COOLDOWN, i], word, word_bytes)
-                    target = ii[0, I_TARGET, i]
-                    if target >= 0:
-                        n = put_int(scratch, n, 34, tag_of(state, target, see[SEE_TAG_OFFSET]))
-                    if f[0, F_BUSY, i] > 0.0 and change[kind] > 0:
-                        n = put_order(scratch, n, change[kind], np.float32(-1), np.float32(-1), 0, word, word_bytes)
-                    order = ii[0, I_ORDER, i]
-                    if order != ORDER_STOP:
-                        t = ii[0, I_ORDER_TARGET, i]
-                        tag = tag_of(state, t, see[SEE_TAG_OFFSET]) if t >= 0 else np.int64(0)
-                        ox = f[0, F_ORDER_X, i] if points[order] != 0 else np.float32(-1)
-                        oy = f[0, F_ORDER_Y, i]
-                        n = put_order(scratch, n, ability[kind, order], ox, oy, tag, word, word_bytes)
-                    for q in range(ii[0, I_QUEUED, i]):
-                        order = state.queue_i[0, i, q, 0]
-                        t = state.queue_i[0, i, q, 1]
-                        tag = tag_of(state, t, see[SEE_TAG_OFFSET]) if t >= 0 else np.int64(0)
-                        ox = state.queue_f[0, i, q, 0] if points[order] != 0 else np.float32(-1)
-                        oy = state.queue_f[0, i, q, 1]
-                        n = put_order(scratch, n, ability[kind, order], ox, oy, tag, word, word_bytes)
-            total = varint(out, total, (2 << 3) | 2)
-            total = varint(out, total, n)
-            for m in range(n):
-                out[total + m] = scratch[m]
-            total += n
-        return total
-
-    return write_units
+@writer(int64(uint8[::1], int64, int64))
+def varint(out, n, value):
+    value = np.uint64(value)
+    while value >= np.uint64(128):
+        out[n] = np.uint8((value & np.uint64(127)) | np.uint64(128))
+        value >>= np.uint64(7)
+        n += 1
+    out[n] = np.uint8(value)
+    return n + 1
 
 
-write_units = _build_writer(sources_digest("engine/state.py", "protocol/kernels.py"))
+@writer(int64(uint8[::1], int64, int64, int64))
+def put_int(out, n, field, value):
+    """Field `field` of type varint."""
+    return varint(out, varint(out, n, field << 3), value)
+
+
+@writer(int64(uint8[::1], int64, int64, float32, float32[::1], uint8[::1]))
+def put_float(out, n, field, value, word, word_bytes):
+    n = varint(out, n, (field << 3) | 5)
+    word[0] = value
+    for k in range(4):
+        out[n + k] = word_bytes[k]
+    return n + 4
+
+
+@writer(int64(uint8[::1], int64, int64, float32, float32, int64, float32[::1], uint8[::1]))
+def put_order(out, n, ability, x, y, tag, word, word_bytes):
+    """Field 22, a UnitOrder, of an ability with a target unit (tag > 0), a target place (x >= 0) or neither."""
+    start = n + 3
+    m = put_int(out, start, 1, ability)
+    if tag > 0:
+        m = put_int(out, m, 3, tag)
+    elif x >= 0.0:
+        out[m] = np.uint8(18)
+        out[m + 1] = np.uint8(15)
+        m = put_float(out, m + 2, 1, x, word, word_bytes)
+        m = put_float(out, m, 2, y, word, word_bytes)
+        m = put_float(out, m, 3, np.float32(0.0), word, word_bytes)
+    n = varint(out, n, (22 << 3) | 2)
+    out[n] = np.uint8(m - start)
+    return m
+
+
+@entry
+def tag_of(state, i, offset):
+    return ((np.int64(i) + 1) << TAG_SHIFT) | ((np.int64(state.i[0, I_TAG, i]) + offset) & TAG_MASK)
+
+
+@entry
+def write_units(state, static, ability, points, change, types, selected, camera, see, out):
+    """`ObservationRaw.units` (field 2, repeated) as seen by a player; returns the number of bytes.
+
+    ability [T, orders], points [orders] (1: the order takes a place), change [T]: ability of the change of mode;
+    types [2, T]: type ids of player 1's units and of the others'; selected [N]; camera x0, y0, x1, y1.
+    """
+    f, ii = state.f, state.i
+    player = see[SEE_PLAYER]
+    word = np.zeros(1, np.float32)
+    word_bytes = word.view(np.uint8)
+    scratch = np.empty(BYTES_PER_UNIT, np.uint8)
+    total = 0
+    for k in range(state.w[0, W_ALIVE]):
+        i = state.alive[0, k]
+        owner = ii[0, I_OWNER, i]
+        kind = ii[0, I_KIND, i]
+        flags = ii[0, I_FLAGS, i]
+        own = owner == player
+        seen = player == 0 or own or (ii[0, I_VISIBLE, i] >> player) & 1 != 0
+        hidden = flags & (FLAG_CLOAKED | FLAG_BURROWED) != 0 and not own and owner != NEUTRAL and player != 0
+        cloak = NOT_CLOAKED
+        details = True
+        if flags & FLAG_CLOAKED:
+            cloak = CLOAKED_ALLIED if own or player == 0 else (CLOAKED_DETECTED if seen else CLOAKED)
+        if not seen:
+            near = False
+            if hidden:
+                for m in range(state.w[0, W_ALIVE]):
+                    j = state.alive[0, m]
+                    if ii[0, I_OWNER, j] == player:
+                        reach = static.kind_f[ii[0, I_KIND, j], K_SIGHT] + f[0, F_RADIUS, i]
+                        dx, dy = f[0, F_X, i] - f[0, F_X, j], f[0, F_Y, i] - f[0, F_Y, j]
+                        near |= dx * dx + dy * dy <= reach * reach
+            if near and see[SEE_CLOAKED] != 0 and flags & FLAG_BURROWED == 0:
+                details = False
+            elif see[SEE_REVEALED] != 0:
+                cloak = CLOAKED_UNKNOWN
+            else:
+                continue
+        n = 0
+        n = put_int(scratch, n, 1, VISIBLE if seen else HIDDEN)
+        n = put_int(scratch, n, 2, SELF if own else (NEUTRAL_ALLIANCE if owner == NEUTRAL else ENEMY))
+        n = put_int(scratch, n, 3, tag_of(state, i, see[SEE_TAG_OFFSET]))
+        unit_type = types[0 if owner == 1 else 1, kind]
+        n = put_int(scratch, n, 4, unit_type)
+        n = put_int(scratch, n, 5, owner)
+        scratch[n] = np.uint8(50)
+        scratch[n + 1] = np.uint8(15)
+        n = put_float(scratch, n + 2, 1, f[0, F_X, i], word, word_bytes)
+        n = put_float(scratch, n, 2, f[0, F_Y, i], word, word_bytes)
+        n = put_float(scratch, n, 3, f[0, F_Z, i], word, word_bytes)
+        angle = np.float32(np.arctan2(f[0, F_FACING_Y, i], f[0, F_FACING_X, i]))
+        n = put_float(scratch, n, 7, angle, word, word_bytes)
+        n = put_float(scratch, n, 8, f[0, F_RADIUS, i], word, word_bytes)
+        n = put_float(scratch, n, 9, np.float32(1.0), word, word_bytes)
+        n = put_int(scratch, n, 10, cloak)
+        x, y = f[0, F_X, i], f[0, F_Y, i]
+        on_screen = camera[0] <= x <= camera[2] and camera[1] <= y <= camera[3] and seen
+        n = put_int(scratch, n, 11, 1 if own and selected[i] else 0)
+        n = put_int(scratch, n, 12, 1 if on_screen else 0)
+        n = put_int(scratch, n, 13, 0)
+        if details:
+            if owner != NEUTRAL:
+                n = put_float(scratch, n, 14, f[0, F_HEALTH, i], word, word_bytes)
+                n = put_float(scratch, n, 15, f[0, F_HEALTH_MAX, i], word, word_bytes)
+                if f[0, F_SHIELD_MAX, i] > 0.0:
+                    n = put_float(scratch, n, 16, f[0, F_SHIELD, i], word, word_bytes)
+                    n = put_float(scratch, n, 36, f[0, F_SHIELD_MAX, i], word, word_bytes)
+                if f[0, F_ENERGY_MAX, i] > 0.0:
+                    n = put_float(scratch, n, 17, f[0, F_ENERGY, i], word, word_bytes)
+                    n = put_float(scratch, n, 37, f[0, F_ENERGY_MAX, i], word, word_bytes)
+                if f[0, F_STIM, i] > 0.0:
+                    buff = STIMPACK_MARAUDER if unit_type == MARAUDER else STIMPACK_MARINE
+                    n = put_int(scratch, n, 27, buff)
+            n = put_int(scratch, n, 20, 1 if flags & FLAG_FLYING else 0)
+            n = put_int(scratch, n, 21, 1 if flags & FLAG_BURROWED else 0)
+            n = put_int(scratch, n, 35, 1)
+            active = ii[0, I_ORDER, i] != ORDER_STOP or ii[0, I_TARGET, i] >= 0
+            n = put_int(scratch, n, 39, 1 if active else 0)
+            detection = static.kind_f[kind, K_DETECTION]
+            if detection > 0.0:
+                n = put_float(scratch, n, 31, detection, word, word_bytes)
+            if (own or see[SEE_ORDERS_OF_ALL] != 0) and owner != NEUTRAL:
+                n = put_float(scratch, n, 30, f[0, F_COOLDOWN, i], word, word_bytes)
+                target = ii[0, I_TARGET, i]
+                if target >= 0:
+                    n = put_int(scratch, n, 34, tag_of(state, target, see[SEE_TAG_OFFSET]))
+                if f[0, F_BUSY, i] > 0.0 and change[kind] > 0:
+                    n = put_order(scratch, n, change[kind], np.float32(-1), np.float32(-1), 0, word, word_bytes)
+                order = ii[0, I_ORDER, i]
+                if order != ORDER_STOP:
+                    t = ii[0, I_ORDER_TARGET, i]
+                    tag = tag_of(state, t, see[SEE_TAG_OFFSET]) if t >= 0 else np.int64(0)
+                    ox = f[0, F_ORDER_X, i] if points[order] != 0 else np.float32(-1)
+                    oy = f[0, F_ORDER_Y, i]
+                    n = put_order(scratch, n, ability[kind, order], ox, oy, tag, word, word_bytes)
+                for q in range(ii[0, I_QUEUED, i]):
+                    order = state.queue_i[0, i, q, 0]
+                    t = state.queue_i[0, i, q, 1]
+                    tag = tag_of(state, t, see[SEE_TAG_OFFSET]) if t >= 0 else np.int64(0)
+                    ox = state.queue_f[0, i, q, 0] if points[order] != 0 else np.float32(-1)
+                    oy = state.queue_f[0, i, q, 1]
+                    n = put_order(scratch, n, ability[kind, order], ox, oy, tag, word, word_bytes)
+        total = varint(out, total, (2 << 3) | 2)
+        total = varint(out, total, n)
+        for m in range(n):
+            out[total + m] = scratch[m]
+        total += n
+    return total
+
+
+stamp(tag_of, write_units)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from s2clientprotocol import common_pb2, sc2api_pb2, spatial_pb2
 
+from envs.compilation import entry
 from envs.engine import state as st
 from envs.engine.state import F_RADIUS, F_X, F_Y, I_KIND, I_OWNER, K_SIGHT, W_ALIVE
-from envs.protocol.kernels import ENEMY, NEUTRAL_ALLIANCE, SELF, STIMPACK_MARINE, sources_digest
+from envs.protocol.kernels import ENEMY, NEUTRAL_ALLIANCE, SELF, STIMPACK_MARINE, stamp
 from envs.protocol.world import World
 
 # (layer, bits per pixel) that are drawn from units; in the order of the columns of `_unit_values`.
@@ -69,61 +69,57 @@ def minimap_view(setup: sc2api_pb2.SpatialCameraSetup, world: World) -> View:
     return View(width, height, max((x1 - x0) / width, (y1 - y0) / height), x0, y1)
 
 
-def _build(digest: str):
-    @njit(cache=True, nogil=True, error_model="numpy")
-    def look_around(state, static, player, grid):
-        """grid [height, width]: SEEN where a unit of `player` looks, what was seen before becomes EXPLORED."""
-        _ = digest
-        height, width = grid.shape
-        for y in range(height):
-            for x in range(width):
-                if grid[y, x] == 2:
-                    grid[y, x] = 1
-        for n in range(state.w[0, W_ALIVE]):
-            i = state.alive[0, n]
-            if state.i[0, I_OWNER, i] != player:
-                continue
-            sight = static.kind_f[state.i[0, I_KIND, i], K_SIGHT]
-            cx, cy = state.f[0, F_X, i], state.f[0, F_Y, i]
-            for y in range(max(0, np.int64(cy - sight)), min(height, np.int64(cy + sight) + 1)):
-                for x in range(max(0, np.int64(cx - sight)), min(width, np.int64(cx + sight) + 1)):
-                    dx, dy = x + 0.5 - cx, y + 0.5 - cy
-                    if dx * dx + dy * dy <= sight * sight:
-                        grid[y, x] = 2
-
-    @njit(cache=True, nogil=True, error_model="numpy")
-    def draw_ground(x0, y1, pixel, grids, outside, out):
-        """out [L, H, W]: the cells of grids [L, height, width] under the pixels; outside [L] off the map."""
-        _ = digest
-        for py in range(out.shape[1]):
-            wy = np.int64(np.floor(y1 - (py + 0.5) * pixel))
-            for px in range(out.shape[2]):
-                wx = np.int64(np.floor(x0 + (px + 0.5) * pixel))
-                inside = 0 <= wx < grids.shape[2] and 0 <= wy < grids.shape[1]
-                for layer in range(out.shape[0]):
-                    out[layer, py, px] = grids[layer, wy, wx] if inside else outside[layer]
-
-    @njit(cache=True, nogil=True, error_model="numpy")
-    def draw_units(x0, y1, pixel, places, values, out, density):
-        """Discs of places [n, 3] (x, y, radius) with values [n, L] into out [L, H, W]; density [H, W] counts them."""
-        _ = digest
-        height, width = density.shape
-        for n in range(places.shape[0]):
-            cx, cy = (places[n, 0] - x0) / pixel - 0.5, (y1 - places[n, 1]) / pixel - 0.5
-            # A unit is never smaller than the pixel that it stands on.
-            r = max(places[n, 2] / pixel, 0.5)
-            for py in range(max(0, np.int64(np.ceil(cy - r))), min(height, np.int64(np.floor(cy + r)) + 1)):
-                for px in range(max(0, np.int64(np.ceil(cx - r))), min(width, np.int64(np.floor(cx + r)) + 1)):
-                    middle = abs(px - cx) <= 0.5 and abs(py - cy) <= 0.5
-                    if middle or (px - cx) * (px - cx) + (py - cy) * (py - cy) <= r * r:
-                        density[py, px] += 1
-                        for layer in range(values.shape[1]):
-                            out[layer, py, px] = values[n, layer]
-
-    return look_around, draw_ground, draw_units
+@entry
+def look_around(state, static, player, grid):
+    """grid [height, width]: SEEN where a unit of `player` looks, what was seen before becomes EXPLORED."""
+    height, width = grid.shape
+    for y in range(height):
+        for x in range(width):
+            if grid[y, x] == 2:
+                grid[y, x] = 1
+    for n in range(state.w[0, W_ALIVE]):
+        i = state.alive[0, n]
+        if state.i[0, I_OWNER, i] != player:
+            continue
+        sight = static.kind_f[state.i[0, I_KIND, i], K_SIGHT]
+        cx, cy = state.f[0, F_X, i], state.f[0, F_Y, i]
+        for y in range(max(0, np.int64(cy - sight)), min(height, np.int64(cy + sight) + 1)):
+            for x in range(max(0, np.int64(cx - sight)), min(width, np.int64(cx + sight) + 1)):
+                dx, dy = x + 0.5 - cx, y + 0.5 - cy
+                if dx * dx + dy * dy <= sight * sight:
+                    grid[y, x] = 2
 
 
-look_around, draw_ground, draw_units = _build(sources_digest("engine/state.py"))
+@entry
+def draw_ground(x0, y1, pixel, grids, outside, out):
+    """out [L, H, W]: the cells of grids [L, height, width] under the pixels; outside [L] off the map."""
+    for py in range(out.shape[1]):
+        wy = np.int64(np.floor(y1 - (py + 0.5) * pixel))
+        for px in range(out.shape[2]):
+            wx = np.int64(np.floor(x0 + (px + 0.5) * pixel))
+            inside = 0 <= wx < grids.shape[2] and 0 <= wy < grids.shape[1]
+            for layer in range(out.shape[0]):
+                out[layer, py, px] = grids[layer, wy, wx] if inside else outside[layer]
+
+
+@entry
+def draw_units(x0, y1, pixel, places, values, out, density):
+    """Discs of places [n, 3] (x, y, radius) with values [n, L] into out [L, H, W]; density [H, W] counts them."""
+    height, width = density.shape
+    for n in range(places.shape[0]):
+        cx, cy = (places[n, 0] - x0) / pixel - 0.5, (y1 - places[n, 1]) / pixel - 0.5
+        # A unit is never smaller than the pixel that it stands on.
+        r = max(places[n, 2] / pixel, 0.5)
+        for py in range(max(0, np.int64(np.ceil(cy - r))), min(height, np.int64(np.floor(cy + r)) + 1)):
+            for px in range(max(0, np.int64(np.ceil(cx - r))), min(width, np.int64(np.floor(cx + r)) + 1)):
+                middle = abs(px - cx) <= 0.5 and abs(py - cy) <= 0.5
+                if middle or (px - cx) * (px - cx) + (py - cy) * (py - cy) <= r * r:
+                    density[py, px] += 1
+                    for layer in range(values.shape[1]):
+                        out[layer, py, px] = values[n, layer]
+
+
+stamp(look_around, draw_ground, draw_units)
 
 
 def image(array: np.ndarray, bits: int) -> common_pb2.ImageData:
