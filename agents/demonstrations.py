@@ -12,7 +12,7 @@ episode of one world (longer episodes are cut into several rows, in order):
     observation.<name>            tensor [T, ...] of the simulator's observation
     action.<name>                 tensor [T, ...] of the action taken ("action" where the action is a single array)
 
-`_demonstrations.json` holds the format's version, the scenario, the view, who played, and the columns' shapes and types.
+`_demonstrations.json` holds the format's version, the world, who played, and the columns' shapes and types.
 Tensors are stored as flat lists of their type; `read_batches` gives them their shapes back.
 """
 

@@ -16,6 +16,8 @@ _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     # Errors of calls whose references were dropped: the algorithm drops those of env runners and learners it gave up.
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
+    # Ray gives its workers a low priority; on a machine with other load, training would crawl behind its own driver.
+    "RAY_worker_niceness": "0",
     # Ray prints at error level that actors which it may restart have constructor arguments in the object store; the
     # driver holds those of env runners for as long as they live.
     "RAY_BACKEND_LOG_LEVEL": "fatal",

@@ -1,0 +1,150 @@
+"""Trained environment steps per second of the training stack, beside the limit of one core, in one run.
+
+    python -m benchmarks.agents --scenario 3m --seconds 20 --rounds 3
+
+Contenders, all with the same worlds, network, fragments and V-trace update:
+
+    bare        one process, no Ray: acts, then learns. What one core can do.
+    1+local     one env runner beside a learner in the driver
+    2+2         two env runners and two learners (DDP)
+
+They take turns for `rounds` rounds, each in a process of its own; ratios are taken round by round. Start-up and the
+first updates are left out. The gap to the cores' bare loops is what the stack costs: the driver, the object store,
+all-reduce, and whatever the cores do for others.
+"""
+
+import dataclasses
+import json
+import multiprocessing
+import statistics
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+from agents.networks import AgentNetwork, NetworkConfig
+from agents.presets import BudgetConfig, ClusterConfig, LearningConfig, TrainConfig, WorldConfig
+from agents.rollout import Rollout, make_worlds, to_tensors
+from agents.schedules import Schedule
+from agents.vtrace import vtrace_loss
+
+# Updates before the clock starts.
+_WARM_UP = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentsBenchmark:
+    """What to time."""
+
+    scenario: str = "3m"
+    num_envs: int = 64
+    fragment_length: int = 32
+    network: NetworkConfig = field(
+        default_factory=lambda: NetworkConfig(channels=64, num_heads=2, num_layers=1, num_latents=8)
+    )
+    contenders: tuple[str, ...] = ("bare", "1+local", "2+2")
+    seconds: float = 20.0
+    """Of each contender in each round."""
+    rounds: int = 3
+    output: Path | None = None
+
+
+def train_config(benchmark: AgentsBenchmark, runners: int, learners: int) -> TrainConfig:
+    return TrainConfig(
+        world=WorldConfig(scenario=benchmark.scenario, num_envs=benchmark.num_envs),
+        network=benchmark.network,
+        learning=LearningConfig(
+            fragment_length=benchmark.fragment_length,
+            learning_rate=Schedule.constant(5e-4),
+            reward_scale=0.1,
+        ),
+        # More processes than cores, on purpose: two env runners and two learners share two cores.
+        cluster=ClusterConfig(num_env_runners=runners, num_learners=learners, num_cpus=runners + learners + 1),
+        budget=BudgetConfig(env_steps=10**12),
+    )
+
+
+def bare(benchmark: AgentsBenchmark) -> float:
+    """Steps per second of acting and learning in turns on one core."""
+    torch.set_num_threads(1)
+    config = train_config(benchmark, 0, 0)
+    env = make_worlds(config.world, benchmark.num_envs, 0)
+    network = AgentNetwork(config.network, env.single_observation_space, env.single_action_space)
+    optimizer = torch.optim.Adam(network.parameters(), lr=5e-4)
+    rollout = Rollout(env, network, fragment_length=benchmark.fragment_length, seed=0)
+
+    def update() -> int:
+        fragment = to_tensors(rollout.collect()[0])
+        fragment["reward"] = fragment["reward"] * config.learning.reward_scale
+        evaluation = network.evaluate(
+            fragment["observation"], fragment["action"], fragment["state"], fragment["is_first"]
+        )
+        loss = vtrace_loss(evaluation, fragment, config.learning.vtrace)
+        optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), config.learning.max_gradient_norm)
+        optimizer.step()
+        return fragment["reward"].numel()
+
+    for _ in range(_WARM_UP):
+        update()
+    steps, started = 0, time.perf_counter()
+    while (elapsed := time.perf_counter() - started) < benchmark.seconds:
+        steps += update()
+    return steps / elapsed
+
+
+def on_ray(benchmark: AgentsBenchmark, runners: int, learners: int) -> float:
+    """Trained steps per second of the algorithm."""
+    from agents.rllib_cluster import connect, disconnect
+    from agents.train import build_algorithm
+
+    torch.set_num_threads(1)
+    config = train_config(benchmark, runners, learners)
+    connect(config.cluster)
+    algorithm = build_algorithm(config, None)
+    while algorithm.updates < _WARM_UP:
+        algorithm.train()
+    before, started = algorithm.env_steps, time.perf_counter()
+    while (elapsed := time.perf_counter() - started) < benchmark.seconds:
+        algorithm.train()
+    rate = (algorithm.env_steps - before) / elapsed
+    algorithm.stop()
+    disconnect()
+    return rate
+
+
+def measure(name: str, benchmark: AgentsBenchmark, results: Any) -> None:
+    """One contender in a process of its own."""
+    if name == "bare":
+        results.put(bare(benchmark))
+    else:
+        runners, _, learners = name.partition("+")
+        results.put(on_ray(benchmark, int(runners), 0 if learners == "local" else int(learners)))
+
+
+def main(benchmark: AgentsBenchmark) -> None:
+    context = multiprocessing.get_context("spawn")
+    rates: dict[str, list[float]] = {name: [] for name in benchmark.contenders}
+    for round_number in range(benchmark.rounds):
+        for name in benchmark.contenders:
+            results = context.Queue()
+            process = context.Process(target=measure, args=(name, benchmark, results))
+            process.start()
+            rates[name].append(results.get(timeout=benchmark.seconds + 600.0))
+            process.join()
+            print(f"round {round_number + 1}: {name:8s} {rates[name][-1]:10,.0f} steps/s", flush=True)
+    for name, values in rates.items():
+        ratios = [value / base for value, base in zip(values, rates["bare"], strict=True)] if "bare" in rates else []
+        times = f", {statistics.median(ratios):.2f}x bare ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else ""
+        print(f"{name:8s} {statistics.median(values):10,.0f} steps/s ({min(values):,.0f} to {max(values):,.0f}){times}")
+    if benchmark.output:
+        content = {"benchmark": dataclasses.asdict(benchmark) | {"output": None}, "steps_per_second": rates}
+        benchmark.output.write_text(json.dumps(content, indent=2))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(AgentsBenchmark))
