@@ -72,7 +72,7 @@ def launch(state, static, b, i, kind, w, j):
     if speed > ZERO:
         dx, dy = f[b, st.F_X, j] - f[b, st.F_X, i], f[b, st.F_Y, j] - f[b, st.F_Y, i]
         gap = np.sqrt(dx * dx + dy * dy) - f[b, st.F_RADIUS, i] - f[b, st.F_RADIUS, j]
-        flight = np.int64(np.ceil(max(gap, ZERO) / speed))
+        flight = int(np.ceil(max(gap, ZERO) / speed))
     shot = state.shot_i
     shot[b, n, st.S_SOURCE] = i
     shot[b, n, st.S_SOURCE_TAG] = ii[b, st.I_TAG, i]
@@ -346,7 +346,7 @@ def decide(state, static, b):
                         done = True
         if going:
             if obstacles and flags & (st.FLAG_FLYING | st.FLAG_COLOSSUS) == 0:
-                cell = np.int64(gy) * static.pathable.shape[1] + np.int64(gx)
+                cell = int(gy) * static.pathable.shape[1] + int(gx)
                 wx, wy = f[b, st.F_WAY_X, i] - x, f[b, st.F_WAY_Y, i] - y
                 if (
                     ii[b, st.I_CELL, i] != cell

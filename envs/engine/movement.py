@@ -61,10 +61,10 @@ def move_units(state, static, b):
                     ux, uy = vx / step, vy / step
             target = ii[b, st.I_TARGET, i]
             window = r + widest + AHEAD + DRIFT
-            c0 = max(np.int64((x - window) * scale), 0)
-            c1 = min(np.int64((x + window) * scale), columns - 1)
-            r0 = max(np.int64((y - window) * scale), 0)
-            r1 = min(np.int64((y + window) * scale), rows - 1)
+            c0 = max(int((x - window) * scale), 0)
+            c1 = min(int((x + window) * scale), columns - 1)
+            r0 = max(int((y - window) * scale), 0)
+            r1 = min(int((y + window) * scale), rows - 1)
             for row in range(r0, r1 + 1):
                 for q in range(cells[b, row * columns + c0], cells[b, row * columns + c1 + 1]):
                     dx, dy = x - near_f[b, st.N_X, q], y - near_f[b, st.N_Y, q]
@@ -145,7 +145,7 @@ def move_units(state, static, b):
             f[b, st.F_VX, i] = nx - px
             f[b, st.F_VY, i] = ny - py
             if static.options[st.O_TERRAIN]:
-                ground = static.terrain[np.int64(ny), np.int64(nx)]
+                ground = static.terrain[int(ny), int(nx)]
                 f[b, st.F_Z, i] = ground + static.kind_f[ii[b, st.I_KIND, i], st.K_HEIGHT]
         if arrived:
             next_order(state, b, i)
@@ -155,7 +155,7 @@ def move_units(state, static, b):
 def slide(static, px, py, nx, ny):
     """Where a step of less than a cell from (px, py) to (nx, ny) ends: along the wall where the way is blocked."""
     pathable = static.pathable
-    cx, cy, ex, ey = np.int64(px), np.int64(py), np.int64(nx), np.int64(ny)
+    cx, cy, ex, ey = int(px), int(py), int(nx), int(ny)
     if (cx == ex and cy == ey) or pathable[cy, cx] == 0:
         return nx, ny
     free_x, free_y = pathable[cy, ex] != 0, pathable[ey, cx] != 0

@@ -29,8 +29,8 @@ def bit_scale(static):
 @inline_kernel
 def bit_range(scale, x, reach):
     """First and last column (or row) of the coarse maps that [x - reach, x + reach] touches."""
-    first = max(np.int64((x - reach) * scale), 0)
-    return first, min(np.int64((x + reach) * scale), st.BIT_ROWS - 1)
+    first = max(int((x - reach) * scale), 0)
+    return first, min(int((x + reach) * scale), st.BIT_ROWS - 1)
 
 
 @inline_kernel
@@ -85,7 +85,7 @@ def sort_by_cell(state, static, b):
             k = cells[b, c] - 1
             cells[b, c] = k
             if owner < bits.shape[2]:
-                bits[b, 0, owner, np.int64(f[b, st.F_Y, i] * fine)] |= 1 << np.int64(f[b, st.F_X, i] * fine)
+                bits[b, 0, owner, int(f[b, st.F_Y, i] * fine)] |= 1 << int(f[b, st.F_X, i] * fine)
         kind = ii[b, st.I_KIND, i]
         flags = ii[b, st.I_FLAGS, i]
         targets = static.kind_i[kind, st.KI_TARGETS]
@@ -108,5 +108,5 @@ def sort_by_cell(state, static, b):
         largest = max(largest, f[b, st.F_RADIUS, i])
         near_i[b, st.NI_SLOT, k] = i
         near_i[b, st.NI_KEY, k] = key
-    state.w[b, st.W_WIDEST] = np.int64(np.ceil(widest * np.float32(1024.0)))
-    state.w[b, st.W_LARGEST] = np.int64(np.ceil(largest * np.float32(1024.0)))
+    state.w[b, st.W_WIDEST] = int(np.ceil(widest * np.float32(1024.0)))
+    state.w[b, st.W_LARGEST] = int(np.ceil(largest * np.float32(1024.0)))

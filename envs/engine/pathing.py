@@ -22,8 +22,8 @@ STRAIGHT, DIAGONAL = 5, 7  # lengths of steps
 def clear_line(static, x0, y0, x1, y1):
     """Whether the straight way from (x0, y0) to (x1, y1) stays on pathable cells and touches no corner of another."""
     height, width = static.pathable.shape
-    cx, cy = np.int64(x0), np.int64(y0)
-    ex, ey = min(max(np.int64(x1), 0), width - 1), min(max(np.int64(y1), 0), height - 1)
+    cx, cy = int(x0), int(y0)
+    ex, ey = min(max(int(x1), 0), width - 1), min(max(int(y1), 0), height - 1)
     dx, dy = np.float64(x1) - np.float64(x0), np.float64(y1) - np.float64(y0)
     sx, sy = (1 if dx > 0 else -1), (1 if dy > 0 else -1)
     tx = ((cx + (1 if sx > 0 else 0)) - np.float64(x0)) / dx if dx != 0.0 else np.inf
@@ -134,12 +134,12 @@ def way_point(state, static, b, i, x, y):
     if clear_line(static, px, py, x, y):
         return
     gx, gy = nearest_pathable(static, x, y)
-    goal = np.int64(gy) * static.pathable.shape[1] + np.int64(gx)
-    if static.pathable[np.int64(gy), np.int64(gx)] == 0:
+    goal = int(gy) * static.pathable.shape[1] + int(gx)
+    if static.pathable[int(gy), int(gx)] == 0:
         return
     slot = find_field(state, static, b, goal)
     width = static.pathable.shape[1]
-    cell = np.int64(py) * width + np.int64(px)
+    cell = int(py) * width + int(px)
     if state.fields[b, slot, cell] == UNREACHED:
         return
     for n in range(LOOK_AHEAD):

@@ -25,8 +25,9 @@ Players are 1..players, NEUTRAL is 16. Slots are reused after a death; the tag i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -376,12 +377,13 @@ def new_state(static: Static, num_worlds: int, max_units: int, seed: int = 0) ->
     return state
 
 
-# Every kernel: compiled once and kept on disk, no GIL, errors as in NumPy (a division by zero is inf, not a branch).
-# The arrays outlive the call, so no references are counted: the atomic increments would cost more than the battle.
-kernel = njit(cache=True, nogil=True, error_model="numpy", _nrt=False)
+# Every kernel: no GIL, errors as in NumPy (a division by zero is inf, not a branch). The arrays outlive the call, so no
+# references are counted: the atomic increments would cost more than the battle.
+_OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
+kernel: Callable[..., Any] = njit(cache=True, **_OPTIONS)
 # The parts of a loop are merged into `advance_world` before type inference: a call would pass the fields of every array
 # on the stack, and merging in LLVM alone (`forceinline`) gave code half as fast.
-inline_kernel = njit(inline="always", nogil=True, error_model="numpy", _nrt=False)
+inline_kernel: Callable[..., Any] = njit(inline="always", **_OPTIONS)
 
 
 @kernel
@@ -435,7 +437,7 @@ def set_kind(state, static, b, i, kind):
     f[b, F_HEALTH_MAX, i] = static.kind_f[kind, K_HEALTH]
     f[b, F_SHIELD_MAX, i] = static.kind_f[kind, K_SHIELD]
     f[b, F_ENERGY_MAX, i] = static.kind_f[kind, K_ENERGY]
-    f[b, F_Z, i] = static.terrain[np.int64(f[b, F_Y, i]), np.int64(f[b, F_X, i])] + static.kind_f[kind, K_HEIGHT]
+    f[b, F_Z, i] = static.terrain[int(f[b, F_Y, i]), int(f[b, F_X, i])] + static.kind_f[kind, K_HEIGHT]
     state.i[b, I_KIND, i] = kind
     state.i[b, I_FLAGS, i] = static.kind_i[kind, KI_FLAGS] | (state.i[b, I_FLAGS, i] & FLAG_OBEDIENT)
 
@@ -509,7 +511,7 @@ def kill_unit(state, b, i):
 def nearest_pathable(static, x, y):
     """(x, y) if its cell is pathable, else the centre of the pathable cell nearest to it."""
     height, width = static.pathable.shape
-    cx, cy = min(max(np.int64(x), 0), width - 1), min(max(np.int64(y), 0), height - 1)
+    cx, cy = min(max(int(x), 0), width - 1), min(max(int(y), 0), height - 1)
     if static.pathable[cy, cx]:
         return np.float32(x), np.float32(y)
     best_x, best_y, best_d2 = np.float32(x), np.float32(y), np.float32(1e9)

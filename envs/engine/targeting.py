@@ -115,10 +115,10 @@ def acquire(state, static, b, k, scan):
     columns, rows = state.w[b, st.W_COLUMNS], state.w[b, st.W_ROWS]
     scale = np.float32(1.0) / np.float32(state.w[b, st.W_CELL])
     window = reach + np.float32(state.w[b, st.W_LARGEST]) / np.float32(1024.0)
-    c0 = max(np.int64((x - window) * scale), 0)
-    c1 = min(np.int64((x + window) * scale), columns - 1)
-    r0 = max(np.int64((y - window) * scale), 0)
-    r1 = min(np.int64((y + window) * scale), rows - 1)
+    c0 = max(int((x - window) * scale), 0)
+    c1 = min(int((x + window) * scale), columns - 1)
+    r0 = max(int((y - window) * scale), 0)
+    r1 = min(int((y + window) * scale), rows - 1)
     best, best_rank, best_distance = -1, -1, NO_DISTANCE
     if state.w[b, st.W_ALIVE] > st.FEW_UNITS and not enemies_near(state, static, b, owner, x, y, window):
         r1 = r0 - 1

@@ -25,8 +25,8 @@ def _sees(state, static, b, j, i):
         return False
     if static.options[st.O_HIGH_GROUND] == 0 or (ii[b, st.I_FLAGS, j] | ii[b, st.I_FLAGS, i]) & st.FLAG_FLYING:
         return True
-    low = static.terrain[np.int64(f[b, st.F_Y, j]), np.int64(f[b, st.F_X, j])]
-    high = static.terrain[np.int64(f[b, st.F_Y, i]), np.int64(f[b, st.F_X, i])]
+    low = static.terrain[int(f[b, st.F_Y, j]), int(f[b, st.F_X, j])]
+    high = static.terrain[int(f[b, st.F_Y, i]), int(f[b, st.F_X, i])]
     return high - low <= HIGHER
 
 
@@ -67,7 +67,7 @@ def update_vision(state, static, b):
             seen |= everyone
         asked = everyone & ~seen
         if many and asked:
-            column, row = np.int64(f[b, st.F_X, i] * scale), np.int64(f[b, st.F_Y, i] * scale)
+            column, row = int(f[b, st.F_X, i] * scale), int(f[b, st.F_Y, i] * scale)
             for p in range(1, players + 1):
                 if (bits[b, 1, p, row] >> column) & 1 == 0:
                     asked &= ~(1 << p)
@@ -100,9 +100,9 @@ def visible_cells(state, static, b, player, out):
         sight = static.kind_f[ii[b, st.I_KIND, j], st.K_SIGHT]
         x, y = f[b, st.F_X, j], f[b, st.F_Y, j]
         flying = ii[b, st.I_FLAGS, j] & st.FLAG_FLYING
-        ground = static.terrain[np.int64(y), np.int64(x)]
-        for r in range(max(np.int64(y - sight), 0), min(np.int64(y + sight) + 1, height)):
-            for c in range(max(np.int64(x - sight), 0), min(np.int64(x + sight) + 1, width)):
+        ground = static.terrain[int(y), int(x)]
+        for r in range(max(int(y - sight), 0), min(int(y + sight) + 1, height)):
+            for c in range(max(int(x - sight), 0), min(int(x + sight) + 1, width)):
                 dx, dy = np.float32(c) + np.float32(0.5) - x, np.float32(r) + np.float32(0.5) - y
                 if dx * dx + dy * dy <= sight * sight and (
                     static.options[st.O_HIGH_GROUND] == 0 or flying or static.terrain[r, c] - ground <= HIGHER
