@@ -131,6 +131,7 @@ class ScenarioMap(map_lib.Map):
 
     scenario_name = ""
     scenario_file = ""
+    scenario_text = b""
 
     @property
     def name(self) -> str:
@@ -140,14 +141,21 @@ class ScenarioMap(map_lib.Map):
     def path(self) -> str:
         return self.scenario_file
 
+    def data(self, run_config: Any) -> bytes:
+        """The scenario's text where it is a user's own, else what the run configuration has under the path."""
+        return self.scenario_text or run_config.map_data(self.path, self.players)
 
-def scenario_map_class(scenario: Scenario, *, players: int) -> type[ScenarioMap]:
-    """PySC2's description of a scenario, for one or two players."""
+
+def scenario_map_class(
+    scenario: Scenario, *, players: int, text: bytes = b"", registered: bool = False
+) -> type[ScenarioMap]:
+    """PySC2's description of a scenario, for one or two players; `registered` lets PySC2 find it by name."""
     return type(
         scenario.name,
         (ScenarioMap,),
         {
-            "filename": scenario.name,
+            "filename": scenario.name if registered else None,
+            "scenario_text": text,
             "scenario_name": scenario.name,
             "scenario_file": scenario_path(scenario),
             "players": players,
@@ -158,10 +166,15 @@ def scenario_map_class(scenario: Scenario, *, players: int) -> type[ScenarioMap]
     )
 
 
+_REGISTERED: list[type[ScenarioMap]] = []  # PySC2 finds its maps among the living subclasses
+
+
 def register_maps() -> None:
     """Makes the scenarios known to PySC2 by name, those excepted that it or another package has already registered."""
     known = set(map_lib.get_maps())
     for name in scenario_names():
         if name not in known:
             scenario = load_scenario(name)
-            scenario_map_class(scenario, players=2 if scenario.rules == "battle" else 1)
+            _REGISTERED.append(
+                scenario_map_class(scenario, players=2 if scenario.rules == "battle" else 1, registered=True)
+            )

@@ -130,6 +130,8 @@ class PySC2VectorEnv(SC2VectorEnv):
             illegal_actions=illegal_actions,
             num_threads=num_threads,
         )
+        # A user's own scenario goes to the server as its file's text.
+        self._text = Path(scenario).read_bytes() if str(scenario).endswith(".toml") else b""  # type: ignore[arg-type]
         self.transport = transport
         self.realtime = realtime
         self.crashes = 0
@@ -195,7 +197,7 @@ class PySC2VectorEnv(SC2VectorEnv):
         if battle:
             players.append(sc2_env.Bot(terran, sc2_env.Difficulty(self._difficulty)))
         arguments: dict[str, Any] = {
-            "map_name": scenario_map_class(self.scenario, players=2 if battle else 1)(),
+            "map_name": scenario_map_class(self.scenario, players=2 if battle else 1, text=self._text)(),
             "players": players,
             "agent_interface_format": sc2api_pb2.InterfaceOptions(raw=True, score=True),
             "step_mul": self.scenario.step_mul,
@@ -377,7 +379,10 @@ class PySC2VectorEnv(SC2VectorEnv):
         i[st.I_TAG, slot] = (unit.tag & TAG_MASK) + 1
         i[st.I_OWNER, slot] = 1 if unit.alliance == SELF else (st.NEUTRAL if unit.alliance == NEUTRAL_ALLIANCE else 2)
         f[st.F_X, slot], f[st.F_Y, slot], f[st.F_Z, slot] = unit.pos.x, unit.pos.y, unit.pos.z
-        f[st.F_FACING_X, slot], f[st.F_FACING_Y, slot] = np.cos(unit.facing), np.sin(unit.facing)
+        # The sine of the float next to pi has the wrong sign, which would turn west by a full circle.
+        sine = np.sin(unit.facing)
+        f[st.F_FACING_X, slot] = np.cos(unit.facing)
+        f[st.F_FACING_Y, slot] = sine if sine * unit.facing >= 0 else np.copysign(0.0, unit.facing)
         f[st.F_RADIUS, slot] = unit.radius
         f[st.F_HEALTH, slot], f[st.F_SHIELD, slot], f[st.F_ENERGY, slot] = unit.health, unit.shield, unit.energy
         if unit.health_max > 0:

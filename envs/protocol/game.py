@@ -298,7 +298,8 @@ class Game:
         game._actors = {number: seat if number == seat.player else Seat(number, seat.options) for number in players}
         for actor in game._actors.values():
             actor.begin(game.world)
-        game._ready()
+        with game.changed:
+            game._ready()
         return game
 
     def _play_back(self, loops: int) -> None:
