@@ -62,6 +62,12 @@ def _affine(function: Callable[[Tensor], Tensor], channels: int, like: Tensor) -
     return matrix, offset
 
 
+def _rounded_up(weight: Tensor) -> Tensor:
+    """With zero rows up to a multiple of 16: float32 products of 1,040 columns run a third faster than of 1,026."""
+    rows = -len(weight) % 16
+    return torch.cat([weight, weight.new_zeros(rows, *weight.shape[1:])])
+
+
 class _OutputPath(nn.Module):
     """From attention probabilities to outputs, for one output adapter.
 
@@ -96,25 +102,30 @@ class _OutputPath(nn.Module):
         self.rank = len(rotation)
         exact = _exact(dtype)
         # Values [V, r + F]: rotated ones, and what reaches the outputs past the feed-forward network.
-        self.register_buffer("value_map", torch.cat([rotation, head @ weight]).T.to(exact))
+        value_map = torch.cat([rotation, head @ weight])
+        value_shift = torch.cat([inside, head @ layer.output.bias]) / self.num_heads
+        self.register_buffer("value_map", _rounded_up(value_map).T.to(exact))
         # Probabilities add up to one in every head, so a shift of the values is a shift of the average.
-        self.register_buffer("value_shift", (torch.cat([inside, head @ layer.output.bias]) / self.num_heads).to(exact))
+        self.register_buffer("value_shift", _rounded_up(value_shift).to(exact))
         self.register_buffer("outside_square", outside.square().sum().to(exact))
         # The part of the bias outside the basis is divided by the deviation too: as one more channel, which holds 1.
-        self.register_buffer("expand_map", torch.cat([expand @ basis, (expand @ outside)[:, None]], dim=1).to(dtype))
+        expand_map = torch.cat([expand @ basis, (expand @ outside)[:, None]], dim=1)
+        self.register_buffer("expand_map", _rounded_up(expand_map).to(dtype))
         expand_shift = feed_forward.expand.bias + feed_forward.expand.weight @ feed_forward.norm.bias
-        self.register_buffer("expand_shift", expand_shift.to(dtype))
-        self.register_buffer("contract_map", (head @ feed_forward.contract.weight).to(dtype))
+        self.register_buffer("expand_shift", _rounded_up(expand_shift).to(dtype))
+        # gelu(0) = 0, so the hidden channels that only round up do nothing here either.
+        self.register_buffer("contract_map", _rounded_up((head @ feed_forward.contract.weight).T).T.to(dtype))
         self.register_buffer("contract_shift", (head @ feed_forward.contract.bias + head_shift).to(exact))
 
     def values(self, values: Tensor) -> Tensor:
-        """A clip's values [H, M, V] as the path takes them: [H * M, r + F]."""
+        """A clip's values [H, M, V] as the path takes them: [H * M, r + F], rounded up."""
         by_head = self.value_map.unflatten(0, (self.num_heads, -1))
         return (values.to(by_head) @ by_head + self.value_shift).flatten(0, 1).to(self.expand_map)
 
     def forward(self, probabilities: Tensor, values: Tensor) -> Tensor:
         """Probabilities [O, H * M] and `values(...)` to outputs [O, F]."""
-        rotated, direct = (probabilities.to(values) @ values).tensor_split([self.rank], dim=-1)
+        rows = probabilities.to(values) @ values
+        rotated, direct = rows[:, : self.rank], rows[:, self.rank : self.rank + len(self.contract_shift)]
         norm = torch.linalg.vector_norm(rotated, dim=-1, keepdim=True, dtype=self.contract_shift.dtype)
         inverse_std = torch.rsqrt((norm.square() + self.outside_square) / self.channels + self.eps)
         normed = rotated.new_empty(len(rotated), self.rank + 1)
