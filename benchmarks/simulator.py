@@ -4,7 +4,8 @@
     python -m benchmarks.simulator --smax-python VENV/bin/python    SMAX from another environment
     python -m benchmarks.simulator --curve                          cost per unit-loop against the number of units
 
-A step is 8 game loops and includes the opponent's decisions, rewards, starting new episodes and writing observation and masks.
+A step is 8 game loops and includes the opponent's decisions, rewards, starting new episodes and writing observation
+and masks.
 Drawing random legal actions is part of the loop; its share of the time is stated.
 """
 

@@ -1,4 +1,5 @@
-"""Env-steps/s of JaxMARL's SMAX on CPU with random legal actions; run by `benchmarks/simulator.py` in a Python that has JaxMARL.
+"""Env-steps/s of JaxMARL's SMAX on CPU with random legal actions; run by `benchmarks/simulator.py` in a Python that
+has JaxMARL.
 
 python smax_peer.py MAP BATCH SECONDS     prints one JSON line
 """
@@ -37,11 +38,11 @@ def measure(name: str, batch: int, seconds: float) -> dict:
     steps = max(8, 2048 // batch)
     _, state = jax.jit(jax.vmap(env.reset))(jax.random.split(jax.random.PRNGKey(0), batch))
     started = time.perf_counter()
-    state, totals = jax.block_until_ready(run(state, jax.random.PRNGKey(1)))
+    state, _ = jax.block_until_ready(run(state, jax.random.PRNGKey(1)))
     compile_time = time.perf_counter() - started
     done, rounds, started = 0.0, 0, time.perf_counter()
     while done < seconds:
-        state, totals = jax.block_until_ready(run(state, jax.random.PRNGKey(rounds)))
+        state, _ = jax.block_until_ready(run(state, jax.random.PRNGKey(rounds)))
         rounds += 1
         done = time.perf_counter() - started
     return {"steps_per_second": rounds * steps * batch / done, "compile_seconds": compile_time}

@@ -156,7 +156,7 @@ def blink_place(state, static, plan, b, i, quarter):
 def quick_legal(state, static, plan, b, i, order):
     """Legality of the unit orders without a target, for a living unit `i`."""
     kind = state.i[b, I_KIND, i]
-    if order == NO_OP or order == STOP or order == HOLD_POSITION:
+    if order in (NO_OP, STOP, HOLD_POSITION):
         return True
     if MOVE_NORTH <= order < MOVE_NORTH + 8:
         return can_step(state, static, plan, b, i, order - MOVE_NORTH)
@@ -192,10 +192,10 @@ def target_legal(state, static, plan, b, player, i, target_class, j):
 
 @kernel
 def any_target(state, static, plan, b, player, i, target_class):
+    found = False
     for j in range(plan.i[P_TEAM_2_END]):
-        if target_legal(state, static, plan, b, player, i, target_class, j):
-            return True
-    return False
+        found = found or target_legal(state, static, plan, b, player, i, target_class, j)
+    return found
 
 
 @kernel
@@ -380,7 +380,7 @@ def function_quick_order(function):
 @kernel
 def function_order(function):
     """The engine's order of a function with a place or target."""
-    if function == FN_MOVE_POINT or function == FN_MOVE_UNIT:
+    if function in (FN_MOVE_POINT, FN_MOVE_UNIT):
         return ORDER_MOVE
     if function == FN_ATTACK_POINT:
         return ORDER_ATTACK_MOVE
@@ -530,7 +530,8 @@ def first_illegal_function(state, static, plan, action, b):
     return np.int64(-1), np.int64(-1)
 
 
-# An illegal action does nothing and is counted in `episode.i[b, E_ILLEGAL]`. An order changes nothing that the legality of
+# An illegal action does nothing and is counted in `episode.i[b, E_ILLEGAL]`. An order changes nothing that the
+# legality of
 # another unit's depends on, so all are judged by the state that the masks described.
 
 

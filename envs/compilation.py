@@ -1,6 +1,7 @@
 """Compiled code on disk: what makes it stale, and how the environment's entry points are compiled.
 
-Numba stamps a cached function with its own source file only, though the machine code holds every function that it calls. So all
+Numba stamps a cached function with its own source file only, though the machine code holds every function that it
+calls. So all
 kernels of the worlds get one stamp here, a digest of all their sources; after any change they are compiled anew.
 """
 
@@ -20,7 +21,8 @@ entry: Callable[..., Any] = njit(cache=True, nogil=True, error_model="numpy")
 
 
 def stamp_kernels(names: tuple[str, ...]) -> None:
-    """Gives all kernels of the modules `names` and of the engine the digest of these modules' sources as cache stamp."""
+    """Gives all kernels of the modules `names` and of the engine the digest of these modules' sources as cache
+    stamp."""
     modules = [
         module for name, module in sorted(sys.modules.items()) if name in names or name.startswith("envs.engine")
     ]

@@ -1,8 +1,11 @@
 """The phases of an environment step, each one compiled call over a range of worlds.
 
-`SC2VectorEnv.step` calls them in this order: orders (one entry per action view), `command_opponents`, `advance_battles` or
-`advance_games`, `score_worlds`, `start_battles` or `start_games` and `open_episodes` for what ended, and the observers of the views in use. A phase
-takes the whole environment as one `Context`, so a call costs about a microsecond; a view that nobody uses is never compiled.
+`SC2VectorEnv.step` calls them in this order: orders (one entry per action view), `command_opponents`,
+`advance_battles` or
+`advance_games`, `score_worlds`, `start_battles` or `start_games` and `open_episodes` for what ended, and the
+observers of the views in use. A phase
+takes the whole environment as one `Context`, so a call costs about a microsecond; a view that nobody uses is never
+compiled.
 """
 
 from __future__ import annotations
@@ -162,7 +165,8 @@ class _ContextType(types.StructRef):
 
 
 class Context(structref.StructRefProxy):
-    """One environment for the compiled phases: engine state and tables, plan, episode, action, result; see `envs.plan`."""
+    """One environment for the compiled phases: engine state and tables, plan, episode, action, result; see
+    `envs.plan`."""
 
 
 structref.define_proxy(Context, _ContextType, ["state", "static", "plan", "episode", "action", "result", "restart"])
@@ -251,7 +255,8 @@ def write_scripted_actions(context, view, player, policy, first, last):
 
 @entry
 def find_illegal_units(context, view, found):
-    """Fills found [4] with (world, player, slot, order) of the first illegal unit order; found[0] = -1 if there is none."""
+    """Fills found [4] with (world, player, slot, order) of the first illegal unit order; found[0] = -1 if there is
+    none."""
     state, static, plan, action = context.state, context.static, context.plan, context.action
     found[0] = -1
     for b in range(state.w.shape[0]):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from envs.video import record_battle, write_gif
 
-# Scenario, the agent side's scripted policy, and the game loop of the still picture.
+# Scenario, the agent side's scripted policy, and the game loop of the still picture (a multiple of 8).
 STILLS = (
     ("3s_vs_3z", "kite", 72),
     ("MMM", "focus-fire", 80),
@@ -20,9 +20,9 @@ STILLS = (
     ("2c_vs_64zg", "kite", 48),
     ("DefeatRoaches", "focus-fire", 64),
     ("CollectMineralShards", "attack-move", 96),
-    ("FindAndDefeatZerglings", "focus-fire", 100),
+    ("FindAndDefeatZerglings", "focus-fire", 96),
 )
-FILMS = (("3s_vs_3z", "kite"), ("MMM", "focus-fire"))
+FILMS = (("MMM", "focus-fire"),)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,12 +36,17 @@ class Gallery:
 def main(config: Gallery) -> None:
     config.out.mkdir(parents=True, exist_ok=True)
     for scenario, policy, loop in STILLS:
-        frames = record_battle(scenario, policy, seed=config.seed, max_steps=loop // 8 + 1, every=1)
+        frames = record_battle(scenario, policy, seed=config.seed, max_steps=loop // 8, every=4)
         path = config.out / f"{scenario}.png"
-        Image.fromarray(frames[min(loop, len(frames) - 1)]).save(path, optimize=True)
+        Image.fromarray(frames[-1]).save(path, optimize=True)
         print(path)
     for scenario, policy in FILMS:
-        path = write_gif(config.out / f"{scenario}.gif", record_battle(scenario, policy, seed=config.seed), 10, 400)
+        path = write_gif(
+            config.out / f"{scenario}.gif",
+            record_battle(scenario, policy, seed=config.seed, max_steps=24, every=4),
+            8,
+            400,
+        )
         print(path)
 
 

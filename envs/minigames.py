@@ -77,7 +77,8 @@ def _place_shards(state, static, plan, b):
 
 @kernel
 def _place_hunted(state, static, plan, b, kind, slot, low, high):
-    """An idle enemy between `low` and `high` from the agent's units, at least the spacing from the others if there is room."""
+    """An idle enemy between `low` and `high` from the agent's units, at least the spacing from the others if there
+    is room."""
     spacing = plan.game[4]
     x, y = 0.0, 0.0
     for attempt in range(ATTEMPTS):
@@ -100,7 +101,8 @@ def _place_hunted(state, static, plan, b, kind, slot, low, high):
 
 @kernel
 def _line_up(state, static, plan, b, marine, area, created):
-    """Puts the agent's units into `area` of the game parameters in columns, and adds `created` new ones (kind `marine`)."""
+    """Puts the agent's units into `area` of the game parameters in columns, and adds `created` new ones (kind
+    `marine`)."""
     game = plan.game
     cx = 0.5 * (game[area] + game[area + 2])
     y0, y1 = game[area + 1], game[area + 3]
@@ -150,7 +152,7 @@ def start_game(state, static, plan, episode, b):
     own = plan.i[P_TEAM_1_END]
     first_kind = plan.start_kind
     bounds = static.bounds
-    if rules == RULES_BEACON or rules == RULES_SHARDS:
+    if rules in (RULES_BEACON, RULES_SHARDS):
         for slot in range(own):
             x = uniform(state, b, bounds[0] + 1.0, bounds[2] - 1.0)
             y = uniform(state, b, bounds[1] + 1.0, bounds[3] - 1.0)

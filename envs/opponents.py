@@ -6,7 +6,8 @@
 * ``focus-fire`` lets each unit shoot the weakest enemy in reach that is not already as good as dead;
 * ``kite`` adds stepping back, while the weapon reloads, from enemies of shorter range.
 
-A policy sees what its player sees. It first forms one *intent* per unit; as an opponent the intents become engine orders, for
+A policy sees what its player sees. It first forms one *intent* per unit; as an opponent the intents become engine
+orders, for
 the agent's side they become actions of the environment's view (`scripted_actions`), inside its masks.
 """
 
@@ -167,7 +168,8 @@ def _weakest_in_reach(state, static, plan, b, player, i, spent):
 
 @kernel
 def _retreat(state, static, plan, b, player, i):
-    """The compass direction in which unit `i` gets away from enemies of shorter range that are close; -1: no need or no way."""
+    """The compass direction in which unit `i` gets away from enemies of shorter range that are close; -1: no need or
+    no way."""
     first, last = own_slots(plan, 1 - player)
     kind = state.i[b, I_KIND, i]
     x, y = state.f[b, F_X, i], state.f[b, F_Y, i]
@@ -233,7 +235,8 @@ def _follow(state, plan, b, player, i):
 
 @kernel
 def form_intents(state, static, plan, episode, b, player, policy, intent_i, intent_f, spent):
-    """Fills intent_i [slots, 2] and intent_f [slots, 2] for the units of `player` (0 or 1); `spent` [slots] is scratch."""
+    """Fills intent_i [slots, 2] and intent_f [slots, 2] for the units of `player` (0 or 1); `spent` [slots] is
+    scratch."""
     first, last = own_slots(plan, player)
     enemy_first, enemy_last = own_slots(plan, 1 - player)
     neutral_first, neutral_last = plan.i[P_TEAM_1_END], plan.i[P_NEUTRAL_END]
@@ -318,7 +321,7 @@ def command_opponent(state, static, plan, b, policy, intent_i, intent_f):
             order = np.int64(ORDER_ATTACK_MOVE)
             if state.i[b, I_TARGET, i] >= 0 and state.i[b, I_ORDER, i] == ORDER_ATTACK_MOVE:
                 continue
-        elif kind == SHOOT or kind == MEND:
+        elif kind in (SHOOT, MEND):
             order = np.int64(ORDER_ATTACK if kind == SHOOT else ORDER_HEAL)
             j = intent_i[i, 1]
         issue_order(state, static, b, i, order, j, intent_f[i, 0], intent_f[i, 1], False)
@@ -357,7 +360,7 @@ def _smac_action(state, static, plan, b, player, i, intent, j, x, y):
     """The action of SMAC's view for an intent: the target if it may be taken, else a move towards it."""
     if state.i[b, I_ALIVE, i] == 0:
         return np.int64(0)
-    if intent == SHOOT or intent == MEND:
+    if intent in (SHOOT, MEND):
         side = player if intent == MEND else 1 - player
         action = SMAC_TARGETS + j - own_slots(plan, side)[0]
         if smac_legal(state, static, plan, b, player, i, action):
@@ -380,9 +383,9 @@ def _function_action(state, static, plan, b, player, intent_i, intent_f, functio
     selected[:] = False
     for i in range(first, last):
         intent = intent_i[i, 0]
-        if intent == KEEP or intent == MEND or state.i[b, I_ALIVE, i] == 0:
+        if intent in (KEEP, MEND) or state.i[b, I_ALIVE, i] == 0:
             continue
-        fn = FN_ATTACK_POINT if intent == FIGHT_TO or intent == SHOOT else FN_MOVE_POINT
+        fn = FN_ATTACK_POINT if intent in (FIGHT_TO, SHOOT) else FN_MOVE_POINT
         if not selectable(state, static, plan, b, player, i, fn):
             continue
         if function[0] == FN_NO_OP:
@@ -419,9 +422,11 @@ def write_player_actions(state, static, plan, action, view, b, player, intent_i,
 
 
 def scripted_actions(env: SC2VectorEnv, name: str, player: int = 0) -> Any:
-    """The actions of scripted policy `name` for the agent's side (`player` 1: the second agent's), in the env's current view.
+    """The actions of scripted policy `name` for the agent's side (`player` 1: the second agent's), in the env's
+    current view.
 
-    `attack-wave` acts as `attack-move` here: an agent gives its orders anew at every step. Returns an action for `env.step`;
+    `attack-wave` acts as `attack-move` here: an agent gives its orders anew at every step. Returns an action for
+    `env.step`;
     with two agents the other player's entries are what they were (zeros at first), see `SC2VectorEnv.scripted_action`.
     """
     return env.scripted_action(name, player)

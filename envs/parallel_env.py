@@ -15,7 +15,8 @@ class SC2ParallelEnv(ParallelEnv):
     """One battle for multi-agent users; each unit slot of the agent's side is an agent `unit_0`, `unit_1`, ...
 
     Observations follow PettingZoo's convention for masked actions: `{"observation": SMAC's per-agent observation
-    [obs], "action_mask": int8 [n_actions]}`, actions are SMAC's numbers. All agents get the team's reward; an agent whose
+    [obs], "action_mask": int8 [n_actions]}`, actions are SMAC's numbers. All agents get the team's reward; an agent
+    whose
     unit died leaves with `terminations` True. `state()` is SMAC's global state.
 
     Args:
@@ -61,8 +62,7 @@ class SC2ParallelEnv(ParallelEnv):
     def reset(
         self, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, dict]]:
-        if options:
-            raise ValueError(f"unknown reset options {sorted(options)}")
+        # PettingZoo lets callers pass any options; this environment has none.
         self._observation, _ = self.worlds.reset(seed=seed)
         self.agents = list(self.possible_agents)
         return self._observe(), {agent: {} for agent in self.agents}

@@ -1,7 +1,10 @@
-"""A scenario compiled for the kernels: constants (`Plan`), what an episode remembers (`Episode`), what a step writes (`Output`).
+"""A scenario compiled for the kernels: constants (`Plan`), what an episode remembers (`Episode`), what a step writes
+(`Output`).
 
-Slots and rows. A world's entity slots lie in the order [team 1 | neutral | team 2]. A player sees them as *rows*: its own slots
-first (rows 0..U-1), then neutral, then enemies; `Plan.slot_of_row` and `Plan.row_of_slot` translate. With one agent both are
+Slots and rows. A world's entity slots lie in the order [team 1 | neutral | team 2]. A player sees them as *rows*:
+its own slots
+first (rows 0..U-1), then neutral, then enemies; `Plan.slot_of_row` and `Plan.row_of_slot` translate. With one agent
+both are
 the identity.
 """
 
@@ -217,7 +220,8 @@ def _centre(scenario: Scenario, team: int) -> tuple[float, float]:
 
 
 def compile_scenario(scenario: Scenario, rules: Rules, *, agents: int, autoreset: bool) -> Plan:
-    """Compiles a scenario for `agents` (1 or 2) agents; with `autoreset` a finished world starts anew in the same step."""
+    """Compiles a scenario for `agents` (1 or 2) agents; with `autoreset` a finished world starts anew in the same
+    step."""
     first, second = scenario.teams
     neutral = scenario.neutral_slots
     slots = first.slots + neutral + second.slots

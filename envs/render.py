@@ -1,4 +1,5 @@
-"""Pictures of a battle: who stands where, of which type and side, how healthy, who shoots whom, and what player 1 sees."""
+"""Pictures of a battle: who stands where, of which type and side, how healthy, who shoots whom, and what player 1
+sees."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from envs.engine.state import NEUTRAL
 from envs.scenarios import Scenario
 from envs.units import Rules, unit_data
 
-PICTURE = 640  # longer side of the map in pixels
+PICTURE = 800  # longer side of the map in pixels
 STRIP = 92  # height of the legend under it
 OVERSAMPLE = 2
 HEADINGS = 48
@@ -60,7 +61,8 @@ def _limbs(angles: tuple[float, ...], reach: float, width: float) -> list[Outlin
     return limbs
 
 
-# Silhouettes on the unit disc, facing east: dark parts under the body, the body in the side's colour, light parts on it.
+# Silhouettes on the unit disc, facing east: dark parts under the body, the body in the side's colour, light parts on
+# it.
 _PLAIN = {
     "terran": ([_box(0.2, -0.14, 1.15, 0.14)], [_disc(0.82, 8)], [_disc(0.3)]),
     "protoss": (_limbs((35,), 1.15, 0.3), [[(1.0, 0), (0, 0.75), (-0.9, 0), (0, -0.75)]], [_disc(0.26)]),
@@ -68,7 +70,11 @@ _PLAIN = {
     "neutral": ([], [_disc(0.9, 6)], [_disc(0.45, 6)]),
 }
 _WINGS = {
-    race: ([[(0.1, 0.0), (-0.75, 1.15), (-0.55, 0.0), (-0.75, -1.15)]], [[(1.15, 0), (-0.7, 0.42), (-0.7, -0.42)]], light)
+    race: (
+        [[(0.1, 0.0), (-0.75, 1.15), (-0.55, 0.0), (-0.75, -1.15)]],
+        [[(1.15, 0), (-0.7, 0.42), (-0.7, -0.42)]],
+        light,
+    )
     for race, light in (("terran", [_disc(0.2, 12, 0.2)]), ("protoss", [_disc(0.25, 4, 0.1)]), ("zerg", []))
 }
 _SHAPES: dict[str, tuple[list[Outline], list[Outline], list[Outline]]] = {
@@ -89,7 +95,11 @@ _SHAPES: dict[str, tuple[list[Outline], list[Outline], list[Outline]]] = {
         [_box(-0.8, -0.7, 0.7, 0.7)],
         [_disc(0.42)],
     ),
-    "Zealot": (_limbs((32,), 1.35, 0.2), [[(0.7, 0), (0.1, 0.8), (-0.75, 0.4), (-0.75, -0.4), (0.1, -0.8)]], [_disc(0.26)]),
+    "Zealot": (
+        _limbs((32,), 1.35, 0.2),
+        [[(0.7, 0), (0.1, 0.8), (-0.75, 0.4), (-0.75, -0.4), (0.1, -0.8)]],
+        [_disc(0.26)],
+    ),
     "Stalker": (_limbs((40, 140), 1.3, 0.24), [[(0.85, 0), (0, 0.6), (-0.75, 0), (0, -0.6)]], [_disc(0.24, 12, 0.2)]),
     "Immortal": (
         [*_limbs((50, 130), 1.2, 0.3), *_mirrored(_box(0.1, 0.3, 1.15, 0.52))],
@@ -116,7 +126,11 @@ _SHAPES: dict[str, tuple[list[Outline], list[Outline], list[Outline]]] = {
     ),
     "SpineCrawler": (_limbs((36, 72, 108, 144), 1.1, 0.24), [_disc(0.66)], [_box(0.0, -0.14, 1.1, 0.14)]),
     "Beacon": ([_disc(1.0, 32)], [_disc(0.94, 32)], [_disc(0.82, 32)]),
-    "MineralShard": ([], [[(0, 1.0), (0.5, 0.2), (0.25, -0.9), (-0.35, -0.7), (-0.55, 0.3)]], [[(0, 0.7), (0.2, 0.1), (-0.1, -0.4)]]),
+    "MineralShard": (
+        [],
+        [[(0, 1.0), (0.5, 0.2), (0.25, -0.9), (-0.35, -0.7), (-0.55, 0.3)]],
+        [[(0, 0.7), (0.2, 0.1), (-0.1, -0.4)]],
+    ),
 }
 _LEAST_RADIUS = {"MineralShard": 0.34}
 
@@ -157,7 +171,9 @@ class Renderer:
         self._draw_fog(image, units)
         canvas = ImageDraw.Draw(image, "RGBA")
         self._draw_graves(canvas, frame.loop)
-        flying = np.array([unit_data()[self.names[int(kind)]]["plane"] == "air" for kind in units[:, D.T_KIND]], np.bool_)
+        flying = np.array(
+            [unit_data()[self.names[int(kind)]]["plane"] == "air" for kind in units[:, D.T_KIND]], np.bool_
+        )
         neutral_first = np.lexsort((units[:, D.T_Y] * -1, units[:, D.T_OWNER] != NEUTRAL, flying))
         for unit in units[neutral_first]:
             self._draw_unit(image, unit)
@@ -177,7 +193,9 @@ class Renderer:
 
     def _draw_ground(self) -> Image.Image:
         noise = np.random.default_rng(7).normal(0.0, 1.0, (self.height // 8, self.width // 8))
-        small = Image.fromarray(np.clip(128 + 26 * noise, 0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(2.2))
+        small = Image.fromarray(np.clip(128 + 26 * noise, 0, 255).astype(np.uint8)).filter(
+            ImageFilter.GaussianBlur(2.2)
+        )
         texture = np.asarray(small.resize((self.width, self.height), Image.Resampling.BICUBIC), np.float32) - 128
         colour = np.array(GROUND, np.float32) + 0.9 * texture[..., None]
         image = Image.fromarray(np.clip(colour, 0, 255).astype(np.uint8)).convert("RGBA")
@@ -231,7 +249,11 @@ class Renderer:
             pale = tuple(int(part + 0.62 * (255 - part)) for part in colour)
             shadow = 0.12 * radius if data["plane"] != "air" else 0.35 * radius
             layers = ((body, (0, 0, 0, 90), shadow, None), (under, dark, 0.0, (12, 14, 18, 255)))
-            for outlines, fill, drop, edge in (*layers, (body, colour, 0.0, (12, 14, 18, 255)), (light, pale, 0.0, None)):
+            for outlines, fill, drop, edge in (
+                *layers,
+                (body, colour, 0.0, (12, 14, 18, 255)),
+                (light, pale, 0.0, None),
+            ):
                 for outline in outlines:
                     points = [
                         (half + radius * (x * cos - y * sin) + drop, half + radius * (x * sin + y * cos) + drop)

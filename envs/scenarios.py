@@ -27,7 +27,8 @@ The format, by example (`envs/data/scenarios/*.toml` holds every built-in scenar
     [unit_overrides.Marine]             # optional: unit data for this scenario alone
     health = 55.0
 
-A group of units stands around its own `at`, else its team's; `positions = [[x, y], ...]` instead of `count` places every unit.
+A group of units stands around its own `at`, else its team's; `positions = [[x, y], ...]` instead of `count` places
+every unit.
 `[random_teams]` (SMACv2) replaces `units`, then a team has only a `count`. Mini-games read their numbers from `[game]`.
 """
 

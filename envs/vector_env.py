@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -50,7 +51,8 @@ _MAX_SEED = 2**62
 class SC2VectorEnv(VectorEnv):
     """`num_envs` worlds of one scenario, stepped together; a finished world starts anew in the same step.
 
-    With one agent, every array has the leading axis B = `num_envs`; with `players=2` both sides are agents and a player axis
+    With one agent, every array has the leading axis B = `num_envs`; with `players=2` both sides are agents and a
+    player axis
     P = 2 follows it in observations, actions and rewards. World `b` after `reset(seed=s)` plays exactly what a single
     environment plays after `reset(seed=s + b)`, whatever the batch and the number of threads.
 
@@ -61,8 +63,10 @@ class SC2VectorEnv(VectorEnv):
         players: 1, or 2 for two agents.
         action_view: "unit", "smac" or "function" (`envs.actions`).
         observation_view: "entities", "smac" (`agent_obs` and `state` in SMAC's layout) or "both".
-        opponent: scripted policy of the other side (`envs.opponents.OPPONENTS`); None: the scenario's. Ignored with two agents.
-        illegal_actions: "no_op" lets a unit with an illegal action do nothing and counts it in `info["illegal_actions"]`;
+        opponent: scripted policy of the other side (`envs.opponents.OPPONENTS`); None: the scenario's. Ignored with
+        two agents.
+        illegal_actions: "no_op" lets a unit with an illegal action do nothing and counts it in
+        `info["illegal_actions"]`;
             "error" raises a ValueError before any world changes.
         num_threads: worlds are shared out among this many threads.
         copy: False returns views of two alternating sets of arrays: an observation then stays valid until the second
@@ -391,13 +395,15 @@ class SC2VectorEnv(VectorEnv):
         return self._renderer
 
     def recorded_frames(self) -> list[Any]:
-        """Takes the first world's recorded moments (`envs.render.Frame`) that `render` would draw; the last one stays."""
+        """Takes the first world's recorded moments (`envs.render.Frame`) that `render` would draw; the last one
+        stays."""
         frames, self._frames = self._frames, self._frames[-1:]
         return frames
 
     @property
     def final_observation(self) -> dict[str, np.ndarray]:
-        """Last observations of the worlds that ended in the last step, batched [B, ...]; other worlds' rows are stale."""
+        """Last observations of the worlds that ended in the last step, batched [B, ...]; other worlds' rows are
+        stale."""
         return self._observation(self._final[self._turn])
 
     def add_batch_axis(self, action: Any) -> Any:
@@ -414,7 +420,8 @@ class SC2VectorEnv(VectorEnv):
         self.episode.i[:, E_NEXT_OPPONENT] = numbers
 
     def scripted_action(self, name: str, player: int = 0) -> Any:
-        """The actions of a scripted policy for `player` in this view, inside the masks; the other player's stay as they are."""
+        """The actions of a scripted policy for `player` in this view, inside the masks; the other player's stay as
+        they are."""
         if player not in range(self.players):
             raise ValueError(f"player is {player!r}; expected 0 to {self.players - 1}")
         policy = opponent_id(name)
@@ -466,7 +473,7 @@ class SC2VectorEnv(VectorEnv):
         # More chunks than threads, so that a thread with easy worlds takes over from one with hard ones.
         pieces = 4 * self.num_threads if self.num_envs >= 64 else self.num_threads
         edges = np.linspace(0, self.num_envs, pieces + 1).astype(np.int64).tolist()
-        chunks = iter(list(zip(edges[:-1], edges[1:], strict=True)))
+        chunks = iter(list(itertools.pairwise(edges)))
 
         def work() -> None:
             # next() on a list's iterator is atomic under the GIL, so each chunk is taken once.

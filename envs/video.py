@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -25,13 +24,11 @@ def record_battle(
     """Frames (uint8 [height, width, 3]) of one episode that scripted `policy` plays; one every `every` game loops."""
     env = SC2VectorEnv(scenario, 1, opponent=opponent, render_mode="rgb_array_list", _autoreset=False)
     env.reset(seed=seed)
-    recorded: list[Any] = []
     for _ in range(max_steps or env.scenario.step_limit):
         _, _, terminated, truncated, _ = env.step(env.scripted_action(policy))
         if terminated[0] or truncated[0]:
             break
-    recorded = env.recorded_frames()
-    return [env.renderer.draw(frame) for frame in recorded[::every]]
+    return [env.renderer.draw(frame) for frame in env.recorded_frames()[::every]]
 
 
 def write_gif(path: str | Path, frames: Iterable[np.ndarray], fps: float = 12.0, width: int | None = None) -> Path:

@@ -172,7 +172,7 @@ def test_the_masks_are_exact():
         ({"order": np.full((2, 3), np.nan), "target": np.zeros((2, 3))}, "order holds NaN"),
         ({"order": np.zeros((2, 3)), "target": np.full((2, 3), np.inf)}, "target holds NaN or infinite"),
         ({"order": np.zeros((2, 3)) + 0.5, "target": np.zeros((2, 3))}, "order holds fractions"),
-        ({"order": np.zeros((2, 4), int), "target": np.zeros((2, 3), int)}, r"order has shape \(2, 4\); expected \(2, 3\)"),
+        ({"order": np.zeros((2, 4), int), "target": np.zeros((2, 3), int)}, r"order has shape \(2, 4\); expected"),
         ({"order": np.zeros((2, 3), int)}, "dict with keys"),
         (np.zeros((2, 3), int), "dict with keys"),
         ({"order": np.full((2, 3), "a"), "target": np.zeros((2, 3), int)}, "order has type"),
@@ -192,7 +192,7 @@ def test_an_episode_ends_and_starts_anew_in_the_same_step():
     ended = 0
     for _ in range(130):
         previous = observation
-        observation, reward, terminated, truncated, info = env.step(env.scripted_action("attack-move"))
+        observation, _, terminated, truncated, info = env.step(env.scripted_action("attack-move"))
         lengths += 1
         done = terminated | truncated
         assert not (terminated & truncated).any()
