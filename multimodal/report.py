@@ -92,7 +92,7 @@ def spectrogram_figure(example: Example, sample_rate: int) -> Figure:
         signal = torch.from_numpy(np.asarray(samples, np.float32))
         spectrum = torch.stft(signal, size, hop_length=size // 4, window=window, return_complex=True).abs()
         level = 20 * (spectrum * 2 / window.sum()).clamp(min=1e-5).log10()
-        image = axis.imshow(level, origin="lower", aspect="auto", extent=extent, vmin=-90, vmax=0, cmap="magma")
+        image = axis.imshow(level.numpy(), origin="lower", aspect="auto", extent=extent, vmin=-90, vmax=0, cmap="magma")
         axis.set(title=title, xlabel="time in s")
     axes[0].set_ylabel("frequency in Hz")
     figure.colorbar(image, ax=axes, label="dB of full scale")
