@@ -222,13 +222,13 @@ def _time_major(recording: Recording, columns: dict[str, np.ndarray]) -> dict[st
         values = flat.astype(description["dtype"], copy=False).reshape(count, *description["shape"]).swapaxes(0, 1)
         kind, _, part = name.partition(".")
         if kind == "observation":
-            batch["observation"][part] = np.ascontiguousarray(values)
+            batch["observation"][part] = np.array(values, order="C")
         elif part:
-            batch.setdefault("action", {})[part] = np.ascontiguousarray(values)
+            batch.setdefault("action", {})[part] = np.array(values, order="C")
         else:
-            batch["action"] = np.ascontiguousarray(values)
+            batch["action"] = np.array(values, order="C")
     to_go = columns["return_to_go"]
     to_go = np.stack(list(to_go)) if to_go.dtype == object else to_go
-    batch["value_target"] = np.ascontiguousarray(to_go.T.astype(np.float32))
+    batch["value_target"] = np.array(to_go.T, dtype=np.float32, order="C")
     batch["weight"] = (np.arange(recording.steps)[:, None] < columns["length"][None]).astype(np.float32)
     return batch

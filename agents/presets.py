@@ -165,10 +165,29 @@ def _battle(scenario: str, minutes: float) -> TrainConfig:
     )
 
 
+def _mini_game(scenario: str, minutes: float, reward_scale: float) -> TrainConfig:
+    config = _battle(scenario, minutes)
+    learning = dataclasses.replace(config.learning, reward_scale=reward_scale, fragment_length=64)
+    return dataclasses.replace(config, learning=learning)
+
+
 PRESETS: dict[str, TrainConfig] = {
     "3m": _battle("3m", 3.0),
-    "8m": _battle("8m", 15.0),
-    "2s3z": _battle("2s3z", 20.0),
+    "8m": _battle("8m", 20.0),
+    "2s3z": _battle("2s3z", 30.0),
+    "3s5z": _battle("3s5z", 60.0),
+    "5m_vs_6m": _battle("5m_vs_6m", 60.0),
+    "10m_vs_11m": _battle("10m_vs_11m", 60.0),
+    "MoveToBeacon": _mini_game("MoveToBeacon", 10.0, 1.0),
+    "CollectMineralShards": _mini_game("CollectMineralShards", 20.0, 0.1),
+    "DefeatRoaches": _mini_game("DefeatRoaches", 30.0, 0.1),
+    "DefeatZerglingsAndBanelings": _mini_game("DefeatZerglingsAndBanelings", 30.0, 0.1),
+    # Against past selves; the scripted opponents stay in the league as yardsticks.
+    "3m-self-play": dataclasses.replace(
+        _battle("3m", 20.0),
+        self_play=SelfPlayConfig(enabled=True, scripted=("attack-wave", "focus-fire")),
+        evaluation=EvaluationConfig(opponents=("attack-wave", "focus-fire")),
+    ),
 }
 
 

@@ -15,7 +15,7 @@ from agents.checkpoints import RunFolder
 from agents.networks import AgentNetwork
 from agents.presets import TrainConfig
 from agents.progress import duration, read_metrics
-from agents.rollout import to_arrays, to_tensors
+from agents.rollout import is_battle, to_arrays, to_tensors
 
 # Colours of the page and of the plots (dark ink on white; one accent for what matters).
 _INK, _MUTED, _GRID, _ACCENT, _BAND = "#1f2430", "#6b7280", "#e5e7eb", "#2563eb", "#bfdbfe"
@@ -70,8 +70,12 @@ def write_report(path: Path, run: RunFolder, content: dict[str, Any], network: A
     first = results[0]
     parameters = sum(parameter.numel() for parameter in network.parameters())
     low, high = first["win_rate_interval"]
+    if is_battle(first["scenario"]):
+        main = _card("main", f"{first['win_rate']:.1%}", f"win rate (95%: {low:.1%} to {high:.1%})")
+    else:
+        main = _card("main", f"{first['score_mean']:.1f}", f"score ± {first['score_standard_error']:.1f}")
     cards = [
-        _card("main", f"{first['win_rate']:.1%}", f"win rate (95%: {low:.1%} to {high:.1%})"),
+        main,
         _card("", f"{first['return_mean']:.2f}", f"return ± {first['return_standard_error']:.2f}"),
         _card("", duration(training["seconds"]), "training, wall clock"),
         _card("", f"{training['env_steps']:,}", "environment steps"),
@@ -203,7 +207,7 @@ def film(
     env = SC2VectorEnv(
         scenario,
         1,
-        opponent=opponent,
+        opponent=opponent if is_battle(scenario) else None,
         action_view=config.world.action_view,
         render_mode="rgb_array_list",
         _autoreset=False,
@@ -220,8 +224,11 @@ def film(
             if terminated[0] or truncated[0]:
                 break
     final = infos["final_info"]
+    length = int(final["episode_length"][0])
     frames = [env.renderer.draw(frame) for frame in env.recorded_frames()[::2]]
-    outcome, length = ("won" if final["battle_won"][0] else "not won"), int(final["episode_length"][0])
+    if not is_battle(scenario):
+        return frames, f"seed {seed}: score {final['score'][0]:.0f} after {length} steps"
+    outcome = "won" if final["battle_won"][0] else "not won"
     return frames, f"against {opponent}, seed {seed}: {outcome} after {length} steps, return {total:.2f}"
 
 

@@ -54,11 +54,20 @@ def make_worlds(world: WorldConfig, num_envs: int, seed: int, players: int = 1) 
         seed=seed,
         action_view=world.action_view,
         num_threads=world.num_threads,
-        opponent=world.opponent,
+        opponent=world.opponent if is_battle(world.scenario) else None,
         players=players,
         # A rollout copies each observation into its fragment anyway.
         copy=False,
     )
+
+
+def is_battle(scenario: str) -> bool:
+    """Whether episodes are won or lost; the mini-games only have a score. Worlds of one's own count as battles."""
+    if ":" in scenario:
+        return True
+    from envs.scenarios import load_scenario
+
+    return load_scenario(scenario).rules == "battle"
 
 
 def save_worlds(env: Any) -> dict[str, Any]:
