@@ -140,7 +140,7 @@ class PySC2VectorEnv(SC2VectorEnv):
         self._tags: list[dict[int, int]] = [{} for _ in range(self.num_envs)]
         self._tag_of_slot = np.zeros((self.num_envs, self.state.i.shape[2]), np.int64)
         self._visible = np.zeros((self.num_envs, self.state.i.shape[2]), np.int32)
-        self._seeds = np.full(self.num_envs, -1, np.int64)
+        self._first_type = np.zeros(self.num_envs, np.int64)
         kinds = self.rules.static.kind_i[:, st.KI_UNIT_TYPE]
         self._kind_of_type = {int(number): kind for kind, number in reversed(list(enumerate(kinds)))}
         self._start = self._start_marked
@@ -323,9 +323,14 @@ class PySC2VectorEnv(SC2VectorEnv):
                 f[st.F_HEALTH, slot] = f[st.F_SHIELD, slot] = 0.0
         self._visible[b] = 0
         blinkers = []
-        custom = [unit.unit_type for unit in raw.units if unit.alliance == SELF]
+        if not tags:
+            # SMAC's maps have unit types of their own for the agents, numbered by name from the lowest on.
+            own = [u.unit_type for u in raw.units if u.alliance == SELF and u.unit_type not in self._kind_of_type]
+            self._first_type[b] = (
+                min(own, default=CUSTOM_TYPE_IDS) if self.scenario.random_teams is None else CUSTOM_TYPE_IDS
+            )
         for unit in sorted(raw.units, key=lambda unit: unit.tag):
-            kind = self._kind(unit, custom)
+            kind = self._kind(unit, int(self._first_type[b]))
             slot = tags.get(unit.tag, -1)
             if slot < 0 and kind >= 0:
                 slot = self._free_slot(b, unit)
@@ -347,15 +352,13 @@ class PySC2VectorEnv(SC2VectorEnv):
         if self.scenario.rules != "battle":
             self.episode.f[b, EF_SCORE] = observation.score.score
 
-    def _kind(self, unit: raw_pb2.Unit, own_types: list[int]) -> int:
+    def _kind(self, unit: raw_pb2.Unit, first_type: int) -> int:
         kind = self._kind_of_type.get(unit.unit_type, -1)
         if kind >= 0 or unit.alliance != SELF:
             return kind
-        # SMAC's maps have unit types of their own for the agents, numbered by name.
         teams = self.scenario.random_teams
         names = sorted(teams.types if teams else {start.unit_type for start in self.scenario.teams[0].units})
-        first = CUSTOM_TYPE_IDS if teams else min(number for number in own_types if number not in self._kind_of_type)
-        index = unit.unit_type - first
+        index = unit.unit_type - first_type
         return self.rules.kind[names[index]] if 0 <= index < len(names) else -1
 
     def _free_slot(self, b: int, unit: raw_pb2.Unit) -> int:
@@ -399,12 +402,14 @@ class PySC2VectorEnv(SC2VectorEnv):
             i[st.I_FLAGS, slot] = i[st.I_FLAGS, slot] | flag if on else i[st.I_FLAGS, slot] & ~flag
         orders = list(unit.orders)
         change = int(self.rules.ability[kind, st.ORDER_SIEGE])
-        busy = bool(orders) and change > 0 and orders[0].ability_id == change
-        f[st.F_BUSY, slot] = 1.0 if busy else 0.0
-        if busy:
-            orders = orders[1:]
+        changing = bool(orders) and change > 0 and orders[0].ability_id == change
+        f[st.F_BUSY, slot] = 1.0 if changing and orders[0].progress > 0 else 0.0
+        if changing and orders[0].target_unit_tag == unit.tag:
+            orders, changing = orders[1:], False  # told beside a later order
         i[st.I_ORDER, slot] = st.ORDER_STOP
-        if orders:
+        if changing:
+            i[st.I_ORDER, slot] = st.ORDER_SIEGE
+        elif orders:
             ability = orders[0].ability_id
             if ability in _ATTACKS:
                 aimed = orders[0].HasField("target_unit_tag")

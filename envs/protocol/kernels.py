@@ -45,6 +45,7 @@ from envs.engine.state import (
     K_DETECTION,
     K_SIGHT,
     NEUTRAL,
+    ORDER_SIEGE,
     ORDER_STOP,
     W_ALIVE,
 )
@@ -58,6 +59,8 @@ VISIBLE, HIDDEN = 1, 3
 SELF, NEUTRAL_ALLIANCE, ENEMY = 1, 3, 4
 CLOAKED_UNKNOWN, CLOAKED, CLOAKED_DETECTED, NOT_CLOAKED, CLOAKED_ALLIED = 0, 1, 2, 3, 4
 STIMPACK_MARINE, STIMPACK_MARAUDER, MARAUDER = 27, 24, 51
+
+NOWHERE, NOT_BEGUN, HALF_WAY = np.float32(-1.0), np.float32(0.0), np.float32(0.5)
 
 # What `write_units` is asked: options[...]
 (
@@ -115,8 +118,8 @@ def put_float(out, n, field, value, word, word_bytes):
     return n + 4
 
 
-@writer(int64(uint8[::1], int64, int64, float32, float32, int64, float32[::1], uint8[::1]))
-def put_order(out, n, ability, x, y, tag, word, word_bytes):
+@writer(int64(uint8[::1], int64, int64, float32, float32, int64, float32, float32[::1], uint8[::1]))
+def put_order(out, n, ability, x, y, tag, progress, word, word_bytes):
     """Field 22, a UnitOrder, of an ability with a target unit (tag > 0), a target place (x >= 0) or neither."""
     start = n + 3
     m = put_int(out, start, 1, ability)
@@ -128,6 +131,8 @@ def put_order(out, n, ability, x, y, tag, word, word_bytes):
         m = put_float(out, m + 2, 1, x, word, word_bytes)
         m = put_float(out, m, 2, y, word, word_bytes)
         m = put_float(out, m, 3, np.float32(0.0), word, word_bytes)
+    if progress > 0.0:
+        m = put_float(out, m, 4, progress, word, word_bytes)
     n = varint(out, n, (22 << 3) | 2)
     out[n] = np.uint8(m - start)
     return m
@@ -226,22 +231,26 @@ def write_units(state, static, ability, points, change, types, selected, camera,
                 target = ii[0, I_TARGET, i]
                 if target >= 0:
                     n = put_int(scratch, n, 34, tag_of(state, target, see[SEE_TAG_OFFSET]))
-                if f[0, F_BUSY, i] > 0.0 and change[kind] > 0:
-                    n = put_order(scratch, n, change[kind], np.float32(-1), np.float32(-1), 0, word, word_bytes)
+                busy = f[0, F_BUSY, i] > 0.0 and change[kind] > 0
                 order = ii[0, I_ORDER, i]
+                if busy and order != ORDER_SIEGE:
+                    # A change of mode that goes on under a later order is told as an order on the unit itself.
+                    own_tag = tag_of(state, i, see[SEE_TAG_OFFSET])
+                    n = put_order(scratch, n, change[kind], NOWHERE, NOWHERE, own_tag, HALF_WAY, word, word_bytes)
                 if order != ORDER_STOP:
                     t = ii[0, I_ORDER_TARGET, i]
                     tag = tag_of(state, t, see[SEE_TAG_OFFSET]) if t >= 0 else np.int64(0)
                     ox = f[0, F_ORDER_X, i] if points[order] != 0 else np.float32(-1)
                     oy = f[0, F_ORDER_Y, i]
-                    n = put_order(scratch, n, ability[kind, order], ox, oy, tag, word, word_bytes)
+                    progress = HALF_WAY if busy and order == ORDER_SIEGE else NOT_BEGUN
+                    n = put_order(scratch, n, ability[kind, order], ox, oy, tag, progress, word, word_bytes)
                 for q in range(ii[0, I_QUEUED, i]):
                     order = state.queue_i[0, i, q, 0]
                     t = state.queue_i[0, i, q, 1]
                     tag = tag_of(state, t, see[SEE_TAG_OFFSET]) if t >= 0 else np.int64(0)
                     ox = state.queue_f[0, i, q, 0] if points[order] != 0 else np.float32(-1)
                     oy = state.queue_f[0, i, q, 1]
-                    n = put_order(scratch, n, ability[kind, order], ox, oy, tag, word, word_bytes)
+                    n = put_order(scratch, n, ability[kind, order], ox, oy, tag, NOT_BEGUN, word, word_bytes)
         total = varint(out, total, (2 << 3) | 2)
         total = varint(out, total, n)
         for m in range(n):

@@ -90,10 +90,11 @@ class Outcome:
 
 
 def computer_policy(difficulty: int, scenario: Scenario) -> str:
-    """The scripted policy of a computer: up to VeryHard the map's own script, cheating levels play stronger than it."""
-    if difficulty <= 1:
-        return "idle"
-    return {8: "attack-move", 9: "focus-fire", 10: "kite"}.get(difficulty, scenario.teams[1].opponent)
+    """The scripted policy of a computer: up to VeryHard the map's own script, cheating levels play stronger than it.
+
+    Difficulty 0 stands for the script of a map without a second player.
+    """
+    return {1: "idle", 8: "attack-move", 9: "focus-fire", 10: "kite"}.get(difficulty, scenario.teams[1].opponent)
 
 
 def all_rules(scenario: Scenario | None, spec: MapSpec) -> Rules:
