@@ -208,6 +208,32 @@ def _retreat(state, static, plan, b, player, i):
 
 
 @kernel
+def _is_prey(state, static, plan, b, player, i):
+    """An enemy of shorter range that unit `i` cannot outrun is close, and `i` is the nearest to it: others shoot,
+    `i` runs."""
+    first, last = own_slots(plan, player)
+    enemy_first, enemy_last = own_slots(plan, 1 - player)
+    kind = state.i[b, I_KIND, i]
+    for j in range(enemy_first, enemy_last):
+        if not sees(state, b, player, j):
+            continue
+        other = state.i[b, I_KIND, j]
+        if not plan.can_hit[other, kind] or plan.reach[other, kind] + 1.0 > plan.reach[kind, other]:
+            continue
+        gap = _gap(state, b, i, j)
+        if gap > plan.reach[other, kind] + 2.0 or static.kind_f[kind, K_SPEED] > 1.05 * static.kind_f[other, K_SPEED]:
+            continue
+        nearest, company = True, False
+        for k in range(first, last):
+            if k != i and state.i[b, I_ALIVE, k] != 0:
+                company = True
+                nearest = nearest and _gap(state, b, k, j) >= gap
+        if nearest and company:
+            return True
+    return False
+
+
+@kernel
 def _mend(state, static, plan, b, player, i):
     """The ally in most need of unit `i`'s healing, -1 = none."""
     first, last = own_slots(plan, player)
@@ -295,7 +321,8 @@ def form_intents(state, static, plan, episode, b, player, policy, intent_i, inte
             if weak >= 0:
                 j = weak
                 spent[j] += _damage(state, static, b, i, j)
-            if policy == KITE and state.f[b, F_COOLDOWN, i] > RELOAD and static.kind_f[kind, K_SPEED] > 0.0:
+            reloading = state.f[b, F_COOLDOWN, i] > RELOAD
+            if policy == KITE and (reloading or _is_prey(state, static, plan, b, player, i)):
                 direction = _retreat(state, static, plan, b, player, i)
                 if direction >= 0:
                     intent_i[i, 0] = GO

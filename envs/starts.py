@@ -12,6 +12,7 @@ from envs.engine.state import (
     FLAG_OBEDIENT,
     I_ALIVE,
     I_FLAGS,
+    I_VISIBLE,
     K_INNER_RADIUS,
     K_RADIUS,
     NEUTRAL,
@@ -78,6 +79,8 @@ def place(state, static, plan, b, kind, owner, x, y, first, last):
     if i >= 0:
         if owner == NEUTRAL:
             state.i[b, I_FLAGS, i] |= FLAG_INVULNERABLE
+            # Both players see it from its first loop on; the engine's vision takes over from there.
+            state.i[b, I_VISIBLE, i] |= 2 | 4
         elif owner == 1 and plan.i[P_OBEDIENT] != 0:
             state.i[b, I_FLAGS, i] |= FLAG_OBEDIENT
     return i

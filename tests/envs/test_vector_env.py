@@ -220,16 +220,16 @@ def test_an_episode_ends_and_starts_anew_in_the_same_step():
 
 
 def test_a_won_battle_pays_twenty_in_all():
-    env = SC2VectorEnv("2s_vs_1sc", 4)
+    env = SC2VectorEnv("3s_vs_3z", 2)
     env.reset(seed=0)
-    total, won = np.zeros(4), 0
-    for _ in range(300):
-        _, reward, terminated, _, info = env.step(env.scripted_action("attack-move"))
+    total, won = np.zeros(2), 0
+    for _ in range(120):
+        _, reward, terminated, _, info = env.step(env.scripted_action("kite"))
         total += reward
         for b in np.flatnonzero(terminated):
             if info["final_info"]["battle_won"][b]:
                 # SMAC counts regained shields and health as damage too, so a win can pay a little more than 20.
-                assert 19.99 <= total[b] < 24
+                assert 19.99 <= total[b] < 40
                 won += 1
             total[b] = 0.0
     assert won > 0

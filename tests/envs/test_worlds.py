@@ -134,7 +134,9 @@ def test_films_are_written(tmp_path):
 
     from envs.video import write_gif, write_mp4
 
-    frames = [np.full((64, 96, 3), 40 * n, np.uint8) for n in range(5)]
+    frames = [np.zeros((64, 96, 3), np.uint8) for _ in range(5)]
+    for n, frame in enumerate(frames):
+        frame[20:40, 10 * n : 10 * n + 20] = 255
     with Image.open(write_gif(tmp_path / "film.gif", frames)) as film:
         assert film.n_frames == 5 and film.size == (96, 64)
     with av.open(str(write_mp4(tmp_path / "film.mp4", frames))) as film:
