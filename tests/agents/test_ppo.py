@@ -52,7 +52,7 @@ def test_loss_and_gradient_equal_a_loop_over_units() -> None:
     policy, entropies, clipped, gradient = 0.0, 0.0, 0, torch.zeros_like(behaviour)
     count = int(unit_mask.sum())
     for t, b, u in unit_mask.nonzero().tolist():
-        ratio, a = float((log_prob[t, b, u] - behaviour[t, b, u]).exp()), float(advantage[t, b])
+        ratio, a = float((log_prob[t, b, u].detach() - behaviour[t, b, u]).exp()), float(advantage[t, b])
         policy -= min(ratio * a, min(max(ratio, 1 - clip), 1 + clip) * a) / count
         entropies += float(entropy[t, b, u]) / count
         clipped += abs(ratio - 1) > clip
