@@ -10,26 +10,26 @@ living unit advanced by one game loop.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 
-import numba
 import numpy as np
-from numba import njit, prange
 
 from envs.engine import state as st
-from envs.engine.state import MapSpec, create_unit, issue_order, new_state, random_uniform, reset_world
+from envs.engine.state import MapSpec, create_unit, issue_order, kernel, new_state, random_uniform, reset_world
 from envs.engine.step import advance_world
 from envs.units import Rules
 
 LOOPS = 8
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def place_armies(state, static, b, units, gap):
     """Half of `units` on each side, in columns that face each other; both attack-move to the other's start."""
     height = static.bounds[3]
@@ -46,10 +46,10 @@ def place_armies(state, static, b, units, gap):
             issue_order(state, static, b, i, st.ORDER_ATTACK_MOVE, -1, middle - side * gap / 2, height / 2, False)
 
 
-@njit(cache=True, parallel=True, nogil=True)
-def run(state, static, units, gap, steps, work):
-    """`steps` of 8 loops in every world; `work` [B, 2] counts unit-loops and battles."""
-    for b in prange(state.w.shape[0]):
+@kernel
+def run(state, static, first, last, units, gap, steps, work):
+    """`steps` of 8 loops in the worlds [first, last); `work` [B, 2] counts unit-loops and battles."""
+    for b in range(first, last):
         for _ in range(steps):
             if state.tally[b, 1, st.T_ALIVE] == 0 or state.tally[b, 2, st.T_ALIVE] == 0 or state.w[b, st.W_LOOP] > 1200:
                 key = state.w[b, st.W_SEED]
@@ -82,15 +82,24 @@ def measure(units: int, threads: int, seconds: float, mix: tuple[str, ...]) -> d
     worlds = max(64, min(1024, 16384 // units))
     state = new_state(rules.static, num_worlds=worlds, max_units=units, seed=1)
     work = np.zeros((worlds, 2), np.int64)
-    numba.set_num_threads(threads)
-    gap = 12.0
-    run(state, rules.static, units, gap, 40, work)  # spreads the battles over their stages
+    pool = ThreadPoolExecutor(threads)
+    edges = [worlds * n // threads for n in range(threads + 1)]
+
+    def step(steps: int) -> None:
+        jobs = [
+            pool.submit(run, state, rules.static, first, last, units, 12.0, steps, work)
+            for first, last in itertools.pairwise(edges)
+        ]
+        for job in jobs:
+            job.result()
+
+    step(40)  # spreads the battles over their stages
     best = []
     for _ in range(5):
         work[:] = 0
         steps, begin = 0, time.perf_counter()
         while time.perf_counter() - begin < seconds / 5:
-            run(state, rules.static, units, gap, 4, work)
+            step(4)
             steps += 4
         elapsed = time.perf_counter() - begin
         best.append((elapsed * threads * 1e9 / work[:, 0].sum(), steps * worlds / elapsed, work[:, 0].sum()))
