@@ -3,6 +3,8 @@
 Numbers come from the scenario's `[game]` table, in the order of `scenarios.GAME_PARAMETERS`.
 """
 
+# Numba infers the types of kernels; mypy takes their minima and maxima for objects.
+# mypy: disable-error-code="operator"
 from __future__ import annotations
 
 import numpy as np

@@ -11,6 +11,8 @@ orders, for
 the agent's side they become actions of the environment's view (`scripted_actions`), inside its masks.
 """
 
+# Numba infers the types of kernels; mypy takes their minima and maxima for objects.
+# mypy: disable-error-code="operator"
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any

@@ -49,7 +49,9 @@ class SC2ParallelEnv(ParallelEnv):
                 "action_mask": spaces.Box(0, 1, (n_actions,), np.int8),
             }
         )
-        self._action_spaces = {agent: spaces.Discrete(n_actions) for agent in self.possible_agents}
+        self._action_spaces: dict[str, spaces.Discrete] = {
+            agent: spaces.Discrete(n_actions) for agent in self.possible_agents
+        }
         self.state_space = shapes["state"]
         self._observation: dict[str, np.ndarray] = {}
 

@@ -294,7 +294,8 @@ class Renderer:
         for value, most, colour in bars:
             share = max(0.0, min(1.0, float(value) / float(most)))
             if colour is HEALTH:
-                colour = tuple(int(share * a + (1 - share) * b) for a, b in zip(HEALTH, HURT, strict=True))
+                red, green, blue = (int(share * a + (1 - share) * b) for a, b in zip(HEALTH, HURT, strict=True))
+                colour = (red, green, blue)
             left = x - width / 2
             canvas.rectangle((left - 1, top - 1, left + width + 1, top + thick), (0, 0, 0, 190))
             if share > 0:

@@ -214,7 +214,7 @@ class SC2VectorEnv(VectorEnv):
         ranks = {"mask": 1, "scalars": 1, "function_mask": 1, "state": 1, "target_mask": 3}
         types = {"entities": np.float32, "scalars": np.float32, "agent_obs": np.float32, "state": np.float32}
         used = self._shapes()
-        arrays = {}
+        arrays: dict[str, np.ndarray] = {}
         for name in Output._fields:
             shape, dtype = used.get(name, ((0,) * ranks.get(name, 2), types.get(name, np.bool_)))
             arrays[name] = np.zeros((self.num_envs, self.players, *shape), dtype)
@@ -225,7 +225,7 @@ class SC2VectorEnv(VectorEnv):
         result: dict[str, spaces.Space] = {}
         for name, (shape, dtype) in self._shapes().items():
             if dtype == np.bool_:
-                result[name] = spaces.Box(0, 1, (*lead, *shape), np.bool_)
+                result[name] = spaces.Box(0, 1, (*lead, *shape), np.bool_)  # type: ignore[arg-type]
             else:
                 result[name] = spaces.Box(-np.inf, np.inf, (*lead, *shape), np.float32)
         return spaces.Dict(result)
