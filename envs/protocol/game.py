@@ -62,7 +62,7 @@ class Game:
 
     # --- joining ---
 
-    def join(self, options: sc2api_pb2.InterfaceOptions, race: int, name: str, *, observe: bool) -> Seat:
+    def join(self, options: sc2api_pb2.InterfaceOptions, race: int, name: str, *, observe: bool, host: bool) -> Seat:
         """Takes a seat and waits until every participant has one.
 
         Raises:
@@ -73,7 +73,9 @@ class Game:
             if observe:
                 seat = Seat(0, options, name, revealed=True)
             else:
-                free = [player for player in self.participants if player not in taken]
+                # The first seat is the host's, whoever of the two comes first.
+                mine = self.participants if host else self.participants[1:]
+                free = [player for player in mine if player not in taken]
                 if not free or self.world is not None:
                     raise GameError("the game is full: every participant of create_game has joined")
                 seat = Seat(free[0], options, name)

@@ -109,6 +109,7 @@ class Session:
         self._host: HostLink | None = None
         self._guest: GuestLink | None = None
         self._gone = False
+        self._created: Game | None = None
         self._handlers: dict[str, Callable[[Any, sc2api_pb2.Response], bytes | None]] = {
             name: getattr(self, f"_{name}") for name in ALLOWED
         }
@@ -206,7 +207,7 @@ class Session:
             LOBBY.withdraw(self.game)
         if self._host is not None:
             self._host.close()
-        self.game = self.seat = self._host = self._saved = None
+        self.game = self.seat = self._host = self._saved = self._created = None
 
     def _playing(self) -> tuple[Game, Seat]:
         assert self.game is not None and self.seat is not None
@@ -271,6 +272,7 @@ class Session:
             realtime=request.realtime,
             map_data=data,
         )
+        self._created = self.game
         self.status = INIT_GAME
         return None
 
@@ -314,16 +316,16 @@ class Session:
             result.error_details = f"there is no player {request.observed_player_id}; 0 observes everybody"
             return
         self.game = game
-        self.seat = self._sit(game, request, observe)
+        self.seat = self._sit(game, request, observe, host=self._created is game)
         self._options = self.seat.options
         result.player_id = self.seat.player
         self.status = IN_GAME
 
-    def _sit(self, game: Game, request: sc2api_pb2.RequestJoinGame, observe: bool) -> Seat:
+    def _sit(self, game: Game, request: sc2api_pb2.RequestJoinGame, observe: bool, *, host: bool) -> Seat:
         options = sc2api_pb2.InterfaceOptions()
         options.CopyFrom(request.options)
         try:
-            return game.join(options, request.race, request.player_name[:32], observe=observe)
+            return game.join(options, request.race, request.player_name[:32], observe=observe, host=host)
         except GameError:
             self._abandon()
             self.status = LAUNCHED

@@ -97,7 +97,7 @@ class Seat:
         if action.action_raw.HasField("camera_move"):
             centre = action.action_raw.camera_move.center_world_space
             self._move_camera(world, centre.x, centre.y)
-            return action
+            return self._camera_report(world, centre.x, centre.y)
         for spatial, setup in (
             (action.action_feature_layer, self.options.feature_layer),
             (action.action_render, self.options.render),
@@ -171,6 +171,17 @@ class Seat:
         if np.isfinite(x) and np.isfinite(y):
             x0, y0, x1, y1 = world.map.playable
             self.camera = (min(max(float(x), x0), x1), min(max(float(y), y0), y1))
+
+    def _camera_report(self, world: World, x: float, y: float) -> sc2api_pb2.Action | None:
+        """A camera move is reported as one on the minimap, as in the game; without a minimap it is not."""
+        if not self.options.HasField("feature_layer") or not self.options.feature_layer.minimap_resolution.x:
+            return None
+        view = minimap_view(self.options.feature_layer, world)
+        report = sc2api_pb2.Action()
+        centre = report.action_feature_layer.camera_move.center_minimap
+        centre.x = min(max(int((x - view.x0) / view.pixel), 0), view.width - 1)
+        centre.y = min(max(int((view.y1 - y) / view.pixel), 0), view.height - 1)
+        return report
 
     def _spatial(self, world: World, action: spatial_pb2.ActionSpatial, setup: sc2api_pb2.SpatialCameraSetup) -> bool:
         if not setup.resolution.x or not setup.minimap_resolution.x:
