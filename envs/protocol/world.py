@@ -241,13 +241,13 @@ class World:
         if self.outcome is not None:
             return
         before = self.state.i[0, st.I_TAG] * self.state.i[0, st.I_ALIVE]
-        tags = {int(slot): self.tag(int(slot)) for slot in self.alive_slots()}
+        offset = self.tag_offset
         if self.plan is not None:
             self._advance_scenario(loops)
         else:
             self._advance_melee(loops)
         gone = np.flatnonzero((before != 0) & (before != self.state.i[0, st.I_TAG] * self.state.i[0, st.I_ALIVE]))
-        self.dead = [tags[int(slot)] for slot in gone if int(slot) in tags]
+        self.dead = [((int(slot) + 1) << TAG_SHIFT) | ((int(before[slot]) + offset) & TAG_MASK) for slot in gone]
 
     def _advance_scenario(self, loops: int) -> None:
         assert self.plan is not None and self.scenario is not None
