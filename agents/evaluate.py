@@ -16,6 +16,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import tyro
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -186,8 +187,8 @@ def _jobs(evaluation: EvaluationConfig, workers: int) -> list[dict[str, Any]]:
 
 def results_table(results: list[Result]) -> Table:
     """The results as a table for the terminal."""
-    table = Table(title=None)
-    for heading in ("scenario", "opponent", "win rate", "95% interval", "return", "score", "length", "episodes"):
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
+    for heading in ("scenario", "opponent", "win rate", "95% interval", "return", "score", "steps", "episodes"):
         table.add_column(heading, justify="left" if heading in ("scenario", "opponent") else "right")
     for result in results:
         low, high = result.win_rate_interval
@@ -195,7 +196,7 @@ def results_table(results: list[Result]) -> Table:
             result.scenario,
             result.opponent,
             f"{result.win_rate:.1%}",
-            f"{low:.1%} to {high:.1%}",
+            f"{low:.1%}-{high:.1%}",
             f"{result.return_mean:.2f} ± {result.return_standard_error:.2f}",
             f"{result.score_mean:.1f} ± {result.score_standard_error:.1f}",
             f"{result.length_mean:.1f}",
