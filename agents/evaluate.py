@@ -189,7 +189,7 @@ def results_table(results: list[Result]) -> Table:
     """The results as a table for the terminal."""
     table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
     for heading in ("scenario", "opponent", "win rate", "95% interval", "return", "score", "steps", "episodes"):
-        table.add_column(heading, justify="left" if heading in ("scenario", "opponent") else "right")
+        table.add_column(heading, justify="left" if heading in ("scenario", "opponent") else "right", no_wrap=True)
     for result in results:
         low, high = result.win_rate_interval
         table.add_row(
@@ -198,7 +198,7 @@ def results_table(results: list[Result]) -> Table:
             f"{result.win_rate:.1%}",
             f"{low:.1%}-{high:.1%}",
             f"{result.return_mean:.2f} ± {result.return_standard_error:.2f}",
-            f"{result.score_mean:.1f} ± {result.score_standard_error:.1f}",
+            f"{result.score_mean:.1f}",
             f"{result.length_mean:.1f}",
             str(result.episodes),
         )
