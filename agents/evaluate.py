@@ -187,8 +187,8 @@ def _jobs(evaluation: EvaluationConfig, workers: int) -> list[dict[str, Any]]:
 
 def results_table(results: list[Result]) -> Table:
     """The results as a table for the terminal."""
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0))
-    for heading in ("scenario", "opponent", "win rate", "95% interval", "return", "score", "steps", "episodes"):
+    table = Table(box=box.SIMPLE, padding=(0, 0))
+    for heading in ("scenario", "opponent", "won", "95% interval", "return", "score", "steps", "episodes"):
         table.add_column(heading, justify="left" if heading in ("scenario", "opponent") else "right", no_wrap=True)
     for result in results:
         low, high = result.win_rate_interval
