@@ -106,7 +106,7 @@ def move_units(state, static, b):
                         if into > ZERO:
                             wall_x -= into * dx / d
                             wall_y -= into * dy / d
-                            side += into if uy * dx > ux * dy else -into
+                            side += -into if uy * dx > ux * dy else into
         flags = ii[b, st.I_FLAGS, i]
         if wall_x != ZERO or wall_y != ZERO:
             # Along the wall that the blockers form, always on the same hand until the way is clear.
