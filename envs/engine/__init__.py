@@ -6,7 +6,9 @@ Order of reading: state, step, neighbours, targeting, decisions, movement, damag
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
 from numba.core.dispatcher import Dispatcher
 
@@ -23,18 +25,17 @@ def source_digest() -> str:
     return digest.hexdigest()
 
 
-def _stamp_kernels() -> None:
-    """Ties every cached kernel to the sources of the whole engine.
+def stamp_modules(modules: Iterable[ModuleType], stamp: str) -> None:
+    """Ties every cached kernel of `modules` to `stamp` in the place of its own file.
 
     Numba stamps a cached function with the file that it stands in only, yet its machine code holds what it calls: after
     a change in another file it would run the old code.
     """
-    stamp = source_digest()
-    for module in _MODULES:
+    for module in modules:
         for value in vars(module).values():
             file = getattr(getattr(value, "_cache", None), "_cache_file", None)
             if isinstance(value, Dispatcher) and file is not None:
                 file._source_stamp = stamp
 
 
-_stamp_kernels()
+stamp_modules(_MODULES, source_digest())
