@@ -7,8 +7,7 @@
 * ``kite`` adds stepping back, while the weapon reloads, from enemies of shorter range.
 
 A policy sees what its player sees. It first forms one *intent* per unit; as an opponent the intents become engine
-orders, for
-the agent's side they become actions of the environment's view (`scripted_actions`), inside its masks.
+orders, for the agent's side they become actions of the environment's view (`scripted_actions`), inside its masks.
 """
 
 # Numba infers the types of kernels; mypy takes their minima and maxima for objects.
@@ -92,6 +91,10 @@ KEEP, GO, FIGHT_TO, SHOOT, MEND = range(5)
 
 # A step back is worth it while the weapon has at least this many loops to reload.
 RELOAD = np.float32(3.0)
+# Where to run: directions are judged by the place this far ahead, by its distance to the map's edge and to an ally.
+LOOK_AHEAD = np.float32(4.0)
+EDGE_MARGIN, EDGE_WEIGHT = np.float32(5.0), np.float32(0.3)
+COVER_DISTANCE, COVER_WEIGHT = np.float32(3.0), np.float32(0.2)
 SEARCH_SPACING = 10.0
 SEARCH_STEPS = 10
 
@@ -170,14 +173,15 @@ def _weakest_in_reach(state, static, plan, b, player, i, spent):
 
 @kernel
 def _retreat(state, static, plan, b, player, i):
-    """The compass direction in which unit `i` gets away from enemies of shorter range that are close; -1: no need or
-    no way."""
-    first, last = own_slots(plan, 1 - player)
+    """The compass direction in which unit `i` gets away from enemies of shorter range that are close, keeping off the
+    map's edges and near the allies whose fire covers it; -1: no need or no way."""
+    first, last = own_slots(plan, player)
+    enemy_first, enemy_last = own_slots(plan, 1 - player)
     kind = state.i[b, I_KIND, i]
     x, y = state.f[b, F_X, i], state.f[b, F_Y, i]
     away_x, away_y = np.float32(0.0), np.float32(0.0)
     threatened = False
-    for j in range(first, last):
+    for j in range(enemy_first, enemy_last):
         if not sees(state, b, player, j):
             continue
         other = state.i[b, I_KIND, j]
@@ -193,19 +197,24 @@ def _retreat(state, static, plan, b, player, i):
         away_y += dy * weight
     if not threatened:
         return np.int64(-1)
-    # Near an edge a unit turns along it, so the middle of the map draws a little.
     norm = max(np.sqrt(away_x * away_x + away_y * away_y), np.float32(1e-6))
-    cx, cy = (
-        np.float32(0.5) * (static.bounds[0] + static.bounds[2]),
-        np.float32(0.5) * (static.bounds[1] + static.bounds[3]),
-    )
-    away_x = away_x / norm + np.float32(0.03) * (cx - x)
-    away_y = away_y / norm + np.float32(0.03) * (cy - y)
-    best, most = np.int64(-1), np.float32(0.0)
+    away_x, away_y = away_x / norm, away_y / norm
+    bounds = static.bounds
+    best, most = np.int64(-1), np.float32(-np.inf)
     for direction in range(8):
-        along = away_x * plan.directions[direction, 0] + away_y * plan.directions[direction, 1]
-        if along > most and can_step(state, static, plan, b, i, direction):
-            best, most = np.int64(direction), along
+        ux, uy = plan.directions[direction, 0], plan.directions[direction, 1]
+        px, py = x + LOOK_AHEAD * ux, y + LOOK_AHEAD * uy
+        margin = min(min(px - bounds[0], py - bounds[1]), min(bounds[2] - px, bounds[3] - py))
+        score = away_x * ux + away_y * uy - EDGE_WEIGHT * max(EDGE_MARGIN - margin, np.float32(0.0))
+        nearest = np.float32(np.inf)
+        for k in range(first, last):
+            if k != i and state.i[b, I_ALIVE, k] != 0:
+                dx, dy = px - state.f[b, F_X, k], py - state.f[b, F_Y, k]
+                nearest = min(nearest, np.sqrt(dx * dx + dy * dy))
+        if nearest < np.inf:
+            score -= COVER_WEIGHT * max(nearest - COVER_DISTANCE, np.float32(0.0))
+        if score > most and can_step(state, static, plan, b, i, direction):
+            best, most = np.int64(direction), score
     return best
 
 

@@ -24,6 +24,7 @@ from envs.engine.state import (
 from envs.plan import (
     E_EPISODE,
     E_SEED,
+    P_AGENTS,
     P_NEUTRAL_END,
     P_OBEDIENT,
     P_RANDOM_1,
@@ -81,7 +82,7 @@ def place(state, static, plan, b, kind, owner, x, y, first, last):
             state.i[b, I_FLAGS, i] |= FLAG_INVULNERABLE
             # Both players see it from its first loop on; the engine's vision takes over from there.
             state.i[b, I_VISIBLE, i] |= 2 | 4
-        elif owner == 1 and plan.i[P_OBEDIENT] != 0:
+        elif owner <= plan.i[P_AGENTS] and plan.i[P_OBEDIENT] != 0:
             state.i[b, I_FLAGS, i] |= FLAG_OBEDIENT
     return i
 

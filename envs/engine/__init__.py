@@ -29,12 +29,12 @@ def stamp_modules(modules: Iterable[ModuleType], stamp: str) -> None:
     """Ties every cached kernel of `modules` to `stamp` in the place of its own file.
 
     Numba stamps a cached function with the file that it stands in only, yet its machine code holds what it calls: after
-    a change in another file it would run the old code.
+    a change in another file it would run the old code. Kernels that a module only imports keep their own stamp.
     """
     for module in modules:
         for value in vars(module).values():
             file = getattr(getattr(value, "_cache", None), "_cache_file", None)
-            if isinstance(value, Dispatcher) and file is not None:
+            if isinstance(value, Dispatcher) and file is not None and value.py_func.__module__ == module.__name__:
                 file._source_stamp = stamp
 
 
