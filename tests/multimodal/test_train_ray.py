@@ -32,6 +32,7 @@ def own_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     # Training processes run elsewhere: they must find the package under test.
     root = str(Path(__file__).parents[2])
     runtime = {"env_vars": {"PYTHONPATH": root}}
+    ray.shutdown()  # another module's Ray may still run in this process
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=runtime)
     yield
     ray.shutdown()
