@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from tests.agents.ray_runs import build, in_time, tiny_config
@@ -54,13 +55,25 @@ def test_the_only_env_runner_is_killed():
         algorithm.stop()
 
 
-def test_killed_learner_ends_training_with_an_error():
-    """The other learner waits in a collective for the dead one: training must end all the same, and soon."""
+def test_two_learners_stay_identical_and_a_killed_one_ends_training_with_an_error():
+    """DDP: both learners hold the same weights after every update, and these are what env runners act with.
+
+    When one is killed, the other waits in a collective for the dead: training must end all the same, and soon.
+    """
+    import ray
+
     from agents.rllib_algorithm import LearnerLostError
 
     algorithm = build(tiny_config(runners=1, learners=2, updates=10_000))
     try:
-        train_until(algorithm, lambda: algorithm.updates >= 3, 60)
+        train_until(algorithm, lambda: algorithm.updates >= 4, 60)
+        weights = algorithm.network_weights()
+        assert algorithm.env_steps == 128 * algorithm.updates
+        for actor in learners(algorithm):
+            of_learner = ray.get(actor.weights.remote())
+            assert weights.keys() == of_learner.keys()
+            for name in weights:
+                np.testing.assert_array_equal(weights[name], of_learner[name], err_msg=name)
         kill_process(learners(algorithm)[1])
         with pytest.raises(LearnerLostError, match="one of 2 learners died"):
             train_until(algorithm, lambda: False, 60)
