@@ -2,7 +2,10 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from agents.configuration import ConfigError
@@ -76,11 +79,34 @@ def connect(cluster: ClusterConfig) -> None:
     if cluster.ray_address is None:
         options |= {"num_cpus": cluster.num_cpus or available_cpus(), "include_dashboard": False}
     try:
-        ray.init(address=cluster.ray_address or "local", **options)
+        with _without_log_level_note():
+            ray.init(address=cluster.ray_address or "local", **options)
     except ConnectionError as error:
         raise ConfigError(f"no Ray cluster answers at cluster.ray_address={cluster.ray_address!r}: {error}") from error
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)
     check_connected(cluster)
+
+
+@contextmanager
+def _without_log_level_note() -> Iterator[None]:
+    """Leaves out the one line by which Ray's C++ side notes on stderr that it has read RAY_BACKEND_LOG_LEVEL.
+
+    It is written before that level holds, so no level silences it. All other lines pass, at the end.
+    """
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    with tempfile.TemporaryFile() as written:
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)
+            written.seek(0)
+            for line in written:
+                if b"RAY_BACKEND_LOG_LEVEL" not in line:
+                    os.write(2, line)
 
 
 def check_connected(cluster: ClusterConfig) -> None:
