@@ -28,10 +28,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from perceiver_core import fast
-from perceiver_core.checks import check_positive
+from perceiver_core.checks import check_indices, check_positive, check_tensor
 from perceiver_core.model import Outputs, PerceiverDecoder, PerceiverIO, Positions
 from perceiver_core.outputs import MultimodalOutput, OutputAdapter
-from perceiver_core.position import FourierPosition
+from perceiver_core.position import FourierPosition, _unravel
 from perceiver_core.queries import MultimodalQueries, NamedQueries, PositionQueries, QueryGenerator
 
 # Queries of one block. A block's logits are then 3 MB in float32 for 784 latents, which the last-level cache holds.
@@ -196,7 +196,7 @@ class _GridQueries(nn.Module):
         table = torch.cat([self.features @ weight.T, constant[None]])
 
         def look_up(index: Tensor) -> Tensor:
-            places = torch.stack([*torch.unravel_index(index, self.shape), torch.zeros_like(index)], dim=1)
+            places = torch.stack([*_unravel(index, self.shape), torch.zeros_like(index)], dim=1)
             scale = self.inverse_std[index][:, None].expand(-1, places.shape[1]).clone()
             scale[:, -1] = 1.0
             return F.embedding_bag(places + self.starts, table, per_sample_weights=scale, mode="sum")
@@ -226,6 +226,18 @@ def _parts(model: PerceiverIO) -> Iterator[tuple[str, QueryGenerator | None, Ten
             yield name, generator, queries.padding[name], adapter
         else:
             yield name, None, torch.empty(0), adapter
+
+
+def _indices(index: Tensor | None, count: int, latents: Tensor) -> Tensor:
+    """The asked indices [O] or [B, O], checked; None: all `count`."""
+    if index is None:
+        return torch.arange(count, device=latents.device)
+    if isinstance(index, Tensor) and index.dim() == 2:
+        check_tensor("positions", index, "B O", "integer", B=len(latents))
+    else:
+        check_tensor("positions", index, "O", "integer")
+    check_indices("positions", index, count)
+    return index
 
 
 class FoldedDecoder(nn.Module):
@@ -276,23 +288,21 @@ class FoldedDecoder(nn.Module):
             return self._decode(latents, positions, tokens, chunk_size)
 
     def _decode(self, latents: Tensor, positions: Positions | None, tokens: Tensor | None, chunk_size: int) -> Outputs:
+        if isinstance(self.queries, NamedQueries):
+            asked = self.queries.asked(positions)
+            counts = {name: self.queries.count_name(name, tokens) for name in asked}
+        elif isinstance(positions, Mapping):
+            raise TypeError("`positions` by name need queries by name; pass an integer tensor [O] or [B, O]")
+        else:
+            asked, counts = {_ONLY: positions}, {_ONLY: self.queries.count(tokens)}
+        indices = {name: _indices(index, counts[name], latents) for name, index in asked.items()}
         keys, values = self.decoder.keys_values(latents.to(self.decoder.cross_attend.key.weight.dtype))
         maps = [self.score_map(sample) for sample in keys]
-        device = latents.device
+        rows = {name: self._rows(name, index, maps, values, tokens, chunk_size) for name, index in indices.items()}
         if not isinstance(self.queries, NamedQueries):
-            if isinstance(positions, Mapping):
-                raise TypeError("`positions` by name need queries by name; pass an integer tensor [O] or [B, O]")
-            every = torch.arange(self.queries.count(tokens), device=device) if positions is None else positions
-            rows = self._rows(_ONLY, every, maps, values, tokens, chunk_size)
-            return self.outputs.assemble(rows, whole=positions is None)
+            return self.outputs.assemble(rows[_ONLY], whole=positions is None)
         assert isinstance(self.outputs, MultimodalOutput)
-        asked = self.queries.asked(positions)
-        by_name = {}
-        for name, index in asked.items():
-            if index is None:
-                index = torch.arange(self.queries.count_name(name, tokens), device=device)
-            by_name[name] = self._rows(name, index, maps, values, tokens, chunk_size)
-        return self.outputs.assemble_by_name(by_name, whole={name: index is None for name, index in asked.items()})
+        return self.outputs.assemble_by_name(rows, whole={name: index is None for name, index in asked.items()})
 
     def _rows(
         self,

@@ -79,12 +79,15 @@ def test_blocked_attention_in_bfloat16_keeps_its_precision() -> None:
     assert (out - F.scaled_dot_product_attention(q, k, v)).abs().max() < 0.02
 
 
-def test_attend_takes_blocks_for_short_or_reduced_keys_only() -> None:
-    short, long = torch.zeros(1, 1, 100, 1), torch.zeros(1, 1, kernels.FUSED_FLOAT32_KEYS, 1)
-    assert kernels.prefers_blocks(short)
-    assert not kernels.prefers_blocks(long)
-    assert kernels.prefers_blocks(long.bfloat16())
-    assert not kernels.prefers_blocks(short.to("meta"))
+def test_attend_takes_blocks_for_wide_uneven_or_reduced_keys_only() -> None:
+    narrow, wide = torch.zeros(1, 1, 100, kernels.FUSED_WIDTH), torch.zeros(1, 1, 100, kernels.FUSED_WIDTH + 1)
+    assert not kernels.prefers_blocks(narrow, narrow)
+    assert kernels.prefers_blocks(wide, wide)
+    assert kernels.prefers_blocks(narrow, wide)
+    assert kernels.prefers_blocks(narrow.bfloat16(), narrow.bfloat16())
+    assert not kernels.prefers_blocks(wide.to("meta"), wide.to("meta"))
+    long = torch.zeros(1, 1, kernels.FUSED_KEYS, 1)
+    assert not kernels.prefers_blocks(long, long.expand(-1, -1, -1, 2))
 
 
 cross_sizes = st.tuples(

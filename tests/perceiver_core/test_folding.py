@@ -67,6 +67,23 @@ def test_autoencoder(positions: Any, chunk_size: int) -> None:
     assert largest_difference(folded, reference) < 1e-12
 
 
+@pytest.mark.parametrize(
+    ("wrong", "error"),
+    [
+        (torch.tensor([-1]), IndexError),
+        (torch.tensor([192]), IndexError),
+        (torch.tensor([0.5]), TypeError),
+        (torch.zeros(3, 1, dtype=torch.long), ValueError),
+        (torch.tensor(0), ValueError),
+    ],
+    ids=["negative", "beyond the grid", "floating", "other batch", "scalar"],
+)
+def test_wrong_positions_are_named(wrong: Tensor, error: type[Exception]) -> None:
+    decode = fold_for_inference(lively(autoencoder()))
+    with pytest.raises(error, match="`positions`"):
+        decode(torch.randn(2, 6, 8, dtype=torch.float64), {"image": wrong})
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 0.02)])
 def test_reduced_precision(dtype: torch.dtype, tolerance: float) -> None:
     model = lively(autoencoder(), torch.float32)
