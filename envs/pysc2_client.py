@@ -83,7 +83,9 @@ class SimulatorRunConfig(run_config_lib.RunConfig):
     transport: str | None = None
 
     def __init__(self, version: Any = None) -> None:
-        super().__init__(replay_dir=".", data_dir=".", tmp_dir=None, version=version or "simulator")
+        # PySC2 documents None: the system's folder.
+        tmp_dir: Any = None
+        super().__init__(replay_dir=".", data_dir=".", tmp_dir=tmp_dir, version=version or "simulator")
 
     @classmethod
     def priority(cls) -> int | None:

@@ -83,8 +83,8 @@ def look_around(state, static, player, grid):
             continue
         sight = static.kind_f[state.i[0, I_KIND, i], K_SIGHT]
         cx, cy = state.f[0, F_X, i], state.f[0, F_Y, i]
-        for y in range(max(0, np.int64(cy - sight)), min(height, np.int64(cy + sight) + 1)):
-            for x in range(max(0, np.int64(cx - sight)), min(width, np.int64(cx + sight) + 1)):
+        for y in range(max(0, int(cy - sight)), min(height, int(cy + sight) + 1)):
+            for x in range(max(0, int(cx - sight)), min(width, int(cx + sight) + 1)):
                 dx, dy = x + 0.5 - cx, y + 0.5 - cy
                 if dx * dx + dy * dy <= sight * sight:
                     grid[y, x] = 2
@@ -110,8 +110,8 @@ def draw_units(x0, y1, pixel, places, values, out, density):
         cx, cy = (places[n, 0] - x0) / pixel - 0.5, (y1 - places[n, 1]) / pixel - 0.5
         # A unit is never smaller than the pixel that it stands on.
         r = max(places[n, 2] / pixel, 0.5)
-        for py in range(max(0, np.int64(np.ceil(cy - r))), min(height, np.int64(np.floor(cy + r)) + 1)):
-            for px in range(max(0, np.int64(np.ceil(cx - r))), min(width, np.int64(np.floor(cx + r)) + 1)):
+        for py in range(max(0, int(np.ceil(cy - r))), min(height, int(np.floor(cy + r)) + 1)):
+            for px in range(max(0, int(np.ceil(cx - r))), min(width, int(np.floor(cx + r)) + 1)):
                 middle = abs(px - cx) <= 0.5 and abs(py - cy) <= 0.5
                 if middle or (px - cx) * (px - cx) + (py - cy) * (py - cy) <= r * r:
                     density[py, px] += 1

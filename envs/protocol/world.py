@@ -141,13 +141,14 @@ class World:
         self.state = new_state(self.static, 1, slots, seed)
         if self.plan is not None:
             self._restart = np.ones(1, np.bool_)
+            empty = np.zeros((1, 1, 0), np.int64)
             self._context = driver.make_context(
                 self.state,
                 self.static,
                 self.plan,
                 self.episode,
                 # Orders come through the protocol; the environment's own action arrays stay empty.
-                Action(*(np.zeros((1, 1, 0), np.int64) for _ in range(3)), np.zeros((1, 1, 0), np.bool_)),
+                Action(empty, empty, empty, empty.astype(np.bool_)),
                 StepResult(np.zeros((1, 1)), np.zeros(1, np.bool_), np.zeros(1, np.bool_)),
                 self._restart,
             )
