@@ -132,8 +132,8 @@ def battle(units: int) -> Scenario:
     half = units // 2
     base = load_scenario("3m")
     teams = []
-    for x in (side * 0.25, side * 0.75):
-        places = formation(["Marine"] * half, (x, side / 2))
+    for x, facing in ((side * 0.25, 1), (side * 0.75, -1)):
+        places = formation(["Marine"] * half, (x, side / 2), facing)
         starts = tuple(UnitStart(unit_type="Marine", position=place) for place in places)
         teams.append(Team(units=starts, slots=half, opponent="attack-move"))
     fields = {name: getattr(base, name) for name in base.__dataclass_fields__}

@@ -16,7 +16,7 @@ The format, by example (`envs/data/scenarios/*.toml` holds every built-in scenar
     smac_true_range = false             # optional: SMAC's action view uses each weapon's range instead of 6
 
     [[team]]                            # the agent's team
-    at = [9.0, 16.0]                    # centre of its formation
+    at = [9.0, 16.0]                    # centre of its formation; the second team's is the mirror image
     units = [{ type = "Marine", count = 3 }]
 
     [[team]]                            # the opponent
@@ -277,7 +277,10 @@ class _Reader:
         if len(teams) != 2:
             raise self.fail("team", f"expected two [[team]] tables (the agent's, the opponent's), got {len(teams)}")
         random_teams = self.random_teams(table["random_teams"]) if "random_teams" in table else None
-        first, second = (self.team(team, f"team[{index}]", rules, random_teams) for index, team in enumerate(teams))
+        first, second = (
+            self.team(team, f"team[{index}]", rules, random_teams, facing)
+            for (index, team), facing in zip(enumerate(teams), (1, -1), strict=True)
+        )
         if first.slots == 0:
             raise self.fail("team[0].units", "the agent's team has no unit")
         scenario = Scenario(
@@ -307,7 +310,7 @@ class _Reader:
             raise self.fail(name, "is missing" if value is None else f"expected a list, got {value!r}")
         return value
 
-    def team(self, table: Any, where: str, rules: str, random_teams: RandomTeams | None) -> Team:
+    def team(self, table: Any, where: str, rules: str, random_teams: RandomTeams | None, facing: int) -> Team:
         self.keys(table, where, {"at", "units", "count", "slots", "opponent", "attack_target"})
         units: list[UnitStart] = []
         if random_teams is not None:
@@ -334,7 +337,7 @@ class _Reader:
                 kinds = [kind for kind, _ in members]
                 units.extend(
                     UnitStart(unit_type=kind, position=place)
-                    for kind, place in zip(kinds, formation(kinds, centre), strict=True)
+                    for kind, place in zip(kinds, formation(kinds, centre, facing), strict=True)
                 )
             count = len(units)
         target = table.get("attack_target")
@@ -417,8 +420,12 @@ def is_flying(unit_type: str) -> bool:
     return bool(unit_data()[unit_type]["plane"] == "air")
 
 
-def formation(unit_types: list[str], centre: Point) -> list[Point]:
-    """Places units in a near-square block around `centre`, in columns, without overlap."""
+def formation(unit_types: list[str], centre: Point, facing: int = 1) -> list[Point]:
+    """Places units in a near-square block around `centre`, in columns, without overlap.
+
+    The last column, which may be shorter, is the front: to the east with `facing` 1, to the west with -1. So two teams
+    of the same units that face each other are mirror images, and neither has an advantage.
+    """
     count = len(unit_types)
     spacing = 2.0 * max(inner_radius(name) for name in unit_types) + 0.1
     rows = math.ceil(math.sqrt(count))
@@ -427,7 +434,6 @@ def formation(unit_types: list[str], centre: Point) -> list[Point]:
     for index in range(count):
         column, row = divmod(index, rows)
         in_column = min(rows, count - column * rows)
-        places.append(
-            (centre[0] + spacing * (column - (columns - 1) / 2), centre[1] + spacing * (row - (in_column - 1) / 2))
-        )
+        x = centre[0] + facing * spacing * (column - (columns - 1) / 2)
+        places.append((x, centre[1] + spacing * (row - (in_column - 1) / 2)))
     return places
