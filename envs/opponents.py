@@ -4,7 +4,7 @@
 * ``attack-wave`` is SMAC's opponent: one attack-move to the other side's start;
 * ``attack-move`` goes for the nearest enemy in sight, and looks for enemies where none is;
 * ``focus-fire`` lets each unit shoot the weakest enemy in reach that is not already as good as dead;
-* ``kite`` adds stepping back, while the weapon reloads, from enemies of shorter range.
+* ``kite`` adds stepping back, while the weapon reloads, from enemies of much shorter range.
 
 A policy sees what its player sees. It first forms one *intent* per unit; as an opponent the intents become engine
 orders, for the agent's side they become actions of the environment's view (`scripted_actions`), inside its masks.
@@ -91,6 +91,8 @@ KEEP, GO, FIGHT_TO, SHOOT, MEND = range(5)
 
 # A step back is worth it while the weapon has at least this many loops to reload.
 RELOAD = np.float32(3.0)
+# ... and from enemies whose range is shorter by at least this.
+RANGE_LEAD = np.float32(2.0)
 # Where to run: directions are judged by the place this far ahead, by its distance to the map's edge and to an ally.
 LOOK_AHEAD = np.float32(4.0)
 EDGE_MARGIN, EDGE_WEIGHT = np.float32(5.0), np.float32(0.3)
@@ -172,9 +174,16 @@ def _weakest_in_reach(state, static, plan, b, player, i, spent):
 
 
 @kernel
+def _worth_kiting(plan, kind, other):
+    """A unit of `kind` can be hit by one of kind `other`, and outranges it by enough to gain by keeping away."""
+    return plan.can_hit[other, kind] and plan.reach[other, kind] + RANGE_LEAD <= plan.reach[kind, other]
+
+
+@kernel
 def _retreat(state, static, plan, b, player, i):
-    """The compass direction in which unit `i` gets away from enemies of shorter range that are close, keeping off the
-    map's edges and near the allies whose fire covers it; -1: no need or no way."""
+    """The compass direction in which unit `i` gets away from enemies of shorter range that are close and not held by a
+    nearer ally of the front, keeping off the map's edges and near the allies whose fire covers it; -1: no need or no
+    way."""
     first, last = own_slots(plan, player)
     enemy_first, enemy_last = own_slots(plan, 1 - player)
     kind = state.i[b, I_KIND, i]
@@ -185,10 +194,16 @@ def _retreat(state, static, plan, b, player, i):
         if not sees(state, b, player, j):
             continue
         other = state.i[b, I_KIND, j]
-        if not plan.can_hit[other, kind] or plan.reach[other, kind] + 1.0 > plan.reach[kind, other]:
+        if not _worth_kiting(plan, kind, other):
             continue
         gap = max(_gap(state, b, i, j), np.float32(0.1))
         if gap > plan.reach[other, kind] + 3.5:
+            continue
+        held = False
+        for k in range(first, last):
+            if k != i and state.i[b, I_ALIVE, k] != 0 and not _worth_kiting(plan, state.i[b, I_KIND, k], other):
+                held = held or _gap(state, b, k, j) < gap
+        if held:
             continue
         threatened = True
         dx, dy = x - state.f[b, F_X, j], y - state.f[b, F_Y, j]
@@ -229,7 +244,7 @@ def _is_prey(state, static, plan, b, player, i):
         if not sees(state, b, player, j):
             continue
         other = state.i[b, I_KIND, j]
-        if not plan.can_hit[other, kind] or plan.reach[other, kind] + 1.0 > plan.reach[kind, other]:
+        if not _worth_kiting(plan, kind, other):
             continue
         gap = _gap(state, b, i, j)
         if gap > plan.reach[other, kind] + 2.0 or static.kind_f[kind, K_SPEED] > 1.05 * static.kind_f[other, K_SPEED]:
