@@ -17,6 +17,7 @@ from agents.memory import keep_freed_memory
 from agents.networks import AgentNetwork, Evaluation
 from agents.ppo import ppo_loss, prepare_ppo_batch
 from agents.presets import TrainConfig
+from agents.rllib_cluster import available_cpus
 from agents.rollout import Fragment, map_arrays, to_tensors
 from agents.vtrace import vtrace_loss
 
@@ -43,9 +44,17 @@ class AgentLearner(TorchLearner):
         self.agent: TrainConfig = self.config.agent
         self._previous: list[Fragment] = []
         self._fragments_lost = 0
-        if self.config.num_learners > 0:
-            torch.set_num_threads(max(1, int(self.agent.cluster.cpus_per_learner)))
+        torch.set_num_threads(self._num_threads())
         keep_freed_memory()
+
+    def _num_threads(self) -> int:
+        """Threads that find a core of their own. One more, and every operation waits at a barrier for a thread that an
+        env runner has pushed off its core: an update then takes many times as long."""
+        cluster = self.agent.cluster
+        if self.config.num_learners > 0:
+            return max(1, int(cluster.cpus_per_learner))
+        acting = 0.0 if cluster.ray_address else cluster.num_env_runners * cluster.cpus_per_env_runner
+        return max(1, min(torch.get_num_threads(), int(available_cpus() - acting)))
 
     @property
     def network(self) -> AgentNetwork:
