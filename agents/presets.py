@@ -157,8 +157,8 @@ def _battle(scenario: str, minutes: float) -> TrainConfig:
         learning=LearningConfig(
             algorithm="v-trace",
             fragment_length=8,
-            learning_rate=Schedule(start=1e-3, end=2e-4),
-            entropy_weight=Schedule(start=0.004, end=0.001),
+            learning_rate=Schedule(start=1e-3, end=1e-4),
+            entropy_weight=Schedule(start=0.005, end=0.0005),
             reward_scale=0.15,
         ),
         cluster=_TWO_CORES,
