@@ -80,6 +80,7 @@ class SC2VectorEnv(VectorEnv):
         "render_modes": ["rgb_array", "rgb_array_list"],
         "render_fps": 16,
     }
+    _pool: ThreadPoolExecutor | None = None  # there also when an environment is refused half-made
 
     def __init__(
         self,
@@ -119,7 +120,6 @@ class SC2VectorEnv(VectorEnv):
         self.copy = copy
         self.render_mode = render_mode
         self._seed = seed
-        self._pool: ThreadPoolExecutor | None = None
         self._renderer: Any = None
 
         self.rules = scenario_rules(self.scenario)
