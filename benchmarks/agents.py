@@ -4,9 +4,12 @@
 
 Contenders, all with the same worlds, network, fragments and V-trace update:
 
-    bare        one process, no Ray: acts, then learns. What one core can do.
-    1+local     one env runner beside a learner in the driver
-    2+2         two env runners and two learners (DDP)
+    bare          one process, no Ray: acts, then learns. What one core can do
+    bare x2       two of them side by side: what two cores can do
+    1+local       one env runner beside a learner in the driver
+    2+2           two env runners and two learners (DDP)
+    rllib-impala  stock RLlib, one env runner and a learner in the driver (`benchmarks.rllib_peer`)
+    rllib-ppo     likewise, PPO with one epoch
 
 They take turns for `rounds` rounds, each in a process of its own; ratios are taken round by round. Start-up and the
 first updates are left out. The gap to the cores' bare loops is what the stack costs: the driver, the object store,
@@ -45,7 +48,7 @@ class AgentsBenchmark:
     network: NetworkConfig = field(
         default_factory=lambda: NetworkConfig(channels=64, num_heads=2, num_layers=1, num_latents=8)
     )
-    contenders: tuple[str, ...] = ("bare", "1+local", "2+2")
+    contenders: tuple[str, ...] = ("bare", "bare x2", "1+local", "2+2", "rllib-impala", "rllib-ppo")
     seconds: float = 20.0
     """Of each contender in each round."""
     rounds: int = 3
@@ -117,30 +120,65 @@ def on_ray(benchmark: AgentsBenchmark, runners: int, learners: int) -> float:
     return rate
 
 
+def on_stock_rllib(benchmark: AgentsBenchmark, algorithm_name: str) -> float:
+    """Trained steps per second of RLlib's own algorithm."""
+    from agents.rllib_cluster import connect, disconnect
+
+    torch.set_num_threads(1)
+    config = train_config(benchmark, 1, 0)
+    connect(config.cluster)
+    from benchmarks.rllib_peer import stock_config, trained_steps
+
+    algorithm = stock_config(algorithm_name, config).build_algo()
+    warm = _WARM_UP * benchmark.num_envs * benchmark.fragment_length
+    while (before := trained_steps(algorithm.train())) < warm:
+        pass
+    started, steps = time.perf_counter(), before
+    while (elapsed := time.perf_counter() - started) < benchmark.seconds:
+        steps = trained_steps(algorithm.train())
+    algorithm.stop()
+    disconnect()
+    return (steps - before) / elapsed
+
+
 def measure(name: str, benchmark: AgentsBenchmark, results: Any) -> None:
     """One contender in a process of its own."""
     if name == "bare":
         results.put(bare(benchmark))
+    elif name.startswith("rllib-"):
+        results.put(on_stock_rllib(benchmark, name.removeprefix("rllib-")))
     else:
         runners, _, learners = name.partition("+")
         results.put(on_ray(benchmark, int(runners), 0 if learners == "local" else int(learners)))
 
 
-def main(benchmark: AgentsBenchmark) -> None:
+def rate_of(name: str, benchmark: AgentsBenchmark) -> float:
+    """Trained steps per second of a contender; `x2` adds up two processes that run at the same time."""
     context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    name, _, times = name.partition(" x")
+    processes = [context.Process(target=measure, args=(name, benchmark, results)) for _ in range(int(times or 1))]
+    for process in processes:
+        process.start()
+    rate = sum(results.get(timeout=benchmark.seconds + 600.0) for _ in processes)
+    for process in processes:
+        process.join()
+    return rate
+
+
+def main(benchmark: AgentsBenchmark) -> None:
     rates: dict[str, list[float]] = {name: [] for name in benchmark.contenders}
     for round_number in range(benchmark.rounds):
         for name in benchmark.contenders:
-            results = context.Queue()
-            process = context.Process(target=measure, args=(name, benchmark, results))
-            process.start()
-            rates[name].append(results.get(timeout=benchmark.seconds + 600.0))
-            process.join()
-            print(f"round {round_number + 1}: {name:8s} {rates[name][-1]:10,.0f} steps/s", flush=True)
+            rates[name].append(rate_of(name, benchmark))
+            print(f"round {round_number + 1}: {name:12s} {rates[name][-1]:8,.0f} steps/s", flush=True)
     for name, values in rates.items():
-        ratios = [value / base for value, base in zip(values, rates["bare"], strict=True)] if "bare" in rates else []
-        times = f", {statistics.median(ratios):.2f}x bare ({min(ratios):.2f} to {max(ratios):.2f})" if ratios else ""
-        print(f"{name:8s} {statistics.median(values):10,.0f} steps/s ({min(values):,.0f} to {max(values):,.0f}){times}")
+        line = f"{name:12s} {statistics.median(values):8,.0f} steps/s ({min(values):,.0f} to {max(values):,.0f})"
+        for base in ("bare", "bare x2", "rllib-impala"):
+            if base in rates and base != name:
+                ratios = [value / other for value, other in zip(values, rates[base], strict=True)]
+                line += f", {statistics.median(ratios):.2f}x {base} ({min(ratios):.2f} to {max(ratios):.2f})"
+        print(line)
     if benchmark.output:
         content = {"benchmark": dataclasses.asdict(benchmark) | {"output": None}, "steps_per_second": rates}
         benchmark.output.write_text(json.dumps(content, indent=2))
