@@ -79,7 +79,7 @@ class TeacherForced(TorchDistribution):
         self.inputs = inputs
 
     @classmethod
-    def from_logits(cls, logits: Tensor, **kwargs: Any) -> "TeacherForced":
+    def from_logits(cls, logits: Any, **kwargs: Any) -> "TeacherForced":
         return cls(logits)
 
     def _get_torch_distribution(self, *args: Any, **kwargs: Any) -> None:  # type: ignore[override]
