@@ -95,8 +95,11 @@ def measure(
         steps, spent, started = 0, 0.0, time.perf_counter()
         while (elapsed := time.perf_counter() - started) < limit:
             drawn = time.perf_counter()
-            key = draw_actions(
-                observation["order_mask"], observation["target_mask"], ORDER_TARGET_CLASS, key, order, target
+            # The key comes back as a Python integer, which would go in again as a signed one.
+            key = np.uint64(
+                draw_actions(
+                    observation["order_mask"], observation["target_mask"], ORDER_TARGET_CLASS, key, order, target
+                )
             )
             spent += time.perf_counter() - drawn
             observation, _, _, _, infos = env.step({"order": order, "target": target})
