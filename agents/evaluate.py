@@ -11,7 +11,7 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -24,10 +24,12 @@ from agents.checkpoints import RunFolder, load_weights, read_info
 from agents.configuration import ConfigError, config_to_dict
 from agents.networks import AgentNetwork, NetworkConfig
 from agents.presets import ClusterConfig, EvaluationConfig, TrainConfig, WorldConfig
+from agents.pysc2_worlds import check_backend, resolve_transport
 from agents.rollout import EpisodeCounter, Episodes, make_worlds, to_arrays, to_tensors
 
-# Worlds of evaluations are seeded from here on; training never gets that far (`agents.rllib_runner`).
-FIRST_SEED = 2**40
+# Worlds of evaluations are seeded from here on; training stays below (`agents.rllib_runner`), and the client protocol
+# ends at 2^32.
+FIRST_SEED = 2**31
 # 97.5% quantile of the normal distribution: the intervals hold 95%.
 _Z = 1.959963984540054
 
@@ -206,17 +208,27 @@ def results_table(results: list[Result]) -> Table:
 
 
 def evaluate_run(
-    run: RunFolder, checkpoint: Path, evaluation: EvaluationConfig, console: Console, *, workers: int
+    run: RunFolder,
+    checkpoint: Path,
+    evaluation: EvaluationConfig,
+    console: Console,
+    *,
+    workers: int,
+    world: WorldConfig | None = None,
 ) -> Path:
-    """Evaluates a checkpoint; writes `evaluation.json` and `report.html` into a new folder of the run. Returns it."""
+    """Evaluates a checkpoint; writes `evaluation.json` and `report.html` into a new folder of the run. Returns it.
+
+    world: where to play, the run's own worlds unless given.
+    """
     from safetensors.numpy import load_file
 
     from agents.report import write_report
 
     started = time.monotonic()
-    world = dataclasses.replace(run.config.world, scenario=(evaluation.scenarios or (run.config.world.scenario,))[0])
-    network = build_network(run.config.network, world, checkpoint)
-    results = evaluate(run.config, load_file(checkpoint / "weights.safetensors"), evaluation, workers=workers)
+    config = run.config if world is None else dataclasses.replace(run.config, world=world)
+    first = dataclasses.replace(config.world, scenario=(evaluation.scenarios or (config.world.scenario,))[0])
+    network = build_network(config.network, first, checkpoint)
+    results = evaluate(config, load_file(checkpoint / "weights.safetensors"), evaluation, workers=workers)
     console.print(results_table(results))
     folder = _new_folder(run.path / "evaluations")
     content = {
@@ -224,6 +236,8 @@ def evaluate_run(
         "checkpoint": checkpoint.name,
         "training": dataclasses.asdict(read_info(checkpoint)),
         "evaluation": config_to_dict(evaluation),
+        "backend": config.world.backend,
+        "transport": config.world.transport,
         "first_seed": FIRST_SEED,
         "seconds": time.monotonic() - started,
         "results": [dataclasses.asdict(result) for result in results],
@@ -249,6 +263,11 @@ class EvaluateArguments:
     """Folder of the run."""
     checkpoint: Path | None = None
     """A checkpoint of the run; the newest unless given."""
+    backend: Literal["simulator", "pysc2"] | None = None
+    """Where to play, as in training: `simulator`, or `pysc2` for games behind PySC2. The run's own unless given."""
+    transport: Literal["auto", "memory", "websocket", "game"] = "auto"
+    """What PySC2 plays on: `game` is the installation below SC2PATH, `memory` and `websocket` are the simulator's own
+    protocol server. `auto` is `game` where SC2PATH is set, else `memory`."""
     workers: int = 1
     """Ray workers that play at the same time; 1 plays in this process, without Ray."""
     cluster: ClusterConfig = field(default_factory=lambda: ClusterConfig(num_env_runners=0))
@@ -269,6 +288,8 @@ def check_worlds(world: WorldConfig, evaluation: EvaluationConfig) -> None:
     for opponent in {world.opponent, *evaluation.opponents}:
         if opponent not in OPPONENTS:
             raise ConfigError(f"unknown opponent {opponent!r}: expected one of {', '.join(OPPONENTS)}")
+    if world.backend == "pysc2":
+        check_backend(world, evaluation.num_envs)
     if evaluation.episodes < 1 or evaluation.num_envs < 1:
         raise ConfigError("evaluation.episodes and evaluation.num_envs must be at least 1")
 
@@ -282,12 +303,17 @@ def main(arguments: list[str] | None = None) -> None:
         checkpoint = options.checkpoint or run.latest()
         if checkpoint is None:
             raise ConfigError(f"{options.run} has no checkpoint yet")
-        check_worlds(run.config.world, options.evaluation)
+        world = run.config.world
+        if options.backend is not None or options.transport != "auto":
+            backend = options.backend or world.backend
+            world = dataclasses.replace(world, backend=backend, transport=options.transport)
+        world = resolve_transport(world)
+        check_worlds(world, options.evaluation)
         if options.workers > 1:
             from agents.rllib_cluster import connect
 
             connect(dataclasses.replace(options.cluster, num_env_runners=options.workers))
-        folder = evaluate_run(run, checkpoint, options.evaluation, console, workers=options.workers)
+        folder = evaluate_run(run, checkpoint, options.evaluation, console, workers=options.workers, world=world)
     except ConfigError as error:
         console.print(f"[red]error:[/red] {error}", highlight=False)
         sys.exit(2)

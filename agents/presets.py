@@ -3,7 +3,9 @@
 import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+import tyro
 
 from agents.configuration import ConfigError
 from agents.networks import NetworkConfig
@@ -25,6 +27,11 @@ class WorldConfig:
     """Worlds stepped together by each env runner."""
     num_threads: int = 1
     """Threads that step the worlds of one env runner."""
+    backend: Annotated[Literal["simulator", "pysc2"], tyro.conf.arg(prefix_name=False)] = "simulator"
+    """`simulator` steps the worlds in the process; `pysc2` plays them through PySC2, each world a game of its own."""
+    transport: Annotated[Literal["auto", "memory", "websocket", "game"], tyro.conf.arg(prefix_name=False)] = "auto"
+    """What PySC2 plays on: `game` is the installation below SC2PATH, `memory` and `websocket` are the simulator's own
+    protocol server. `auto` is `game` where SC2PATH is set, else `memory`."""
 
 
 @dataclass(frozen=True, kw_only=True)

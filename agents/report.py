@@ -85,7 +85,7 @@ def write_report(path: Path, run: RunFolder, content: dict[str, Any], network: A
     body = f"""
 <h1>{html.escape(config.name)}: {html.escape(config.network.encoder)} on {html.escape(config.world.scenario)}</h1>
 <p class="lead">{html.escape(content["checkpoint"])} of {html.escape(str(run.path))}. {first["episodes"]} episodes
-on seeds never trained on, the same number in every world.</p>
+on seeds never trained on, the same number in every world{_played_on(content)}.</p>
 <div class="cards">{"".join(cards)}</div>
 <h2>Results</h2>
 <div class="panel">{_results(results)}</div>
@@ -99,6 +99,13 @@ on seeds never trained on, the same number in every world.</p>
         f'content="width=device-width"><title>{html.escape(config.name)}</title><style>{_STYLE}</style></head>'
         f"<body><main>{body}</main></body></html>\n"
     )
+
+
+def _played_on(content: dict[str, Any]) -> str:
+    if content["backend"] == "simulator":
+        return ""
+    where = "the game" if content["transport"] == "game" else "the simulator behind the client protocol"
+    return f", played through PySC2 on {where}"
 
 
 def _card(kind: str, figure: str, label: str) -> str:
@@ -189,6 +196,8 @@ def _battles(content: dict[str, Any], config: TrainConfig, network: AgentNetwork
     result = content["results"][0]
     if count == 0 or ":" in result["scenario"]:
         return ""
+    if content["backend"] != "simulator":
+        return ""  # a film of the simulator would show other battles than those that were scored
     panels = []
     for number in range(count):
         seed = content["first_seed"] + number

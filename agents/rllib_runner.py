@@ -18,6 +18,8 @@ from agents.self_play import OpponentWorlds, Weights
 
 # Seeds of the env runners of a run lie this far apart, so that worlds of two runners never share one.
 SEED_STRIDE = 100_003
+# Seeds stay below those of evaluations (`agents.evaluate.FIRST_SEED`).
+LAST_SEED = 2**31 - 2**20
 
 
 class BatchedEnvRunner(EnvRunner, Checkpointable):
@@ -45,7 +47,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
     @property
     def seed(self) -> int:
         """The seed of this runner's worlds; a replacement of a lost runner plays the same worlds again."""
-        return self.agent.seed * 1_000_003 + self.worker_index * SEED_STRIDE
+        return (self.agent.seed * 1_000_003 + self.worker_index * SEED_STRIDE) % LAST_SEED
 
     def make_env(self) -> None:
         world, self.num_envs = self.agent.world, self.agent.world.num_envs

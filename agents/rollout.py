@@ -46,6 +46,10 @@ def make_worlds(world: WorldConfig, num_envs: int, seed: int, players: int = 1) 
         except (ImportError, AttributeError) as error:
             raise ConfigError(f"world.scenario {world.scenario!r} names no importable factory: {error}") from error
         return make(num_envs=num_envs, seed=seed, **({"players": players} if players > 1 else {}))
+    if world.backend == "pysc2":
+        from agents.pysc2_worlds import make_pysc2_worlds
+
+        return make_pysc2_worlds(world, num_envs, seed, players)
     from envs import SC2VectorEnv
 
     return SC2VectorEnv(
@@ -73,8 +77,11 @@ def is_battle(scenario: str) -> bool:
 def save_worlds(env: Any) -> dict[str, Any]:
     """All that the future of the worlds depends on: their own `get_state`, a pickle, or the content of their arrays.
 
-    The last is for worlds that hold compiled structures over their arrays, like the simulator's.
+    The last is for worlds that hold compiled structures over their arrays, like the simulator's. Worlds that are
+    games in other processes (`in_other_processes`) cannot be saved; nothing is.
     """
+    if getattr(env, "in_other_processes", False):
+        return {}
     if hasattr(env, "get_state"):
         return {"state": env.get_state()}
     try:
@@ -277,7 +284,7 @@ class Rollout:
         return value.cpu().numpy()
 
     def get_state(self) -> dict[str, Any]:
-        """Everything that the next fragment depends on, the network's weights aside."""
+        """Everything that the next fragment depends on, the network's weights and games of PySC2 aside."""
         return {
             "worlds": save_worlds(self.env),
             "observation": map_arrays(np.copy, self.observation),
@@ -290,12 +297,14 @@ class Rollout:
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Goes on from `get_state`'s output."""
+        torch.set_rng_state(torch.from_numpy(np.array(state["random"])))
+        if not state["worlds"]:
+            return  # games in other processes were not saved: those that have just been started go on
         self.env = restore_worlds(self.env, state["worlds"])
         self.observation = map_arrays(np.copy, state["observation"])
         self.is_first = np.copy(state["is_first"])
         self.state = to_tensors(state["state"], self.device)
         self.episodes.returns, self.episodes.lengths = np.copy(state["returns"]), np.copy(state["lengths"])
-        torch.set_rng_state(torch.from_numpy(np.array(state["random"])))
 
 
 def _stack(structures: list[Any]) -> Any:

@@ -41,6 +41,7 @@ class OpponentWorlds(VectorEnv):
         self._config = network
         self._networks: dict[str, AgentNetwork] = {}
         self._next = opponent
+        self.in_other_processes = getattr(env, "in_other_processes", False)
         self.opponents = np.full(self.num_envs, opponent, dtype=object)
         self._state: dict[str, Tensor] = self._make_network().initial_state(self.num_envs)
 

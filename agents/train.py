@@ -1,6 +1,7 @@
 """`perceiver-train-agent`: trains an entity-encoder agent on Ray, evaluates it, writes a report.
 
 perceiver-train-agent --preset 3m
+perceiver-train-agent --preset 3m --backend pysc2 --world.num-envs 8
 perceiver-train-agent --preset 3m --network.encoder transformer --budget.minutes 10 --cluster.num-env-runners 4
 perceiver-train-agent --resume runs/3m-20260101-120000 --budget.minutes 20
 """
@@ -26,6 +27,7 @@ from agents.evaluate import check_worlds, evaluate_run
 from agents.networks import AgentNetwork
 from agents.presets import PRESETS, TrainConfig, preset
 from agents.progress import ProgressReporter, duration
+from agents.pysc2_worlds import check_backend, resolve_transport
 from agents.rollout import make_worlds, map_arrays
 
 if TYPE_CHECKING:
@@ -67,6 +69,8 @@ def check_config(config: TrainConfig) -> None:
         raise ConfigError(f"unknown learning.algorithm {config.learning.algorithm!r}: expected v-trace or ppo")
     check_resources(config.cluster)
     check_worlds(config.world, config.evaluation)
+    if config.world.backend == "pysc2":
+        check_backend(config.world, config.world.num_envs * max(config.cluster.num_env_runners, 1))
     env = make_worlds(config.world, 1, 0)
     try:
         network = AgentNetwork(config.network, env.single_observation_space, env.single_action_space)
@@ -222,6 +226,7 @@ def parse(arguments: list[str]) -> tuple[TrainConfig, bool]:
             f"--resume RUN goes on with a run; then only {', '.join(_RESUMABLE[1:])} can be changed."
         ),
     )
+    config = dataclasses.replace(config, world=resolve_transport(config.world))
     if stored is not None:
         config = dataclasses.replace(config, run=chosen.resume)
         for field in dataclasses.fields(config):

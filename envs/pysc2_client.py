@@ -9,10 +9,16 @@ PySC2 itself is not changed: it is given a run configuration like those that it 
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
+from contextvars import ContextVar
+from pathlib import Path
 from typing import Any
 
-from pysc2_evolved.lib import remote_controller
+os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")  # PySC2 imports pygame, which greets on standard output
+
+from pysc2_evolved import run_configs
+from pysc2_evolved.lib import remote_controller, sc_process
 from pysc2_evolved.maps import lib as map_lib
 from pysc2_evolved.run_configs import lib as run_config_lib
 
@@ -23,6 +29,32 @@ from envs.protocol.server import ProtocolServer
 from envs.scenarios import Scenario, load_scenario, scenario_names
 
 TRANSPORTS = ("memory", "websocket")
+# What an open `simulator()` block of this thread asks for.
+_TRANSPORT: ContextVar[str | None] = ContextVar("transport", default=None)
+
+
+class GameMissing(RuntimeError):
+    """The game is asked for and not installed; the message tells the remedy."""
+
+
+def find_game() -> Path:
+    """The folder of the installed game that PySC2 launches: SC2PATH's, or the system's usual one.
+
+    Raises:
+        GameMissing: there is none.
+    """
+    token = _TRANSPORT.set(None)
+    try:
+        return Path(run_configs.get().data_dir)
+    except (sc_process.SC2LaunchError, OSError, ValueError) as error:
+        place = os.environ.get("SC2PATH")
+        where = f"SC2PATH={place} holds no StarCraft II" if place else "StarCraft II is not installed"
+        raise GameMissing(
+            f"{where} ({error}); install the game and set SC2PATH to its folder, or play on the simulator: "
+            "transport 'memory', or `perceiver-sc2-server install DIR` and SC2PATH=DIR"
+        ) from error
+    finally:
+        _TRANSPORT.reset(token)
 
 
 class MemoryController(remote_controller.RemoteController):
@@ -80,17 +112,16 @@ class SimulatorProcess:
 class SimulatorRunConfig(run_config_lib.RunConfig):
     """PySC2's run configuration for the simulator. PySC2 chooses it inside `simulator()` and nowhere else."""
 
-    transport: str | None = None
-
     def __init__(self, version: Any = None) -> None:
         # PySC2 documents None: the system's folder.
         tmp_dir: Any = None
+        self.transport = _TRANSPORT.get()
         super().__init__(replay_dir=".", data_dir=".", tmp_dir=tmp_dir, version=version or "simulator")
 
     @classmethod
     def priority(cls) -> int | None:
         """Above any installed game while a `simulator()` block is open."""
-        return 1000 if cls.transport else None
+        return 1000 if _TRANSPORT.get() else None
 
     def _get_version(self, game_version: Any) -> run_config_lib.Version:
         return run_config_lib.Version(GAME_VERSION, BASE_BUILD, DATA_VERSION, None)
@@ -114,18 +145,19 @@ class SimulatorRunConfig(run_config_lib.RunConfig):
 def simulator(transport: str = "memory") -> Iterator[None]:
     """Within the block PySC2 starts the simulator where it would launch the game; environments may outlive the block.
 
+    The block is this thread's: others may be launching the game meanwhile.
+
     Args:
         transport: "memory", or "websocket" (a server on a free loopback port).
     """
     if transport not in TRANSPORTS:
         raise ValueError(f"transport is {transport!r}; expected one of {', '.join(TRANSPORTS)}")
     register_maps()
-    before = SimulatorRunConfig.transport
-    SimulatorRunConfig.transport = transport
+    token = _TRANSPORT.set(transport)
     try:
         yield
     finally:
-        SimulatorRunConfig.transport = before
+        _TRANSPORT.reset(token)
 
 
 class ScenarioMap(map_lib.Map):

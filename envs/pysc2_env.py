@@ -23,7 +23,7 @@ from envs.engine.state import list_alive, reset_world, set_kind
 from envs.plan import E_EPISODE, E_SEED, E_STEP, EF_SCORE, P_NEUTRAL_END, P_STEP_LIMIT, P_TEAM_1_END, P_TEAM_2_END
 from envs.protocol.kernels import NEUTRAL_ALLIANCE, SELF, STIMPACK_MARAUDER, STIMPACK_MARINE, TAG_MASK, TAG_SHIFT
 from envs.protocol.world import CUSTOM_TYPE_IDS
-from envs.pysc2_client import TRANSPORTS, scenario_map_class, simulator
+from envs.pysc2_client import TRANSPORTS, GameMissing, find_game, scenario_map_class, simulator
 from envs.scenarios import Scenario, load_scenario
 from envs.vector_env import SC2VectorEnv
 
@@ -49,10 +49,6 @@ _FAILURES = (
     remote_controller.RequestError,
     OSError,
 )
-
-
-class GameMissing(RuntimeError):
-    """The game is asked for and not installed; the message tells the remedy."""
 
 
 class _PassthroughEnv(sc2_env.SC2Env):
@@ -92,6 +88,8 @@ class PySC2VectorEnv(SC2VectorEnv):
             computers have other strengths under the same difficulties.
         realtime: the game runs by itself; an observation comes when `step_mul` loops have passed.
 
+    The games live outside of this object, so it cannot be saved (`in_other_processes`).
+
     A game that crashes ends its episode as truncated, and a new one is launched; `crashes` counts them. What the map
     shows but the own units do not see (SMAC's maps are revealed) is hidden, where the server tells the two apart.
 
@@ -99,6 +97,8 @@ class PySC2VectorEnv(SC2VectorEnv):
         GameMissing: `transport="game"` and no installation is found.
         ValueError: two agents, or an opponent on a mini-game.
     """
+
+    in_other_processes = True
 
     def __init__(
         self,
@@ -112,6 +112,7 @@ class PySC2VectorEnv(SC2VectorEnv):
         opponent: str | None = None,
         illegal_actions: str = "no_op",
         num_threads: int = 1,
+        copy: bool = True,
         realtime: bool = False,
     ) -> None:
         if transport not in (*TRANSPORTS, "game"):
@@ -129,6 +130,7 @@ class PySC2VectorEnv(SC2VectorEnv):
             observation_view=observation_view,
             illegal_actions=illegal_actions,
             num_threads=num_threads,
+            copy=copy,
         )
         # A user's own scenario goes to the server as its file's text.
         self._text = Path(scenario).read_bytes() if str(scenario).endswith(".toml") else b""  # type: ignore[arg-type]
@@ -208,12 +210,14 @@ class PySC2VectorEnv(SC2VectorEnv):
         if self.transport != "game":
             with simulator(self.transport):
                 return _PassthroughEnv(**arguments)
+        folder = find_game()
         try:
             return _PassthroughEnv(**arguments)
-        except (sc_process.SC2LaunchError, FileNotFoundError, ValueError) as error:
+        except (sc_process.SC2LaunchError, OSError, ValueError) as error:
             raise GameMissing(
-                f"StarCraft II could not be started ({error}); install it and set SC2PATH to its folder with the map "
-                f"{self.scenario.name} below Maps, or use transport='memory' to play on the simulator"
+                f"StarCraft II in {folder} could not be started ({error}); the map {self.scenario.name} must lie below "
+                f"{folder / 'Maps'}, and one game a world must fit into memory; or play on the simulator: transport "
+                "'memory'"
             ) from error
 
     def _start_marked(self, context: Any, first: int, last: int) -> None:
