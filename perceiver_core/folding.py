@@ -31,7 +31,7 @@ from perceiver_core import fast
 from perceiver_core.checks import check_indices, check_positive, check_tensor
 from perceiver_core.model import Outputs, PerceiverDecoder, PerceiverIO, Positions
 from perceiver_core.outputs import MultimodalOutput, OutputAdapter
-from perceiver_core.position import FourierPosition, _unravel
+from perceiver_core.position import FourierPosition, unravel
 from perceiver_core.queries import MultimodalQueries, NamedQueries, PositionQueries, QueryGenerator
 
 # Queries of one block. A block's logits are then 3 MB in float32 for 784 latents, which the last-level cache holds.
@@ -196,7 +196,7 @@ class _GridQueries(nn.Module):
         table = torch.cat([self.features @ weight.T, constant[None]])
 
         def look_up(index: Tensor) -> Tensor:
-            places = torch.stack([*_unravel(index, self.shape), torch.zeros_like(index)], dim=1)
+            places = torch.stack([*unravel(index, self.shape), torch.zeros_like(index)], dim=1)
             scale = self.inverse_std[index][:, None].expand(-1, places.shape[1]).clone()
             scale[:, -1] = 1.0
             return F.embedding_bag(places + self.starts, table, per_sample_weights=scale, mode="sum")

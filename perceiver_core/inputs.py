@@ -86,7 +86,24 @@ def _check_multiple(name: str, shape: tuple[int, ...], patch: tuple[int, ...]) -
         raise ValueError(f"`{name}` has a grid of {tuple(shape)}, which must be a multiple of the patch {patch}")
 
 
-class ImageInput(InputAdapter):
+class _PatchInput(InputAdapter):
+    """What pictures and videos share: patches, a linear map of each, positions."""
+
+    def __init__(self, config: ImageInput.Config | VideoInput.Config) -> None:
+        super().__init__()
+        self.config = config
+        self.position: PositionEncoding = config.position.build()
+        self.projection, features = _project(math.prod(config.patch) * config.channels, config.projection_channels)
+        self.channels = features + self.position.channels
+        self.length = self.position.count
+
+    def embed(self, grid: Tensor) -> Tensor:
+        """[B, *sizes, channels] -> tokens [B, M, C]."""
+        _check_multiple("inputs", grid.shape[1:-1], self.config.patch)
+        return _with_positions(self.projection(split_patches(grid, self.config.patch)), self.position)
+
+
+class ImageInput(_PatchInput):
     """Images [B, channels, H, W] as pixels (patch 1 x 1) or patches, with an optional 1x1 convolution."""
 
     @config_class
@@ -109,22 +126,12 @@ class ImageInput(InputAdapter):
         def build(self) -> ImageInput:
             return ImageInput(self)
 
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.config = config
-        self.position: PositionEncoding = config.position.build()
-        self.projection, features = _project(math.prod(config.patch) * config.channels, config.projection_channels)
-        self.channels = features + self.position.channels
-        self.length = self.position.count
-
     def forward(self, inputs: Tensor) -> Tensor:
         check_tensor("inputs", inputs, "B C H W", C=self.config.channels)
-        _check_multiple("inputs", inputs.shape[2:], self.config.patch)
-        patches = split_patches(inputs.movedim(1, -1), self.config.patch)
-        return _with_positions(self.projection(patches), self.position)
+        return self.embed(inputs.movedim(1, -1))
 
 
-class VideoInput(InputAdapter):
+class VideoInput(_PatchInput):
     """Videos [B, T, channels, H, W] in space-time patches."""
 
     @config_class
@@ -147,19 +154,9 @@ class VideoInput(InputAdapter):
         def build(self) -> VideoInput:
             return VideoInput(self)
 
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        self.config = config
-        self.position: PositionEncoding = config.position.build()
-        self.projection, features = _project(math.prod(config.patch) * config.channels, config.projection_channels)
-        self.channels = features + self.position.channels
-        self.length = self.position.count
-
     def forward(self, inputs: Tensor) -> Tensor:
         check_tensor("inputs", inputs, "B T C H W", C=self.config.channels)
-        inputs = inputs.movedim(2, -1)
-        _check_multiple("inputs", inputs.shape[1:-1], self.config.patch)
-        return _with_positions(self.projection(split_patches(inputs, self.config.patch)), self.position)
+        return self.embed(inputs.movedim(2, -1))
 
 
 class ConvStemInput(InputAdapter):

@@ -74,7 +74,7 @@ class PositionEncoding(nn.Module):
         raise NotImplementedError
 
 
-def _unravel(index: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+def unravel(index: Tensor, sizes: Sequence[int]) -> list[Tensor]:
     """Flat row-major indices to indices per axis. As `torch.unravel_index`, whose first call imports for seconds."""
     strides = [math.prod(sizes[axis + 1 :]) for axis in range(len(sizes))]
     return [index // stride % size for stride, size in zip(strides, sizes, strict=True)]
@@ -167,7 +167,7 @@ class FourierPosition(PositionEncoding):
             ]
         else:
             _check_positions(positions, math.prod(sizes))
-            rows = [table[i] for table, i in zip(tables, _unravel(positions, sizes), strict=True)]
+            rows = [table[i] for table, i in zip(tables, unravel(positions, sizes), strict=True)]
         bands = self.config.num_bands
         parts = [[row[..., :1], row[..., 1 : 1 + bands], row[..., 1 + bands :]] for row in rows]
         features = torch.cat([part[kind] for kind in range(3) for part in parts], dim=-1)
