@@ -72,6 +72,10 @@ NOWHERE, NOT_BEGUN, HALF_WAY = np.float32(-1.0), np.float32(0.0), np.float32(0.5
     NUM_SEE,
 ) = range(6)
 
+# What kinds of units are to their player, and what `count_units` counts.
+ROLE_NONE, ROLE_WORKER, ROLE_ARMY = 0, 1, 2
+COUNT_SUPPLY, COUNT_WORKER_SUPPLY, COUNT_IDLE_WORKERS, COUNT_ARMY, NUM_COUNTS = range(5)
+
 
 def writer(signature: Any) -> Any:
     """A compiled function of one signature: without it each writer is compiled for every mixture of integer types."""
@@ -259,4 +263,21 @@ def write_units(state, static, ability, points, change, types, selected, camera,
     return total
 
 
-stamp(tag_of, write_units)
+@entry
+def count_units(state, supply, role, player, counts):
+    """counts [NUM_COUNTS] of a player's living units; supply and role [T] by kind."""
+    counts[:] = 0.0
+    for k in range(state.w[0, W_ALIVE]):
+        i = state.alive[0, k]
+        if state.i[0, I_OWNER, i] != player:
+            continue
+        kind = state.i[0, I_KIND, i]
+        counts[COUNT_SUPPLY] += supply[kind]
+        if role[kind] == ROLE_WORKER:
+            counts[COUNT_WORKER_SUPPLY] += supply[kind]
+            counts[COUNT_IDLE_WORKERS] += state.i[0, I_ORDER, i] == ORDER_STOP
+        elif role[kind] == ROLE_ARMY:
+            counts[COUNT_ARMY] += 1.0
+
+
+stamp(tag_of, write_units, count_units)

@@ -84,10 +84,14 @@ def look_around(state, static, player, grid):
         sight = static.kind_f[state.i[0, I_KIND, i], K_SIGHT]
         cx, cy = state.f[0, F_X, i], state.f[0, F_Y, i]
         for y in range(max(0, int(cy - sight)), min(height, int(cy + sight) + 1)):
-            for x in range(max(0, int(cx - sight)), min(width, int(cx + sight) + 1)):
-                dx, dy = x + 0.5 - cx, y + 0.5 - cy
-                if dx * dx + dy * dy <= sight * sight:
-                    grid[y, x] = 2
+            dy = y + 0.5 - cy
+            if dy * dy <= sight * sight:
+                # The cells of a row whose middles lie within the circle, filled without looking at each.
+                half = np.sqrt(sight * sight - dy * dy)
+                first = max(0, int(np.ceil(cx - half - 0.5)))
+                last = min(width, int(np.floor(cx + half - 0.5)) + 1)
+                if first < last:
+                    grid[y, first:last] = 2
 
 
 @entry

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from s2clientprotocol import common_pb2, raw_pb2, sc2api_pb2, ui_pb2
 
@@ -11,13 +14,18 @@ from envs.protocol.kernels import (
     BYTES_PER_UNIT,
     ENEMY,
     NEUTRAL_ALLIANCE,
+    NUM_COUNTS,
     NUM_SEE,
+    ROLE_ARMY,
+    ROLE_NONE,
+    ROLE_WORKER,
     SEE_CLOAKED,
     SEE_ORDERS_OF_ALL,
     SEE_PLAYER,
     SEE_REVEALED,
     SEE_TAG_OFFSET,
     SELF,
+    count_units,
     write_units,
 )
 from envs.protocol.layers import (
@@ -30,14 +38,14 @@ from envs.protocol.layers import (
     screen_layers,
 )
 from envs.protocol.seat import Seat
-from envs.protocol.world import World
+from envs.protocol.world import WORKERS, World
 
 STIMPACK_BUFF = 27
 
 
-def wrap(field: int, payload: bytes) -> bytes:
+def wrap(field: int, *payload: bytes) -> bytes:
     """A length-delimited protobuf field. Repeated occurrences of a message field are merged by every parser."""
-    return _varint(field << 3 | 2) + _varint(len(payload)) + payload
+    return b"".join((_varint(field << 3 | 2), _varint(sum(map(len, payload))), *payload))
 
 
 def _varint(value: int) -> bytes:
@@ -50,7 +58,11 @@ def _varint(value: int) -> bytes:
 
 
 class Observer:
-    """Writes observations of one world; keeps the buffers between them."""
+    """Writes observations of one world; keeps the buffers between them.
+
+    What there is much of, units and map, goes out as bytes that compiled code wrote; the rest is built as protobuf. The
+    two are put one behind the other, as wire format allows.
+    """
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -60,7 +72,21 @@ class Observer:
         self._see = np.zeros(NUM_SEE, np.int64)
         self._camera = np.zeros(4, np.float32)
         height, width = world.static.pathable.shape
-        self._no_creep = image(np.zeros((height, width)), 1)
+        size = common_pb2.Size2DI(x=width, y=height)
+        visibility = common_pb2.ImageData(bits_per_pixel=8, size=size).SerializeToString()
+        # The tag and length of `data`, which the bytes of the grid follow.
+        self._visibility = visibility + wrap(3, bytes(height * width))[: -height * width]
+        self._no_creep = wrap(2, image(np.zeros((height, width)), 1).SerializeToString())
+        entries = world.rules.entries
+        self._supply = np.array([entry["cost"].get("supply", 0) for entry in entries], np.float64)
+        self._role = np.array([self._role_of(entry) for entry in entries], np.int64)
+        self._counts = np.zeros(NUM_COUNTS)
+
+    @staticmethod
+    def _role_of(entry: Mapping[str, Any]) -> int:
+        if entry["label"] in WORKERS.values():
+            return ROLE_WORKER
+        return ROLE_ARMY if entry["weapons"] or entry["heal"] else ROLE_NONE
 
     def observe(self, seat: Seat, *, disable_fog: bool = False) -> bytes:
         """The bytes of a `ResponseObservation` for a seat; hands over its executed actions, errors and chat."""
@@ -92,16 +118,15 @@ class Observer:
         if spatial:
             self._ui(observation, seat)
             self._pictures(observation, seat, disable_fog)
-        units = b""
-        if options.raw:
-            raw = observation.raw_data
-            raw.player.camera.x, raw.player.camera.y = seat.camera
-            raw.map_state.visibility.CopyFrom(image(seat.grid, 8))
-            raw.map_state.creep.CopyFrom(self._no_creep)
-            if world.dead:
-                raw.event.dead_units.extend(world.dead)
-            units = wrap(3, wrap(5, self._units(seat, disable_fog)))
-        return response.SerializeToString() + units
+        if not options.raw:
+            return response.SerializeToString()
+        raw = observation.raw_data
+        raw.player.camera.x, raw.player.camera.y = seat.camera
+        if world.dead:
+            raw.event.dead_units.extend(world.dead)
+        visibility = wrap(1, self._visibility, seat.grid.tobytes())
+        bulk = wrap(5, wrap(3, visibility, self._no_creep), self._units(seat, disable_fog))
+        return response.SerializeToString() + wrap(3, bulk)
 
     def _reveals(self, seat: Seat, disable_fog: bool) -> bool:
         return disable_fog or seat.revealed or self.world.is_battle or seat.player in self.world.reveal
@@ -109,7 +134,8 @@ class Observer:
     def _units(self, seat: Seat, disable_fog: bool) -> bytes:
         world, see = self.world, self._see
         self._selected[:] = False
-        self._selected[seat.selected_slots(world)] = True
+        if seat.selection:
+            self._selected[seat.selected_slots(world)] = True
         see[SEE_PLAYER] = seat.player
         see[SEE_REVEALED] = self._reveals(seat, disable_fog)
         see[SEE_CLOAKED] = seat.options.show_cloaked
@@ -146,16 +172,8 @@ class Observer:
         common.player_id = player
         if player == 0:
             return
-        army = workers = idle = used = 0.0
-        for slot in world.slots_of(player):
-            entry = world.rules.entries[int(world.state.i[0, st.I_KIND, slot])]
-            supply = entry["cost"].get("supply", 0)
-            used += supply
-            if world.is_worker(slot):
-                workers += supply
-                idle += world.state.i[0, st.I_ORDER, slot] == st.ORDER_STOP
-            elif world.is_army(slot):
-                army += 1
+        count_units(world.state, self._supply, self._role, player, self._counts)
+        used, workers, idle, army = self._counts
         common.food_cap = 200 if world.scenario is not None else 15
         common.food_used = int(used)
         common.food_workers = int(workers)
