@@ -50,8 +50,6 @@ def make_pysc2_worlds(world: WorldConfig, num_envs: int, seed: int, players: int
     from agents.rollout import is_battle
     from envs.pysc2_env import PySC2VectorEnv
 
-    if players > 1:
-        raise ConfigError("--backend pysc2 has no self-play: the games of a run have one agent each")
     transport = resolve_transport(world).transport
     try:
         return PySC2VectorEnv(
@@ -59,8 +57,9 @@ def make_pysc2_worlds(world: WorldConfig, num_envs: int, seed: int, players: int
             num_envs,
             transport=transport,
             seed=seed,
+            players=players,
             action_view=world.action_view,
-            opponent=world.opponent if is_battle(world.scenario) else None,
+            opponent=world.opponent if is_battle(world.scenario) and players == 1 else None,
             # Games are processes of their own; simulators in memory share the interpreter.
             num_threads=world.num_threads if transport == "memory" else num_envs,
             copy=False,

@@ -124,6 +124,11 @@ class SimulatorRunConfig(run_config_lib.RunConfig):
         return 1000 if _TRANSPORT.get() else None
 
     def _get_version(self, game_version: Any) -> run_config_lib.Version:
+        if game_version not in ("simulator", "latest", GAME_VERSION):
+            raise ValueError(
+                f"version {game_version!r} is asked for, but the simulator speaks {GAME_VERSION}; leave the version "
+                "out, or play on an installed game of that version"
+            )
         return run_config_lib.Version(GAME_VERSION, BASE_BUILD, DATA_VERSION, None)
 
     def map_data(self, map_name: str, players: int | None = None) -> bytes:

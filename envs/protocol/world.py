@@ -122,7 +122,7 @@ class World:
         self.plan: Plan | None = None
         slots = MELEE_SLOTS
         if game_map.scenario is not None:
-            self.plan = compile_scenario(game_map.scenario, self.rules, agents=1, autoreset=False)
+            self.plan = compile_scenario(game_map.scenario, self.rules, agents=max(self._agents(), 1), autoreset=False)
             if game_map.scenario.rules == "shards":
                 self.plan.i[P_KIND_NEUTRAL] = self.rules.kind["MineralShard"]  # these rules know beacons too
             slots = int(self.plan.i[P_TEAM_2_END]) + SPARE_SLOTS

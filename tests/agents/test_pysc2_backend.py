@@ -122,3 +122,22 @@ def test_the_simulator_has_no_transport(tmp_path, capsys):
         evaluate_main([str(run.path), "--transport", "memory"])
     assert stop.value.code == 2
     assert "is for --backend pysc2" in " ".join(capsys.readouterr().out.split())
+
+
+def test_self_play_against_a_scripted_opponent(network):
+    """Worlds of two agents, as the env runner wraps them for a league."""
+    from agents.self_play import OpponentWorlds
+
+    spaces = (make_worlds(INSIDE, 1, 0).single_observation_space, make_worlds(INSIDE, 1, 0).single_action_space)
+    worlds = [
+        OpponentWorlds(make_worlds(world, 1, 0, players=2), NETWORK, *spaces, opponent="focus-fire")
+        for world in (INSIDE, OUTSIDE)
+    ]
+    observations = [world.reset(seed=9)[0] for world in worlds]
+    for _ in range(12):
+        for name, array in observations[0].items():
+            np.testing.assert_allclose(array, observations[1][name], rtol=1e-6, atol=1e-6)
+        action = worlds[0].env.scripted_action("attack-move", player=0)
+        own = {name: array[:, 0] for name, array in action.items()}
+        observations = [world.step(own)[0] for world in worlds]
+    worlds[1].close()
