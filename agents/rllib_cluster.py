@@ -27,8 +27,8 @@ _QUIET = {
     "PYTHONWARNINGS": "ignore::DeprecationWarning",
 }
 # Ray's own switch between "this machine only" (every server binds 127.0.0.1) and clusters; off by default on macOS and
-# Windows, on by default on Linux, where it would listen on all interfaces.
-_LOOPBACK_ONLY = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+# Windows, on by default on Linux, where it would listen on all interfaces. Read when Ray is imported.
+_CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
 def available_cpus() -> int:
@@ -64,17 +64,27 @@ def quiet() -> None:
 
 
 def connect(cluster: ClusterConfig) -> None:
-    """Connects to Ray, starting it on this machine unless `cluster.ray_address` names a running cluster."""
+    """Connects to Ray, starting it on this machine unless `cluster.ray_address` names a running cluster.
+
+    Raises `ConfigError` where Ray would have to be started, but was imported before in a way that makes it listen on
+    all network interfaces.
+    """
     check_resources(cluster)
+    imported_before = "ray" in sys.modules
     quiet()
-    if cluster.ray_address is None:
-        for name, value in _LOOPBACK_ONLY.items():
-            os.environ.setdefault(name, value)
+    if cluster.ray_address is None and not imported_before:
+        os.environ.setdefault(_CLUSTERS, "0")
     import ray
 
     if ray.is_initialized():
         check_connected(cluster)
         return
+    if cluster.ray_address is None and imported_before and _CLUSTERS not in os.environ:
+        raise ConfigError(
+            f"Ray was imported before `connect` could set {_CLUSTERS}=0, so its servers would listen on all network "
+            "interfaces: call agents.rllib_cluster.connect before importing ray, set that variable (1 allows it), or "
+            "start Ray yourself with ray.init"
+        )
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "configure_logging": True}
     if cluster.ray_address is None:
         options |= {"num_cpus": cluster.num_cpus or available_cpus(), "include_dashboard": False}

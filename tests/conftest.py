@@ -1,5 +1,9 @@
 """Settings shared by every test: fixed thread counts, so that two test processes share two cores."""
 
+import os
+
 import torch
 
 torch.set_num_threads(1)
+# Before anything imports Ray: its servers listen on the loopback interface only.
+os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
