@@ -3,7 +3,8 @@
     RUN/config.json                    what was asked for, with the format's version
     RUN/metrics.jsonl                  one line per report
     RUN/tensorboard/
-    RUN/checkpoints/update-00000420/   weights.safetensors, checkpoint.json, algorithm/ (all that resuming needs)
+    RUN/checkpoints/update-00000420/   weights.safetensors, checkpoint.json, algorithm/ (all that resuming needs),
+                                       in self-play league.json (payoff matrix and Elo)
     RUN/evaluations/001/               evaluation.json, report.html
 
 A checkpoint is written beside its place, flushed to disk and renamed into it: a process killed at any moment leaves the
@@ -30,8 +31,9 @@ from agents.networks import AgentNetwork
 from agents.presets import TrainConfig
 
 # Raised when the content of run folders changes so that older ones can no longer be read.
-FORMAT = 1
+FORMAT = 2
 WEIGHTS_FILE = "weights.safetensors"
+LEAGUE_FILE = "league.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +43,10 @@ class CheckpointInfo:
     updates: int
     env_steps: int
     seconds: float
-    """Seconds of training."""
+    """Seconds of training, on the wall."""
+    processor_seconds: float
+    """Processor time that the driver's process spent on it, all threads: what training took in all where acting and
+    learning happen in the driver."""
 
 
 class RunFolder:
@@ -108,10 +113,17 @@ class RunFolder:
         """The newest complete checkpoint."""
         return (self.checkpoints() or [None])[-1]  # type: ignore[list-item]
 
-    def save(self, info: CheckpointInfo, weights: dict[str, np.ndarray], save_algorithm: Callable[[Path], Any]) -> Path:
+    def save(
+        self,
+        info: CheckpointInfo,
+        weights: dict[str, np.ndarray],
+        save_algorithm: Callable[[Path], Any],
+        standings: dict[str, Any] | None = None,
+    ) -> Path:
         """Adds a checkpoint and drops the oldest beyond `checkpoint.keep`.
 
-        weights: the network's state dict; save_algorithm: writes the rest into the folder that it is given.
+        weights: the network's state dict; save_algorithm: writes the rest into the folder that it is given; standings:
+        of the league, in self-play (`agents.league.League.standings`).
         """
         folder = self.path / "checkpoints"
         for leftover in folder.glob(".*"):
@@ -123,6 +135,8 @@ class RunFolder:
         draft.mkdir()
         save_file({name: np.ascontiguousarray(array) for name, array in weights.items()}, draft / WEIGHTS_FILE)
         (draft / "checkpoint.json").write_text(json.dumps({"format": FORMAT} | asdict(info)))
+        if standings is not None:
+            (draft / LEAGUE_FILE).write_text(json.dumps(standings))
         save_algorithm(draft / "algorithm")
         _sync_tree(draft)
         os.rename(draft, final)
@@ -135,7 +149,13 @@ class RunFolder:
 def read_info(checkpoint: Path) -> CheckpointInfo:
     """Where training stood at `checkpoint`."""
     values = json.loads((checkpoint / "checkpoint.json").read_text())
-    return CheckpointInfo(**{name: values[name] for name in ("updates", "env_steps", "seconds")})
+    return CheckpointInfo(**{name: values[name] for name in CheckpointInfo.__dataclass_fields__})
+
+
+def read_standings(checkpoint: Path) -> dict[str, Any] | None:
+    """The league's standings at `checkpoint`; None without self-play."""
+    file = checkpoint / LEAGUE_FILE
+    return json.loads(file.read_text()) if file.exists() else None
 
 
 def load_weights(path: Path, network: AgentNetwork) -> None:

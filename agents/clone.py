@@ -97,7 +97,7 @@ def clone(config: CloneConfig, console: Console) -> Path:
     updates_in_all = config.epochs * -(-recording.rows // config.rows_per_batch)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=updates_in_all + 1)
-    started, updates, env_steps = time.monotonic(), 0, 0
+    started, processor_started, updates, env_steps = time.monotonic(), time.process_time(), 0, 0
     per_epoch = -(-recording.rows // config.rows_per_batch)
     losses: list[float] = []
     batches = read_batches(recording, rows_per_batch=config.rows_per_batch, epochs=config.epochs, seed=config.seed)
@@ -112,7 +112,12 @@ def clone(config: CloneConfig, console: Console) -> Path:
                 f"{np.mean(losses[-per_epoch:]):.4f} nats per unit and step",
                 highlight=False,
             )
-    info = CheckpointInfo(updates=updates, env_steps=env_steps, seconds=time.monotonic() - started)
+    info = CheckpointInfo(
+        updates=updates,
+        env_steps=env_steps,
+        seconds=time.monotonic() - started,
+        processor_seconds=time.process_time() - processor_started,
+    )
     weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     return run.save(info, weights, lambda folder: folder.mkdir())
 

@@ -14,6 +14,13 @@ class ConfigError(ValueError):
     """A setting that cannot work; raised before any process or Ray is started. The message says what to change."""
 
 
+def check_discounting(discount: float, lam: float) -> None:
+    """Raises `ConfigError` unless both factors lie within 0 and 1."""
+    for name, factor in (("discount", discount), ("lam", lam)):
+        if not 0.0 <= factor <= 1.0:
+            raise ConfigError(f"{name} must lie within 0 and 1, not {factor}")
+
+
 def config_to_dict(config: Any) -> dict[str, Any]:
     """The dataclass as plain JSON values (paths become strings, tuples become lists)."""
     return json.loads(json.dumps(dataclasses.asdict(config), default=str))

@@ -20,7 +20,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from agents.checkpoints import RunFolder, load_weights, read_info
+from agents.checkpoints import RunFolder, load_weights, read_info, read_standings
 from agents.configuration import ConfigError, config_to_dict
 from agents.networks import AgentNetwork, NetworkConfig
 from agents.presets import ClusterConfig, EvaluationConfig, TrainConfig, WorldConfig
@@ -241,6 +241,7 @@ def evaluate_run(
         "first_seed": FIRST_SEED,
         "seconds": time.monotonic() - started,
         "results": [dataclasses.asdict(result) for result in results],
+        "league": read_standings(checkpoint),
     }
     (folder / "evaluation.json").write_text(json.dumps(content, indent=2))
     write_report(folder / "report.html", run, content, network)

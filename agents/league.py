@@ -111,6 +111,18 @@ class League:
                 table.pop(weakest, None)  # type: ignore[attr-defined]
         return name
 
+    def standings(self) -> dict[str, Any]:
+        """What reports show, as JSON values: `elo {name: rating}`, `games` counted so far, and
+        `payoff {row: {column: [estimated win rate, decayed number of games]}}`."""
+        return {
+            "elo": dict(self.elo),
+            "games": self.games,
+            "payoff": {
+                row: {column: [record.win_rate, record.games] for column, record in records.items()}
+                for row, records in self.payoff.items()
+            },
+        }
+
     def get_state(self) -> dict[str, Any]:
         """Plain values and arrays, for the checkpoint."""
         return {

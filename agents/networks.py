@@ -16,8 +16,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from agents.compaction import Compaction
 from agents.encoders import ENCODERS, EntityEmbedding, EntityVocabulary, ScalarEmbedding, build_encoder
-from agents.heads import Features, FunctionHead, SmacHead, UnitHead
+from agents.heads import ActionEvaluation, Features, FunctionHead, SmacHead, UnitHead
 
 Observation = dict[str, Tensor]
 State = dict[str, Tensor]
@@ -158,14 +159,20 @@ class AgentNetwork(nn.Module):
         observation [B, ...]; state [B, ...] as of the previous step; is_first bool [B] clears the state of new
         episodes.
         """
-        scene, state = self._encode(observation, state, is_first[None])
-        action, log_prob = self.head.sample(self._features(scene), observation, deterministic)
+        kept = self._compaction(observation)
+        seen = kept.observation(observation) if kept else observation
+        scene, state = self._encode(seen, state, is_first[None])
+        action, log_prob = self.head.sample(self._features(scene, kept), seen, deterministic)
+        if kept:
+            action = kept.full_action(action, self.num_units)
+            log_prob = kept.put_back(log_prob, self.num_units)
         return AgentStep(action, log_prob, self._value(scene.core), state)
 
     @torch.no_grad()
     def value(self, observation: Observation, state: State, is_first: Tensor) -> Tensor:
         """Value [B] of observations [B, ...], for the last observation of truncated episodes."""
-        scene, _ = self._encode(observation, state, is_first[None])
+        kept = self._compaction(observation)
+        scene, _ = self._encode(kept.observation(observation) if kept else observation, state, is_first[None])
         return self._value(scene.core)
 
     def evaluate(self, observation: Observation, action: Any, state: State, is_first: Tensor) -> Evaluation:
@@ -177,16 +184,28 @@ class AgentNetwork(nn.Module):
         steps, batch = is_first.shape
         action_steps = len(next(iter(action.values())) if isinstance(action, dict) else action)
         flat = {name: array.flatten(0, 1) for name, array in observation.items()}
-        scene, _ = self._encode(flat, state, is_first)
+        kept = self._compaction(flat)
+        seen = kept.observation(flat) if kept else flat
+        scene, _ = self._encode(seen, state, is_first)
         value = self._value(scene.core).view(steps, batch)
         if action_steps < steps:  # the last step has a value only
             scene = Scene(*(array[: action_steps * batch] for array in scene))
-            flat = {name: array[: action_steps * batch] for name, array in flat.items()}
+            flat, seen = (
+                {name: array[: action_steps * batch] for name, array in arrays.items()} for arrays in (flat, seen)
+            )
         if isinstance(action, dict):
             flat_action: Any = {name: array.flatten(0, 1) for name, array in action.items()}
         else:
             flat_action = action.flatten(0, 1)
-        of_action = self.head.evaluate(self._features(scene), flat, flat_action)
+        of_action = self.head.evaluate(
+            self._features(scene, kept), seen, kept.action(flat_action) if kept else flat_action
+        )
+        if kept:
+            of_action = ActionEvaluation(
+                kept.full_log_prob(of_action.log_prob, flat, flat_action),
+                kept.put_back(of_action.entropy, self.num_units),
+                kept.put_back(of_action.unit_mask, self.num_units),
+            )
         log_prob, entropy, unit_mask = (array.view(action_steps, batch, -1) for array in of_action)
         return Evaluation(log_prob, entropy, unit_mask, value)
 
@@ -199,9 +218,14 @@ class AgentNetwork(nn.Module):
         core, state = self._recur(core, state, is_first)
         return Scene(embedded, per_entity, core), state
 
-    def _features(self, scene: Scene) -> Features:
+    def _compaction(self, observation: Observation) -> Compaction | None:
+        """The rows to run the network on (in the default action view; other views number targets by their rows)."""
+        return Compaction.of(observation["mask"], self.num_units) if isinstance(self.head, UnitHead) else None
+
+    def _features(self, scene: Scene, kept: Compaction | None) -> Features:
         entities = self.entity_features(torch.cat([scene.per_entity, scene.embedded], dim=-1))
-        units = entities[:, : self.num_units] + self.unit_context(scene.core)[:, None]
+        num_units = len(kept.units) if kept else self.num_units
+        units = entities[:, :num_units] + self.unit_context(scene.core)[:, None]
         return Features(F.relu(units), F.relu(entities), scene.core)
 
     def _recur(self, core: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from agents.configuration import check_discounting
 from agents.networks import Evaluation
 
 
@@ -34,8 +35,7 @@ class PPOConfig:
     entropy_weight: float = 0.01
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.discount <= 1.0 or not 0.0 <= self.lam <= 1.0:
-            raise ValueError(f"discount ({self.discount}) and lam ({self.lam}) must lie within 0 and 1")
+        check_discounting(self.discount, self.lam)
         if self.clip <= 0.0 or self.epochs < 1 or self.minibatches < 1:
             raise ValueError(
                 f"clip ({self.clip}) must be positive, epochs ({self.epochs}) and minibatches ({self.minibatches}) "

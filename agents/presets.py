@@ -155,7 +155,7 @@ _TWO_CORES = ClusterConfig(num_env_runners=1, num_learners=0)
 _SMALL_NETWORK = NetworkConfig(channels=64, num_heads=2, num_layers=1, num_latents=8)
 
 
-def _battle(scenario: str, minutes: float) -> TrainConfig:
+def _battle(scenario: str, budget: BudgetConfig) -> TrainConfig:
     return TrainConfig(
         name=scenario,
         world=WorldConfig(scenario=scenario, num_envs=64),
@@ -169,30 +169,30 @@ def _battle(scenario: str, minutes: float) -> TrainConfig:
             reward_scale=0.15,
         ),
         cluster=_TWO_CORES,
-        budget=BudgetConfig(minutes=minutes),
+        budget=budget,
     )
 
 
-def _mini_game(scenario: str, minutes: float, reward_scale: float) -> TrainConfig:
-    config = _battle(scenario, minutes)
+def _mini_game(scenario: str, env_steps: int, reward_scale: float) -> TrainConfig:
+    config = _battle(scenario, BudgetConfig(env_steps=env_steps))
     learning = dataclasses.replace(config.learning, reward_scale=reward_scale, fragment_length=16)
     return dataclasses.replace(config, learning=learning)
 
 
 PRESETS: dict[str, TrainConfig] = {
-    "3m": _battle("3m", 3.0),
-    "8m": _battle("8m", 20.0),
-    "2s3z": _battle("2s3z", 30.0),
-    "3s5z": _battle("3s5z", 60.0),
-    "5m_vs_6m": _battle("5m_vs_6m", 60.0),
-    "10m_vs_11m": _battle("10m_vs_11m", 60.0),
-    "MoveToBeacon": _mini_game("MoveToBeacon", 10.0, 1.0),
-    "CollectMineralShards": _mini_game("CollectMineralShards", 20.0, 0.1),
-    "DefeatRoaches": _mini_game("DefeatRoaches", 30.0, 0.1),
-    "DefeatZerglingsAndBanelings": _mini_game("DefeatZerglingsAndBanelings", 30.0, 0.1),
+    "3m": _battle("3m", BudgetConfig(minutes=3.0)),
+    "8m": _battle("8m", BudgetConfig(env_steps=1_000_000)),
+    "2s3z": _battle("2s3z", BudgetConfig(env_steps=1_000_000)),
+    "3s5z": _battle("3s5z", BudgetConfig(env_steps=2_000_000)),
+    "5m_vs_6m": _battle("5m_vs_6m", BudgetConfig(env_steps=5_000_000)),
+    "10m_vs_11m": _battle("10m_vs_11m", BudgetConfig(env_steps=5_000_000)),
+    "MoveToBeacon": _mini_game("MoveToBeacon", 300_000, 0.3),
+    "CollectMineralShards": _mini_game("CollectMineralShards", 500_000, 0.05),
+    "DefeatRoaches": _mini_game("DefeatRoaches", 1_000_000, 0.1),
+    "DefeatZerglingsAndBanelings": _mini_game("DefeatZerglingsAndBanelings", 1_000_000, 0.1),
     # Against past selves; the scripted opponents stay in the league as yardsticks.
     "3m-self-play": dataclasses.replace(
-        _battle("3m", 20.0),
+        _battle("3m", BudgetConfig(minutes=20.0)),
         self_play=SelfPlayConfig(enabled=True, scripted=("attack-wave", "focus-fire")),
         evaluation=EvaluationConfig(opponents=("attack-wave", "focus-fire")),
     ),

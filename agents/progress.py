@@ -61,7 +61,7 @@ class ProgressReporter:
         with self._file.open("a") as file:
             file.write(json.dumps(record) + "\n")
         for name, value in record.items():
-            if isinstance(value, float) and name != "seconds":
+            if isinstance(value, float) and not name.endswith("seconds"):
                 self._tensorboard.add_scalar(name, value, record["env_steps"])
         figures = f"{record['env_steps']:,} steps  {record['steps_per_second']:,.0f}/s"
         for name, form in (("return", "return {:.2f}"), ("win_rate", "won {:.0%}")):

@@ -47,6 +47,10 @@ tr:last-child td {{ border-bottom: 0; }}
 .battles video, .battles img {{ width: 100%; border-radius: 6px; display: block; background: #111; }}
 .battles p {{ margin: 8px 0 0; font-size: 14px; color: {_MUTED}; }}
 details {{ margin-top: 32px; }} summary {{ cursor: pointer; color: {_MUTED}; }}
+.payoff td {{ text-align: center; border: 1px solid white; padding: 6px 8px; font-size: 13px; }}
+.payoff th {{ text-align: center; font-size: 12px; border: 0; }} .payoff th.name {{ text-align: left; }}
+.payoff td.none {{ background: #f3f4f6; color: {_MUTED}; }}
+.note {{ color: {_MUTED}; font-size: 14px; margin: 10px 0 0; }}
 pre {{ background: white; border: 1px solid {_GRID}; border-radius: 10px; padding: 16px; overflow-x: auto; }}
 """
 
@@ -89,6 +93,7 @@ on seeds never trained on, the same number in every world{_played_on(content)}.<
 <div class="cards">{"".join(cards)}</div>
 <h2>Results</h2>
 <div class="panel">{_results(results)}</div>
+{_league(content["league"])}
 {_battles(content, config, network)}
 <h2>Training</h2>
 <div class="plots">{_curves(read_metrics(run.path / "metrics.jsonl"))}</div>
@@ -130,6 +135,46 @@ def _results(results: list[dict[str, Any]]) -> str:
             f"<td>{result['length_mean']:.1f}</td><td>{result['episodes']}</td></tr>"
         )
     return f"<table>{head}{''.join(rows)}</table>"
+
+
+def _league(standings: dict[str, Any] | None) -> str:
+    """Payoff matrix and Elo of self-play, strongest rows first; nothing without a league."""
+    if standings is None:
+        return ""
+    elo, payoff = standings["elo"], standings["payoff"]
+    rows = sorted(payoff, key=lambda name: -elo[name])
+    columns = sorted((name for name in elo if any(name in payoff[row] for row in rows)), key=lambda name: -elo[name])
+
+    def cell(record: list[float] | None) -> str:
+        if record is None:
+            return '<td class="none">-</td>'
+        win_rate, games = record
+        return f'<td style="background:{_shade(win_rate)}" title="{games:.0f} games">{win_rate:.0%}</td>'
+
+    def short(name: str) -> str:
+        return html.escape(name.replace("snapshot-", "#"))
+
+    head = "".join(f"<th>{short(name)}</th>" for name in columns)
+    body = "".join(
+        f'<tr><th class="name">{short(row)}</th><td>{elo[row]:.0f}</td>'
+        f"{''.join(cell(payoff[row].get(column)) for column in columns)}</tr>"
+        for row in rows
+    )
+    rest = ", ".join(f"{short(name)} {elo[name]:.0f}" for name in columns if name not in payoff)
+    return f"""
+<h2>League</h2>
+<div class="panel"><table class="payoff">
+<tr><th class="name">row against column</th><th>Elo</th>{head}</tr>{body}</table>
+<p class="note">Estimated chance of the row's player to beat the column's, from {standings["games"]:,} games in
+training, older ones counting less; #n is the n-th snapshot, its row as it stood when it was taken. Elo of the scripted
+players: {rest}.</p></div>"""
+
+
+def _shade(win_rate: float) -> str:
+    """From white (never wins) to the accent's light tone (always)."""
+    low, high = (255, 255, 255), (96, 165, 250)
+    mixed = (round(a + (b - a) * win_rate) for a, b in zip(low, high, strict=True))
+    return "#" + "".join(f"{part:02x}" for part in mixed)
 
 
 def _interval_bar(value: float, low: float, high: float) -> str:

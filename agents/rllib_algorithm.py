@@ -142,7 +142,8 @@ class EntityAgent(Algorithm):
     """Trains an `AgentNetwork` on fragments from batched env runners.
 
     With `v-trace` env runners and learners work at the same time; with `ppo`, or without remote env runners, in turns.
-    Counters: `updates`, `env_steps` trained on and `seconds` spent training, all over the run's whole life.
+    Counters, over the run's whole life: `updates`, `env_steps` trained on, `seconds` spent training, and
+    `processor_seconds` of the driver's process in them.
     """
 
     config: EntityAgentConfig  # type: ignore[assignment]
@@ -162,6 +163,7 @@ class EntityAgent(Algorithm):
         self.updates = 0
         self.env_steps = 0
         self.seconds = 0.0
+        self.processor_seconds = 0.0
         self._rollouts: dict[ray.ObjectRef, tuple[int, ray.ObjectRef]] = {}
         self._ready: deque[tuple[Any, int]] = deque()
         self._updates_in_flight: deque[_Update] = deque()
@@ -185,7 +187,7 @@ class EntityAgent(Algorithm):
 
     def training_step(self) -> None:
         """One update: gathers the fragments for it, hands them to the learners, takes what they have finished."""
-        started = time.monotonic()
+        started, processor_started = time.monotonic(), time.process_time()
         learners = max(1, self.agent.cluster.num_learners)
         fragments = self._gather(self.agent.learning.fragments_per_update * learners)
         if self.agent.cluster.num_learners == 0:
@@ -200,6 +202,7 @@ class EntityAgent(Algorithm):
             kept = self.league.snapshots
             self._snapshot_references = {n: r for n, r in self._snapshot_references.items() if n in kept}
         self.seconds += time.monotonic() - started
+        self.processor_seconds += time.process_time() - processor_started
 
     # --- env runners -----------------------------------------------------------------------------------------------
 
@@ -464,6 +467,7 @@ class EntityAgent(Algorithm):
             "updates": self.updates,
             "env_steps": self.env_steps,
             "seconds": self.seconds,
+            "processor_seconds": self.processor_seconds,
             "matches": self._matches,
         }
         league = self.league.get_state() if self.league is not None else None
@@ -475,6 +479,7 @@ class EntityAgent(Algorithm):
             self.updates = state["counters"]["updates"]
             self.env_steps = state["counters"]["env_steps"]
             self.seconds = state["counters"]["seconds"]
+            self.processor_seconds = state["counters"]["processor_seconds"]
             self._matches = state["counters"]["matches"]
         if self.league is not None and state.get("league") is not None:
             self.league.set_state(state["league"])

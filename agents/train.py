@@ -126,9 +126,18 @@ class Training:
         """Writes a checkpoint of this moment."""
         weights = self.algorithm.network_weights()
         info = CheckpointInfo(
-            updates=self.algorithm.updates, env_steps=self.algorithm.env_steps, seconds=self.algorithm.seconds
+            updates=self.algorithm.updates,
+            env_steps=self.algorithm.env_steps,
+            seconds=self.algorithm.seconds,
+            processor_seconds=self.algorithm.processor_seconds,
         )
-        path = self.run.save(info, weights, lambda folder: self.algorithm.save_to_path(folder.absolute()))
+        league = self.algorithm.league
+        path = self.run.save(
+            info,
+            weights,
+            lambda folder: self.algorithm.save_to_path(folder.absolute()),
+            league.standings() if league is not None else None,
+        )
         self._saved_updates, self._saved_seconds = info.updates, info.seconds
         return path
 
@@ -137,6 +146,7 @@ class Training:
         seconds, env_steps = self.algorithm.seconds, self.algorithm.env_steps
         record: dict[str, Any] = {
             "seconds": seconds,
+            "processor_seconds": self.algorithm.processor_seconds,
             "updates": self.algorithm.updates,
             "env_steps": env_steps,
             "steps_per_second": (env_steps - self._reported[1]) / max(seconds - self._reported[0], 1e-9),
@@ -164,12 +174,14 @@ def train(run: RunFolder, console: Console) -> Path:
 
     Exits with status 130 on Ctrl-C, after saving; with 1 if training cannot go on, naming the checkpoint to go on from.
     """
-    from agents.rllib_algorithm import EnvRunnersLostError, LearnerLostError
     from agents.rllib_cluster import connect
-    from agents.rllib_learner import NonFiniteError
 
     config, checkpoint = run.config, run.latest()
     connect(config.cluster)
+    # After `connect`, which sets what Ray reads from the environment when it is imported.
+    from agents.rllib_algorithm import EnvRunnersLostError, LearnerLostError
+    from agents.rllib_learner import NonFiniteError
+
     algorithm = build_algorithm(config, checkpoint)
     console.print(
         f"training {config.network.encoder} on {config.world.scenario}: {config.learning.algorithm}, "

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from agents.configuration import check_discounting
 from agents.networks import Evaluation
 from agents.upgo import upgo_returns
 
@@ -38,8 +39,7 @@ class VTraceConfig:
     upgo_weight: float = 0.0
 
     def __post_init__(self) -> None:
-        if not 0.0 <= self.discount <= 1.0 or not 0.0 <= self.lam <= 1.0:
-            raise ValueError(f"discount ({self.discount}) and lam ({self.lam}) must lie within 0 and 1")
+        check_discounting(self.discount, self.lam)
 
 
 class VTraceTargets(NamedTuple):

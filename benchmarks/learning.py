@@ -1,69 +1,159 @@
-"""What the agent learns, how fast, over seeds: trains presets, keeps curves and results as small files.
+"""What the agent learns, from how much experience, over seeds: trains presets, keeps curves and results as small files.
 
-    python -m benchmarks.learning --presets 3m 8m --seeds 0 1 2
+    python -m benchmarks.learning --presets 8m 2s3z --seeds 0 1 2
+    python -m benchmarks.learning --presets 3s5z --seeds 0 --expert focus-fire     # clones the expert first
+    python -m benchmarks.learning --presets 8m 2s3z --seeds 0 --train False        # the table and the plot alone
 
 A preset and seed that has a result is left alone, one that was interrupted is resumed, so the benchmark can be stopped
-and started at will. Results: `benchmarks/results/learning/<preset>-<seed>.json` with the win rate over held-out seeds,
-its interval, wall time, env-steps, the curve, and what the scripted policies reach in the agent's place.
+and started at will. Results: `benchmarks/results/learning/<preset>[-cloned]-<seed>.json` with the score over held-out
+seeds, its interval, env-steps, times, the curve and the settings; `<preset>-scripted.json` with what the scripted
+policies reach in the agent's place; `curves.png` of all results that are there.
+
+Acting and learning take turns in one process, one thread: about one core, and what `processor_seconds` counts is all of
+it. The same seed gives the same weights, however often the run is interrupted.
 """
 
 import dataclasses
 import json
+import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tyro
+from rich.console import Console
 
-from agents.checkpoints import RunFolder
+from agents.checkpoints import RunFolder, read_info
+from agents.clone import CloneConfig, RecordConfig, clone, record_demonstrations
+from agents.demonstrations import INFO_FILE, open_recording
 from agents.evaluate import FIRST_SEED, play, summarise
-from agents.presets import WorldConfig, preset
+from agents.presets import ClusterConfig, TrainConfig, WorldConfig, preset
 from agents.progress import read_metrics
+from agents.rollout import is_battle
 
 # Points kept of a curve.
 _CURVE_POINTS = 60
+_ONE_CORE = ("--cluster.num-env-runners", "0", "--cluster.num-learners", "0", "--cluster.num-cpus", "1")
 
 
 @dataclass(frozen=True, kw_only=True)
 class LearningBenchmark:
     """What to train."""
 
-    presets: tuple[str, ...] = ("3m",)
+    presets: tuple[str, ...] = ("8m",)
     seeds: tuple[int, ...] = (0, 1, 2)
+    expert: str | None = None
+    """A scripted policy to clone before reinforcement learning; from random weights unless given."""
+    demonstrations: int = 512
+    """Episodes of the expert."""
+    epochs: int = 8
+    """Passes over them."""
     runs: Path = Path("runs/learning")
     results: Path = Path(__file__).parent / "results" / "learning"
-    scripted: tuple[str, ...] = ("attack-wave", "attack-move", "focus-fire")
+    scripted: tuple[str, ...] = ("attack-move", "focus-fire", "kite")
     """Policies that play in the agent's place, for comparison."""
     scripted_episodes: int = 400
-    arguments: tuple[str, ...] = ()
-    """More arguments for the training command, e.g. `--budget.minutes 10`."""
+    train: bool = True
+    arguments: str = ""
+    """More arguments for the training command, in one string: `--arguments="--budget.env-steps 1000000"`."""
+
+
+def result_name(benchmark: LearningBenchmark, name: str, seed: int) -> str:
+    return f"{name}{'-cloned' if benchmark.expert else ''}-{seed}"
+
+
+def cloned_checkpoint(benchmark: LearningBenchmark, name: str) -> Path:
+    """The checkpoint of a clone of the expert, made unless it is there."""
+    config, recording = preset(name), benchmark.runs / f"{name}-demonstrations"
+    folder = benchmark.runs / f"{name}-clone"
+    if not (recording / INFO_FILE).exists():
+        shutil.rmtree(recording, ignore_errors=True)
+        assert benchmark.expert is not None
+        record_demonstrations(
+            RecordConfig(
+                folder=recording, player=benchmark.expert, world=config.world, episodes=benchmark.demonstrations
+            )
+        )
+    if not folder.exists() or RunFolder.open(folder).latest() is None:
+        from agents.rllib_cluster import connect, disconnect
+
+        shutil.rmtree(folder, ignore_errors=True)
+        connect(ClusterConfig(num_env_runners=0, num_cpus=1))
+        clone(
+            CloneConfig(
+                recording=recording,
+                run=folder,
+                network=config.network,
+                epochs=benchmark.epochs,
+                rows_per_batch=16,
+                reward_scale=config.learning.reward_scale,
+            ),
+            Console(),
+        )
+        disconnect()
+    checkpoint = RunFolder.open(folder).latest()
+    assert checkpoint is not None
+    return checkpoint
+
+
+def evaluated(folder: Path) -> dict[str, Any] | None:
+    """The newest evaluation of a run whose budget is used up, if it has one."""
+    evaluations = sorted((folder / "evaluations").glob("*/evaluation.json"))
+    latest = RunFolder.open(folder).latest() if (folder / "config.json").exists() else None
+    if not evaluations or latest is None:
+        return None
+    content = json.loads(evaluations[-1].read_text())
+    return content if content["checkpoint"] == latest.name else None
 
 
 def train_and_collect(benchmark: LearningBenchmark, name: str, seed: int) -> dict[str, Any]:
     """Trains (or resumes) one preset with one seed by the command that users call; returns the result."""
-    folder = benchmark.runs / f"{name}-{seed}"
-    command = [sys.executable, "-m", "agents.train"]
-    if (folder / "config.json").exists():
-        command += ["--resume", str(folder)]
-    else:
-        command += ["--preset", name, "--seed", str(seed), "--run", str(folder), *benchmark.arguments]
-    subprocess.run(command, check=True)
-    run = RunFolder.open(folder)
-    evaluation = json.loads((sorted((folder / "evaluations").iterdir())[-1] / "evaluation.json").read_text())
-    records = read_metrics(folder / "metrics.jsonl")
-    stride = max(1, len(records) // _CURVE_POINTS)
-    kept = ("seconds", "env_steps", "return", "win_rate", "score")
-    return {
+    folder = benchmark.runs / result_name(benchmark, name, seed)
+    start = cloned_checkpoint(benchmark, name) if benchmark.expert else None
+    if evaluated(folder) is None:
+        command = [sys.executable, "-m", "agents.train"]
+        if (folder / "config.json").exists():
+            command += ["--resume", str(folder)]
+        else:
+            command += ["--preset", name, "--seed", str(seed), "--run", str(folder), *_ONE_CORE]
+            command += ["--initial-weights", str(start)] if start else []
+            command += shlex.split(benchmark.arguments)
+        subprocess.run(command, check=True)
+    run, evaluation = RunFolder.open(folder), evaluated(folder)
+    assert evaluation is not None
+    result = {
         "preset": name,
         "seed": seed,
         "learning": dataclasses.asdict(run.config.learning),
         "network": dataclasses.asdict(run.config.network),
+        "num_envs": run.config.world.num_envs,
         "training": evaluation["training"],
         "results": evaluation["results"],
-        "curve": [{key: record[key] for key in kept} for record in records[::stride]],
+        "curve": curve(run),
     }
+    if start is not None:
+        recording = open_recording(benchmark.runs / f"{name}-demonstrations")
+        result["clone"] = {"expert": recording.player, "episodes": recording.episodes}
+        result["clone"] |= dataclasses.asdict(read_info(start))
+    return result
+
+
+def curve(run: RunFolder) -> list[dict[str, float]]:
+    """Some points of the training curve, each the mean over the reports since the one before."""
+    records = read_metrics(run.path / "metrics.jsonl")
+    points = []
+    for part in np.array_split(np.arange(len(records)), min(_CURVE_POINTS, len(records))):
+        point = {"env_steps": records[part[-1]]["env_steps"]}
+        for key in ("return", "win_rate", "score"):
+            values = [records[i][key] for i in part if records[i][key] is not None]
+            if values:
+                point[key] = round(float(np.mean(values)), 4)
+        points.append(point)
+    return points
 
 
 def scripted_scores(benchmark: LearningBenchmark, world: WorldConfig) -> dict[str, Any]:
@@ -80,26 +170,88 @@ def scripted_scores(benchmark: LearningBenchmark, world: WorldConfig) -> dict[st
     }
 
 
+def line(result: dict[str, Any]) -> str:
+    """`won 93.0% (90.1% to 95.1%)` or `score 26.1 ± 0.1`."""
+    if is_battle(result["scenario"]):
+        low, high = result["win_rate_interval"]
+        return f"won {result['win_rate']:.1%} ({low:.1%} to {high:.1%})"
+    half = 1.96 * result["score_standard_error"]
+    return f"score {result['score_mean']:.1f} ({result['score_mean'] - half:.1f} to {result['score_mean'] + half:.1f})"
+
+
+def print_table(benchmark: LearningBenchmark) -> None:
+    """Everything that has a result, preset by preset."""
+    for name in benchmark.presets:
+        for file in sorted(benchmark.results.glob(f"{name}-*.json")):
+            content = json.loads(file.read_text())
+            if file.stem.endswith("-scripted"):
+                for policy, result in content.items():
+                    print(f"{name:28s} {policy:14s} {line(result)}")
+                continue
+            training = content["training"]
+            start = f", from a clone of {content['clone']['expert']}" if "clone" in content else ""
+            print(
+                f"{name:28s} seed {content['seed']}         {line(content['results'][0])}, "
+                f"{training['env_steps']:,} steps, {training['processor_seconds'] / 60:.1f} processor minutes, "
+                f"{training['seconds'] / 60:.1f} on the wall{start}"
+            )
+
+
+def plot(results: Path) -> None:
+    """All curves, a panel a preset, with the best scripted policy as a line: `curves.png`."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    runs: dict[str, list[dict[str, Any]]] = {}
+    for file in sorted(results.glob("*-[0-9].json")):
+        content = json.loads(file.read_text())
+        runs.setdefault(content["preset"], []).append(content)
+    if not runs:
+        return
+    columns = min(3, len(runs))
+    rows = -(-len(runs) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(4.2 * columns, 2.9 * rows), squeeze=False, layout="constrained")
+    for axis in axes.flat[len(runs) :]:
+        axis.set_visible(False)
+    for axis, (name, contents) in zip(axes.flat, runs.items(), strict=False):
+        key = "win_rate" if is_battle(preset(name).world.scenario) else "score"
+        for content in contents:
+            points = [(p["env_steps"] / 1e6, p[key]) for p in content["curve"] if key in p]
+            label = f"seed {content['seed']}" + (", from a clone" if "clone" in content else "")
+            (drawn,) = axis.plot(*zip(*points, strict=True), label=label, linewidth=1.4)
+            final = content["results"][0]["win_rate" if key == "win_rate" else "score_mean"]
+            axis.plot(content["training"]["env_steps"] / 1e6, final, "o", color=drawn.get_color(), markersize=5)
+        scripted = json.loads((results / f"{name}-scripted.json").read_text())
+        best = max(scripted, key=lambda policy: scripted[policy]["win_rate" if key == "win_rate" else "score_mean"])
+        level = scripted[best]["win_rate" if key == "win_rate" else "score_mean"]
+        axis.axhline(level, color="0.5", linestyle="--", linewidth=1, label=f"scripted: {best}")
+        axis.set_title(name, loc="left", fontsize=10)
+        axis.set_xlabel("million environment steps", fontsize=8)
+        axis.set_ylabel("win rate" if key == "win_rate" else "score", fontsize=8)
+        axis.set_ylim(bottom=0.0, top=1.02 if key == "win_rate" else None)
+        axis.tick_params(labelsize=8)
+        axis.legend(fontsize=7, frameon=False, loc="lower right")
+        axis.grid(color="0.92")
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(results / "curves.png", dpi=110)
+    plt.close(figure)
+
+
 def main(benchmark: LearningBenchmark) -> None:
     benchmark.results.mkdir(parents=True, exist_ok=True)
-    for name in benchmark.presets:
-        for seed in benchmark.seeds:
-            file = benchmark.results / f"{name}-{seed}.json"
-            if not file.exists():
-                file.write_text(json.dumps(train_and_collect(benchmark, name, seed), indent=1))
+    configs: dict[str, TrainConfig] = {name: preset(name) for name in benchmark.presets}
+    for name, config in configs.items():
         scripted = benchmark.results / f"{name}-scripted.json"
         if not scripted.exists():
-            scripted.write_text(json.dumps(scripted_scores(benchmark, preset(name).world), indent=1))
-        for seed in benchmark.seeds:
-            content = json.loads((benchmark.results / f"{name}-{seed}.json").read_text())
-            result, training = content["results"][0], content["training"]
-            low, high = result["win_rate_interval"]
-            print(
-                f"{name} seed {seed}: won {result['win_rate']:.1%} ({low:.1%} to {high:.1%}), score "
-                f"{result['score_mean']:.1f}, {training['env_steps']:,} steps in {training['seconds'] / 60:.1f} min"
-            )
-        for policy, result in json.loads(scripted.read_text()).items():
-            print(f"{name} {policy}: won {result['win_rate']:.1%}, score {result['score_mean']:.1f}")
+            scripted.write_text(json.dumps(scripted_scores(benchmark, config.world), indent=1))
+        for seed in benchmark.seeds if benchmark.train else ():
+            file = benchmark.results / f"{result_name(benchmark, name, seed)}.json"
+            if not file.exists():
+                file.write_text(json.dumps(train_and_collect(benchmark, name, seed), indent=1))
+    print_table(benchmark)
+    plot(benchmark.results)
 
 
 if __name__ == "__main__":

@@ -128,7 +128,11 @@ def make_run(path: Path, **changes) -> RunFolder:
     env = make_worlds(config.world, 1, 0)
     network = AgentNetwork(config.network, env.single_observation_space, env.single_action_space)
     weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-    run.save(CheckpointInfo(updates=1, env_steps=64, seconds=1.0), weights, lambda folder: folder.mkdir())
+    run.save(
+        CheckpointInfo(updates=1, env_steps=64, seconds=1.0, processor_seconds=1.0),
+        weights,
+        lambda folder: folder.mkdir(),
+    )
     return run
 
 
@@ -157,7 +161,7 @@ def test_unfinished_checkpoint_does_not_count(tmp_path):
         folder.mkdir()
         raise KeyboardInterrupt
 
-    info = CheckpointInfo(updates=2, env_steps=128, seconds=2.0)
+    info = CheckpointInfo(updates=2, env_steps=128, seconds=2.0, processor_seconds=2.0)
     with pytest.raises(KeyboardInterrupt):
         run.save(info, {"a": np.zeros(1)}, killed)
     assert run.latest().name == "update-00000001"
@@ -168,7 +172,7 @@ def test_unfinished_checkpoint_does_not_count(tmp_path):
 def test_old_checkpoints_are_dropped(tmp_path):
     run = make_run(tmp_path / "run")
     for updates in range(2, 7):
-        info = CheckpointInfo(updates=updates, env_steps=0, seconds=0.0)
+        info = CheckpointInfo(updates=updates, env_steps=0, seconds=0.0, processor_seconds=0.0)
         run.save(info, {"a": np.zeros(1)}, lambda folder: folder.mkdir())
     assert [path.name[-1] for path in run.checkpoints()] == ["4", "5", "6"]
 

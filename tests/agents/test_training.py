@@ -144,9 +144,37 @@ def start_command(folder: Path, *more: str) -> subprocess.Popen[str]:
         command += ["--checkpoint.minutes", "None", "--checkpoint.updates", "3"]
     else:
         command += ["--resume", str(folder)]
+    # As a user starts it: without what the tests' own Ray is told.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True, env=environment
     )
+
+
+def listening_addresses(pid: int) -> set[str]:
+    """Hexadecimal addresses, as in /proc/net/tcp and tcp6, on which the process and its descendants listen."""
+    listening = {}
+    for table in ("tcp", "tcp6"):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            _, local, _, state, *_, inode = line.split()[:10]
+            if state == "0A":
+                listening[f"socket:[{inode}]"] = local.split(":")[0]
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+        except OSError:  # ended meanwhile
+            continue
+    family, found = [pid], set()
+    while family:
+        member = family.pop()
+        family += [child for child, parent in parents.items() if parent == member]
+        for descriptor in Path(f"/proc/{member}/fd").glob("*"):
+            try:
+                found.add(listening.get(os.readlink(descriptor)))
+            except OSError:
+                continue
+    return {address for address in found if address is not None}
 
 
 def wait_for_checkpoint(folder: Path, beyond: int, process: subprocess.Popen[str]) -> int:
@@ -163,10 +191,17 @@ def wait_for_checkpoint(folder: Path, beyond: int, process: subprocess.Popen[str
 
 
 def test_interrupted_run_saves_and_resumes(tmp_path):
-    """Ctrl-C: a checkpoint of that moment, the way to go on, exit status 130; the resumed run starts from there."""
+    """Ctrl-C: a checkpoint of that moment, the way to go on, exit status 130; the resumed run starts from there.
+
+    Meanwhile Ray listens on the loopback interface alone.
+    """
     folder = tmp_path / "run"
     process = start_command(folder)
     wait_for_checkpoint(folder, 0, process)
+    if Path("/proc/net/tcp").exists():
+        loopback = {"0100007F", "0000000000000000FFFF00000100007F"}
+        addresses = listening_addresses(process.pid)
+        assert addresses and addresses <= loopback
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130, said
