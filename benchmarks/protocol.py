@@ -1,9 +1,11 @@
 """Steps per second through PySC2, on the simulator and on a static world behind the same transports.
 
-    python -m benchmarks.protocol [--seconds 3]
+    python -m benchmarks.protocol [--seconds 2] [--clock cpu]
 
-The static world answers every observation with the same prepared bytes and steps for free: what is left is PySC2's own
-cost. The share of the engine and the handler is 1 - simulator / static.
+Standing Marines on an open map, 8 game loops a step, no action. The static world answers every observation with the
+same prepared bytes and steps for free: what is left is PySC2's own cost and that of reading and framing requests. The
+two take turns; the share of the engine and the handler is 1 - simulator / static. A websocket's server is a thread of
+the same process.
 """
 
 from __future__ import annotations
@@ -13,14 +15,14 @@ import statistics
 import time
 
 from pysc2_evolved.env import sc2_env
+from pysc2_evolved.lib import actions
 from s2clientprotocol import debug_pb2, sc2api_pb2
 
-from envs.protocol import handler
+from envs.protocol import handler, memory, server
 from envs.protocol.handler import Session
-from envs.pysc2_client import simulator
+from envs.pysc2_client import TRANSPORTS, simulator
 
 UNITS = (15, 60, 200)
-PASSTHROUGH = sc2api_pb2.InterfaceOptions(raw=True, score=True)
 
 
 class StaticSession(Session):
@@ -45,11 +47,6 @@ class StaticSession(Session):
         loop = sc2api_pb2.ResponseObservation()
         loop.observation.game_loop = self.loop
         return handler.wrap(10, self.frozen + loop.SerializeToString())
-
-
-def session_of(env) -> Session:
-    """The session behind an in-memory environment."""
-    return env._controllers[0]._client._sock.session
 
 
 def make(transport: str, interface, units: int) -> sc2_env.SC2Env:
@@ -80,67 +77,79 @@ def make(transport: str, interface, units: int) -> sc2_env.SC2Env:
     return env
 
 
-def measure(env, action, seconds: float) -> list[float]:
-    """Steps a second in five rounds."""
-    rates = []
-    for _ in range(5):
-        count, start = 0, time.perf_counter()
-        while time.perf_counter() - start < seconds / 5:
-            for _ in range(10):
-                env.step([action])
-            count += 10
-        rates.append(count / (time.perf_counter() - start))
-    return rates
+def worlds(transport: str, interface, units: int) -> dict[str, sc2_env.SC2Env]:
+    """The same battle twice: on the simulator, and frozen."""
+    result = {}
+    for kind, cls in (("simulator", Session), ("static", StaticSession)):
+        created: list[Session] = []
+
+        def factory(cls=cls, created=created, **kwargs):
+            created.append(cls(**kwargs))
+            return created[-1]
+
+        # Both transports take their sessions from these modules.
+        memory.Session = server.Session = factory  # type: ignore[misc, assignment]
+        try:
+            env = make(transport, interface, units)
+        finally:
+            memory.Session = server.Session = Session  # type: ignore[misc]
+        session = created[0]
+        if isinstance(session, StaticSession):
+            assert session.game is not None and session.seat is not None and session.game.world is not None
+            session.loop = session.game.world.loop
+            session.frozen = session.game.observe(session.seat, 0, False)
+        env._episode_steps = env._controllers[0].observe().observation.game_loop
+        result[kind] = env
+    return result
+
+
+def measure(env, action, seconds: float, clock) -> float:
+    """Steps a second of `clock`."""
+    count, start, limit = 0, clock(), time.perf_counter() + seconds
+    while time.perf_counter() < limit:
+        for _ in range(10):
+            env.step([action])
+        count += 10
+    return count / (clock() - start)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=2.0)
-    seconds = parser.parse_args().seconds
+    parser.add_argument("--seconds", type=float, default=2.0, help="of each world in each row")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of the two worlds")
+    parser.add_argument(
+        "--clock", choices=("wall", "cpu"), default="wall", help="cpu: processor time, for a busy machine"
+    )
+    options = parser.parse_args()
+    clock = time.perf_counter if options.clock == "wall" else time.process_time
     raw = sc2_env.AgentInterfaceFormat(action_space=sc2_env.ActionSpace.RAW, use_raw_units=True)
-    from pysc2_evolved.lib import actions
-
-    print("units  transport  interface    simulator       static   engine + handler")
+    interfaces = {
+        "raw": (raw, actions.RAW_FUNCTIONS.no_op()),
+        "passthrough": (sc2api_pb2.InterfaceOptions(raw=True, score=True), sc2api_pb2.Action()),
+    }
+    print("units  transport  interface        simulator          static   engine + handler (rounds)")
     for units in UNITS:
-        for transport, name, interface, action in (
-            ("websocket", "raw", raw, actions.RAW_FUNCTIONS.no_op()),
-            ("memory", "raw", raw, actions.RAW_FUNCTIONS.no_op()),
-            ("memory", "passthrough", PASSTHROUGH, sc2api_pb2.Action()),
-        ):
-            rates = {}
-            for kind in ("simulator", "static"):
-                # The memory and websocket transports both make their sessions from these two modules.
-                from envs.protocol import memory, server
-
-                cls = Session if kind == "simulator" else StaticSession
-                created: list[Session] = []
-
-                def factory(cls=cls, created=created, **kwargs):
-                    created.append(cls(**kwargs))
-                    return created[-1]
-
-                memory.Session = server.Session = factory  # type: ignore[misc, assignment]
-                try:
-                    env = make(transport, interface, units)
-                finally:
-                    memory.Session = server.Session = Session  # type: ignore[misc]
-                session = created[0]
-                if isinstance(session, StaticSession):
-                    assert session.game is not None and session.seat is not None
-                    session.loop = session.game.world.loop
-                    session.frozen = session.game.observe(session.seat, 0, False)
-                env._episode_steps = env._controllers[0].observe().observation.game_loop
-                rates[kind] = measure(env, action, seconds)
-                env.close()
-            middle = {kind: statistics.median(values) for kind, values in rates.items()}
-            spread = {kind: (max(values) - min(values)) / 2 / middle[kind] for kind, values in rates.items()}
-            share = 1 - middle["simulator"] / middle["static"]
-            print(
-                f"{units:5}  {transport:9}  {name:11}"
-                f"  {middle['simulator']:6.0f} ±{spread['simulator']:4.0%}"
-                f"  {middle['static']:6.0f} ±{spread['static']:4.0%}"
-                f"  {share:6.0%}"
-            )
+        for transport in TRANSPORTS:
+            for name, (interface, action) in interfaces.items():
+                envs = worlds(transport, interface, units)
+                for env in envs.values():
+                    measure(env, action, 0.05, clock)  # loads what is compiled
+                rates: dict[str, list[float]] = {kind: [] for kind in envs}
+                for _ in range(options.rounds):
+                    for kind, env in envs.items():
+                        rates[kind].append(measure(env, action, options.seconds / options.rounds, clock))
+                for env in envs.values():
+                    env.close()
+                middle = {kind: statistics.median(values) for kind, values in rates.items()}
+                spread = {kind: (max(values) - min(values)) / 2 / middle[kind] for kind, values in rates.items()}
+                shares = [1 - a / b for a, b in zip(rates["simulator"], rates["static"], strict=True)]
+                print(
+                    f"{units:5}  {transport:9}  {name:11}"
+                    f"  {middle['simulator']:8,.0f} ±{spread['simulator']:4.0%}"
+                    f"  {middle['static']:8,.0f} ±{spread['static']:4.0%}"
+                    f"  {1 - middle['simulator'] / middle['static']:6.0%} ({min(shares):.0%} to {max(shares):.0%})",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -24,6 +24,9 @@ RACE_IDS = {name: number for number, name in RACE_NAMES.items()}
 DEFEAT, VICTORY, TIE, UNDECIDED = 2, 1, 3, 4
 
 
+_NO_ACTION = sc2api_pb2.Action()
+
+
 class GameError(RuntimeError):
     """A request that the game cannot grant now; the message goes to the client as the response's error."""
 
@@ -137,6 +140,9 @@ class Game:
             world = self._world()
             results = []
             for action in actions:
+                if action == _NO_ACTION:
+                    results.append(1)  # PySC2 sends one in every step
+                    continue
                 result = seat.check(world, action)
                 results.append(result)
                 if result == 1:
@@ -155,6 +161,9 @@ class Game:
                 raise GameError("the game runs in realtime; it cannot be stepped")
             if world.outcome is not None:
                 raise GameError("Game has already ended")
+            if len(self.seats) == 1:
+                self._advance(count)
+                return world.loop
             seat.target_loop = world.loop + count
             deadline = time.monotonic() + PATIENCE
             while not seat.left and not self.closed:
@@ -179,7 +188,8 @@ class Game:
             self._play_back(loops)
             return
         assert self.replay is not None
-        for seat in sorted(self.seats, key=lambda seat: seat.player):
+        seats = self.seats if len(self.seats) == 1 else sorted(self.seats, key=lambda seat: seat.player)
+        for seat in seats:
             for action in seat.pending:
                 self.replay.actions.append((world.loop, seat.player, "action", action.SerializeToString()))
                 self._carry_out(seat, action)

@@ -33,6 +33,8 @@ from envs.engine.state import (
     FLAG_BURROWED,
     FLAG_CLOAKED,
     FLAG_FLYING,
+    FLAG_STRUCTURE,
+    I_ALIVE,
     I_FLAGS,
     I_KIND,
     I_ORDER,
@@ -280,4 +282,32 @@ def count_units(state, supply, role, player, counts):
             counts[COUNT_ARMY] += 1.0
 
 
-stamp(tag_of, write_units, count_units)
+@entry
+def note_tags(state, tags):
+    """tags [N]: of the units that live now, 0 in empty slots."""
+    for i in range(tags.shape[0]):
+        tags[i] = state.i[0, I_TAG, i] if state.i[0, I_ALIVE, i] != 0 else 0
+
+
+@entry
+def list_gone(state, tags, offset, out):
+    """Protocol tags of the units of `note_tags` that live no more, into out [N]; returns how many they are."""
+    count = 0
+    for i in range(tags.shape[0]):
+        if tags[i] != 0 and (state.i[0, I_ALIVE, i] == 0 or state.i[0, I_TAG, i] != tags[i]):
+            out[count] = (np.int64(i + 1) << TAG_SHIFT) | ((tags[i] + offset) & TAG_MASK)
+            count += 1
+    return count
+
+
+@entry
+def count_structures(state, counts):
+    """counts [owners]: living structures by owner."""
+    counts[:] = 0
+    for k in range(state.w[0, W_ALIVE]):
+        i = state.alive[0, k]
+        if state.i[0, I_FLAGS, i] & FLAG_STRUCTURE != 0:
+            counts[state.i[0, I_OWNER, i]] += 1
+
+
+stamp(tag_of, write_units, count_units, note_tags, list_gone, count_structures)

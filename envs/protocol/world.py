@@ -35,7 +35,7 @@ from envs.plan import (
     compile_scenario,
     unit_kinds,
 )
-from envs.protocol.kernels import TAG_MASK, TAG_SHIFT
+from envs.protocol.kernels import TAG_MASK, TAG_SHIFT, count_structures, list_gone, note_tags
 from envs.protocol.maps import GameMap
 from envs.scenarios import Scenario
 from envs.units import Rules, unit_data
@@ -139,6 +139,9 @@ class World:
             policy = computer_policy(self._difficulty(2), game_map.scenario)
             self.episode.i[0, E_NEXT_OPPONENT] = opponent_id(policy)
         self.state = new_state(self.static, 1, slots, seed)
+        slots = self.state.i.shape[2]
+        self._tags, self._gone = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
+        self._structures = np.zeros(st.NEUTRAL + 1, np.int64)
         if self.plan is not None:
             self._restart = np.ones(1, np.bool_)
             empty = np.zeros((1, 1, 0), np.int64)
@@ -241,14 +244,13 @@ class World:
         """Runs game loops, fewer if the game ends in between."""
         if self.outcome is not None:
             return
-        before = self.state.i[0, st.I_TAG] * self.state.i[0, st.I_ALIVE]
+        note_tags(self.state, self._tags)
         offset = self.tag_offset
         if self.plan is not None:
             self._advance_scenario(loops)
         else:
             self._advance_melee(loops)
-        gone = np.flatnonzero((before != 0) & (before != self.state.i[0, st.I_TAG] * self.state.i[0, st.I_ALIVE]))
-        self.dead = [((int(slot) + 1) << TAG_SHIFT) | ((int(before[slot]) + offset) & TAG_MASK) for slot in gone]
+        self.dead = self._gone[: list_gone(self.state, self._tags, offset, self._gone)].tolist()
 
     def _advance_scenario(self, loops: int) -> None:
         assert self.plan is not None and self.scenario is not None
@@ -319,7 +321,8 @@ class World:
     def _judge_melee(self) -> None:
         if not self.map.start_locations or len(self.players) < 2:
             return
-        standing = {player: any(self.is_structure(slot) for slot in self.slots_of(player)) for player in self.players}
+        count_structures(self.state, self._structures)
+        standing = {player: bool(self._structures[player]) for player in self.players}
         if all(standing.values()):
             return
         tie = not any(standing.values())
@@ -408,8 +411,8 @@ class World:
                 x, y = self.state.f[0, st.F_X, hall], self.state.f[0, st.F_Y, hall]
                 spot = x + 4 * np.cos(angle), y + 4 * np.sin(angle)
                 self.create(self.rules.kind[SOLDIERS[seat.race]], player, *spot)
-        target = self._melee_target(player)
-        if seat.difficulty <= 1 or target is None:
+        target = self._melee_target(player) if seat.difficulty > 1 else None
+        if target is None:
             return
         for slot in self.slots_of(player):
             soldier = self.is_army(slot) or (seat.difficulty >= 7 and self.is_worker(slot) and self.loop >= WAVE_LOOPS)
