@@ -18,6 +18,7 @@ Tensors are stored as flat lists of their type; `read_batches` gives them their 
 
 import dataclasses
 import json
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -200,6 +201,8 @@ def read_batches(recording: Recording, *, rows_per_batch: int, epochs: int, seed
     """
     import ray
 
+    # It reports every pass over the data, and that its progress bars are off.
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     data = ray.data.read_parquet(str(recording.folder.absolute()), file_extensions=["parquet"]).materialize()
@@ -216,7 +219,8 @@ def read_batches(recording: Recording, *, rows_per_batch: int, epochs: int, seed
 
 def _time_major(recording: Recording, columns: dict[str, np.ndarray]) -> dict[str, Any]:
     count = len(columns["length"])
-    batch: dict[str, Any] = {"observation": {}, "start": columns["start"], "episode": columns["episode"]}
+    # Copies: Ray Data's arrays are read-only views of its object store.
+    batch: dict[str, Any] = {"observation": {}} | {name: np.array(columns[name]) for name in ("start", "episode")}
     for name, description in recording.columns.items():
         flat = np.stack(list(columns[name])) if columns[name].dtype == object else columns[name]
         values = flat.astype(description["dtype"], copy=False).reshape(count, *description["shape"]).swapaxes(0, 1)

@@ -187,7 +187,7 @@ PRESETS: dict[str, TrainConfig] = {
     "5m_vs_6m": _battle("5m_vs_6m", BudgetConfig(env_steps=5_000_000)),
     "10m_vs_11m": _battle("10m_vs_11m", BudgetConfig(env_steps=5_000_000)),
     "MoveToBeacon": _mini_game("MoveToBeacon", 300_000, 0.3),
-    "CollectMineralShards": _mini_game("CollectMineralShards", 500_000, 0.05),
+    "CollectMineralShards": _mini_game("CollectMineralShards", 500_000, 0.3),
     "DefeatRoaches": _mini_game("DefeatRoaches", 1_000_000, 0.1),
     "DefeatZerglingsAndBanelings": _mini_game("DefeatZerglingsAndBanelings", 1_000_000, 0.1),
     # Against past selves; the scripted opponents stay in the league as yardsticks.

@@ -66,18 +66,16 @@ def result_name(benchmark: LearningBenchmark, name: str, seed: int) -> str:
     return f"{name}{'-cloned' if benchmark.expert else ''}-{seed}"
 
 
-def cloned_checkpoint(benchmark: LearningBenchmark, name: str) -> Path:
-    """The checkpoint of a clone of the expert, made unless it is there."""
-    config, recording = preset(name), benchmark.runs / f"{name}-demonstrations"
-    folder = benchmark.runs / f"{name}-clone"
+def cloned_checkpoint(
+    config: TrainConfig, expert: str, *, recording: Path, folder: Path, episodes: int, epochs: int
+) -> Path:
+    """The checkpoint of a clone of the scripted `expert` in `folder`, from a `recording`; both made unless there are.
+
+    The network and the scale of rewards are those of `config`.
+    """
     if not (recording / INFO_FILE).exists():
         shutil.rmtree(recording, ignore_errors=True)
-        assert benchmark.expert is not None
-        record_demonstrations(
-            RecordConfig(
-                folder=recording, player=benchmark.expert, world=config.world, episodes=benchmark.demonstrations
-            )
-        )
+        record_demonstrations(RecordConfig(folder=recording, player=expert, world=config.world, episodes=episodes))
     if not folder.exists() or RunFolder.open(folder).latest() is None:
         from agents.rllib_cluster import connect, disconnect
 
@@ -88,9 +86,10 @@ def cloned_checkpoint(benchmark: LearningBenchmark, name: str) -> Path:
                 recording=recording,
                 run=folder,
                 network=config.network,
-                epochs=benchmark.epochs,
+                epochs=epochs,
                 rows_per_batch=16,
                 reward_scale=config.learning.reward_scale,
+                seed=config.seed,
             ),
             Console(),
         )
@@ -113,7 +112,16 @@ def evaluated(folder: Path) -> dict[str, Any] | None:
 def train_and_collect(benchmark: LearningBenchmark, name: str, seed: int) -> dict[str, Any]:
     """Trains (or resumes) one preset with one seed by the command that users call; returns the result."""
     folder = benchmark.runs / result_name(benchmark, name, seed)
-    start = cloned_checkpoint(benchmark, name) if benchmark.expert else None
+    recording, start = benchmark.runs / f"{name}-demonstrations", None
+    if benchmark.expert is not None:
+        start = cloned_checkpoint(
+            preset(name),
+            benchmark.expert,
+            recording=recording,
+            folder=benchmark.runs / f"{name}-clone",
+            episodes=benchmark.demonstrations,
+            epochs=benchmark.epochs,
+        )
     if evaluated(folder) is None:
         command = [sys.executable, "-m", "agents.train"]
         if (folder / "config.json").exists():
@@ -136,8 +144,8 @@ def train_and_collect(benchmark: LearningBenchmark, name: str, seed: int) -> dic
         "curve": curve(run),
     }
     if start is not None:
-        recording = open_recording(benchmark.runs / f"{name}-demonstrations")
-        result["clone"] = {"expert": recording.player, "episodes": recording.episodes}
+        demonstrations = open_recording(recording)
+        result["clone"] = {"expert": demonstrations.player, "episodes": demonstrations.episodes}
         result["clone"] |= dataclasses.asdict(read_info(start))
     return result
 

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from agents.checkpoints import CheckpointInfo, RunFolder
+from agents.checkpoints import LEAGUE_FILE, CheckpointInfo, RunFolder
 from agents.evaluate import FIRST_SEED, _jobs, build_network, evaluate_run, main, play, summarise, wilson_interval
-from agents.presets import EvaluationConfig
+from agents.league import League
+from agents.presets import EvaluationConfig, SelfPlayConfig
 from agents.rollout import Episodes
 from tests.agents.ray_runs import tiny_config
 
@@ -122,7 +123,17 @@ def test_report_of_a_run(run):
     assert f"{result['win_rate']:.1%}" in page and "Win rate in training" in page and page.count("<svg") >= 4
     for outside in ('src="http', "src='http", 'href="http', "@import", "url(http"):
         assert outside not in page
+    assert "League" not in page
+    league = League(SelfPlayConfig(enabled=True, scripted=("idle", "kite")))
+    for member, outcome in (("idle", 1.0), ("kite", 0.0), ("idle", 1.0), ("kite", 0.5)):
+        league.record(member, outcome)
+    league.add_snapshot({})
+    (run.latest() / LEAGUE_FILE).write_text(json.dumps(league.standings()))
     again = evaluate_run(run, run.latest(), evaluation, Console(quiet=True), workers=1)
+    page = (again / "report.html").read_text()
+    for member in ("idle", "kite"):  # in the learner's row and in that of its snapshot
+        assert page.count(f'title="2 games">{league.win_rate(member):.0%}</td>') == 2
+        assert f"{member} {league.elo[member]:.0f}" in page
     assert again != folder and json.loads((again / "evaluation.json").read_text())["results"] == content["results"]
 
 

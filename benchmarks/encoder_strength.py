@@ -1,0 +1,181 @@
+"""Perceiver IO against the 3-layer Transformer as the entity encoder, with everything else the same.
+
+    python -m benchmarks.encoder_strength                     # resumable: what is there already is kept
+    python -m benchmarks.encoder_strength --speed-only
+
+Strength: both clone the same demonstrations of a scripted expert, are evaluated on the same battles, learn on by
+reinforcement from their clones, and are evaluated again. That happens at the scenario's own number of entities: rows
+that stand for nothing change no output of either encoder (a test), so that the win rates in 512 slots are the same.
+
+Speed: trained env-steps per second where all 512 rows of the scene hold a unit, acting and learning in turns on one
+thread, the two encoders taking turns; the simulator and the heads are in it. FLOPs: `benchmarks.encoders`.
+"""
+
+import dataclasses
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import tyro
+
+from agents.checkpoints import RunFolder
+from agents.evaluate import evaluate_run
+from agents.networks import AgentNetwork, NetworkConfig
+from agents.presets import EvaluationConfig, TrainConfig, WorldConfig, preset
+from agents.rollout import Rollout, make_worlds, to_tensors
+from agents.vtrace import vtrace_loss
+from benchmarks.encoders import NUM_HEADS, NUM_LATENTS, NUM_LAYERS
+from benchmarks.learning import cloned_checkpoint, evaluated, line
+
+# 16 Marines see 496 Zerglings that do nothing, too far away to fight within an update or two.
+_CROWD = """
+title = "A crowd: 512 entities in view"
+source = "benchmark"
+rules = "battle"
+map_size = [200, 200]
+step_mul = 8
+step_limit = 100000
+fog = false
+
+[[team]]
+at = [20.0, 100.0]
+units = [{ type = "Marine", count = 16 }]
+
+[[team]]
+at = [150.0, 100.0]
+opponent = "idle"
+units = [{ type = "Zergling", count = 496 }]
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderStrength:
+    """What to compare."""
+
+    preset: str = "8m"
+    expert: str = "focus-fire"
+    encoders: tuple[str, ...] = ("perceiver_io", "transformer")
+    network: NetworkConfig = field(
+        default_factory=lambda: NetworkConfig(
+            channels=64, num_heads=NUM_HEADS, num_layers=NUM_LAYERS, num_latents=NUM_LATENTS
+        )
+    )
+    demonstrations: int = 512
+    epochs: int = 8
+    env_steps: int = 300_000
+    """Of reinforcement learning after cloning."""
+    evaluation: EvaluationConfig = field(default_factory=lambda: EvaluationConfig(episodes=400, videos=0))
+    speed_rounds: int = 3
+    speed_only: bool = False
+    runs: Path = Path("runs/encoders")
+    output: Path = Path(__file__).parent / "results" / "encoder_strength.json"
+
+
+def config_of(benchmark: EncoderStrength, encoder: str) -> TrainConfig:
+    network = dataclasses.replace(benchmark.network, encoder=encoder)  # type: ignore[arg-type]
+    return dataclasses.replace(preset(benchmark.preset), network=network)
+
+
+def strength(benchmark: EncoderStrength, encoder: str) -> dict[str, Any]:
+    """Results after cloning and after reinforcement learning."""
+    from rich.console import Console
+
+    config = config_of(benchmark, encoder)
+    clone_folder, folder = (benchmark.runs / f"{benchmark.preset}-{encoder}-{stage}" for stage in ("clone", "trained"))
+    start = cloned_checkpoint(
+        config,
+        benchmark.expert,
+        recording=benchmark.runs / f"{benchmark.preset}-demonstrations",
+        folder=clone_folder,
+        episodes=benchmark.demonstrations,
+        epochs=benchmark.epochs,
+    )
+    if evaluated(clone_folder) is None:
+        evaluate_run(RunFolder.open(clone_folder), start, benchmark.evaluation, Console(), workers=1)
+    if evaluated(folder) is None:
+        command = [sys.executable, "-m", "agents.train"]
+        if (folder / "config.json").exists():
+            command += ["--resume", str(folder)]
+        else:
+            command += ["--preset", benchmark.preset, "--run", str(folder), "--initial-weights", str(start)]
+            command += ["--cluster.num-env-runners", "0", "--cluster.num-cpus", "1"]
+            command += ["--budget.env-steps", str(benchmark.env_steps), "--evaluation.videos", "0"]
+            command += ["--evaluation.episodes", str(benchmark.evaluation.episodes)]
+            for name, value in dataclasses.asdict(config.network).items():
+                command += [f"--network.{name.replace('_', '-')}", str(value)]
+        subprocess.run(command, check=True)
+    cloned, trained = evaluated(clone_folder), evaluated(folder)
+    assert cloned is not None and trained is not None
+    return {
+        stage: {"training": content["training"], "result": content["results"][0]}
+        for stage, content in (("cloned", cloned), ("trained", trained))
+    }
+
+
+def update_rates(benchmark: EncoderStrength) -> dict[str, list[float]]:
+    """Trained env-steps per second with 512 entities in view, one value a round."""
+    torch.set_num_threads(1)
+    worlds, length = 4, 4
+    rates: dict[str, list[float]] = {encoder: [] for encoder in benchmark.encoders}
+    with tempfile.TemporaryDirectory() as folder:
+        scenario = Path(folder) / "crowd.toml"
+        scenario.write_text(_CROWD)
+        learners = {}
+        for encoder in benchmark.encoders:
+            env = make_worlds(WorldConfig(scenario=str(scenario), opponent="idle"), worlds, 0)
+            network = AgentNetwork(
+                config_of(benchmark, encoder).network, env.single_observation_space, env.single_action_space
+            )
+            rollout = Rollout(env, network, fragment_length=length, seed=0)
+            if not rollout.observation["mask"].all():
+                raise RuntimeError("not every one of the 512 rows holds an entity in view")
+            learners[encoder] = (network, rollout, torch.optim.Adam(network.parameters(), lr=1e-5))
+        for number in range(benchmark.speed_rounds + 1):
+            for encoder, (network, rollout, optimizer) in learners.items():
+                started = time.process_time()
+                fragment = to_tensors(rollout.collect()[0])
+                evaluation = network.evaluate(
+                    fragment["observation"], fragment["action"], fragment["state"], fragment["is_first"]
+                )
+                optimizer.zero_grad(set_to_none=True)
+                vtrace_loss(evaluation, fragment, preset(benchmark.preset).learning.vtrace).total.backward()
+                optimizer.step()
+                if number > 0:
+                    rates[encoder].append(worlds * length / (time.process_time() - started))
+    return rates
+
+
+def main(benchmark: EncoderStrength) -> None:
+    rates = update_rates(benchmark)
+    content: dict[str, Any] = {"network": dataclasses.asdict(benchmark.network), "steps_per_processor_second": rates}
+    first = rates[benchmark.encoders[0]]
+    for encoder, values in rates.items():
+        ratios = [a / b for a, b in zip(first, values, strict=True)]
+        print(
+            f"{encoder:14s} {statistics.median(values):7.2f} trained env-steps a processor second at 512 entities; "
+            f"{benchmark.encoders[0]} {statistics.median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f})"
+        )
+    if benchmark.speed_only:
+        return
+    for encoder in benchmark.encoders:
+        content[encoder] = strength(benchmark, encoder)
+    for stage in ("cloned", "trained"):
+        for encoder in benchmark.encoders:
+            part = content[encoder][stage]
+            print(
+                f"{encoder:14s} {stage:8s} {line(part['result'])} after {part['training']['env_steps']:,} steps, "
+                f"{part['training']['processor_seconds'] / 60:.1f} processor minutes"
+            )
+    benchmark.output.parent.mkdir(parents=True, exist_ok=True)
+    benchmark.output.write_text(json.dumps(content, indent=1))
+
+
+if __name__ == "__main__":
+    main(tyro.cli(EncoderStrength))
