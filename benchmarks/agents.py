@@ -1,6 +1,6 @@
 """Trained environment steps per second of the training stack, beside the limit of one core, in one run.
 
-    python -m benchmarks.agents --scenario 3m --seconds 20 --rounds 3
+    python -m benchmarks.agents --scenario 3m --seconds 20 --rounds 3 [--output rates.json]
 
 Contenders, all with the same worlds, network, fragments and V-trace update:
 
@@ -53,6 +53,7 @@ class AgentsBenchmark:
     """Of each contender in each round."""
     rounds: int = 3
     output: Path | None = None
+    """JSON file of all rates. Rounds of an earlier run with the same settings that are in it are kept and counted."""
 
 
 def train_config(benchmark: AgentsBenchmark, runners: int, learners: int) -> TrainConfig:
@@ -166,8 +167,25 @@ def rate_of(name: str, benchmark: AgentsBenchmark) -> float:
     return rate
 
 
+def settings_of(benchmark: AgentsBenchmark) -> dict[str, Any]:
+    """What two runs must share for their rounds to be put together."""
+    values = dataclasses.asdict(benchmark)
+    return {name: values[name] for name in ("scenario", "num_envs", "fragment_length", "network", "seconds")}
+
+
+def earlier_rates(benchmark: AgentsBenchmark) -> dict[str, list[float]]:
+    """Rates in the output file, if it is of the same settings and contenders."""
+    if benchmark.output is None or not benchmark.output.exists():
+        return {name: [] for name in benchmark.contenders}
+    content = json.loads(benchmark.output.read_text())
+    rates = content["steps_per_second"]
+    if content["settings"] != settings_of(benchmark) or list(rates) != list(benchmark.contenders):
+        raise SystemExit(f"{benchmark.output} holds rates of other settings: name another --output")
+    return rates
+
+
 def main(benchmark: AgentsBenchmark) -> None:
-    rates: dict[str, list[float]] = {name: [] for name in benchmark.contenders}
+    rates = earlier_rates(benchmark)
     for round_number in range(benchmark.rounds):
         for name in benchmark.contenders:
             rates[name].append(rate_of(name, benchmark))
@@ -180,7 +198,7 @@ def main(benchmark: AgentsBenchmark) -> None:
                 line += f", {statistics.median(ratios):.2f}x {base} ({min(ratios):.2f} to {max(ratios):.2f})"
         print(line)
     if benchmark.output:
-        content = {"benchmark": dataclasses.asdict(benchmark) | {"output": None}, "steps_per_second": rates}
+        content = {"settings": settings_of(benchmark), "steps_per_second": rates}
         benchmark.output.write_text(json.dumps(content, indent=2))
 
 
