@@ -7,21 +7,26 @@ from pysc2_evolved.agents import scripted_agent
 from pysc2_evolved.env import run_loop, sc2_env
 
 from envs.pysc2_client import simulator
+from tests.envs_protocol.kinematics import EPISODES, expected
 
 LAYERS = {"feature_dimensions": sc2_env.Dimensions(screen=84, minimap=64)}
 RAW = {"action_space": sc2_env.ActionSpace.RAW, "use_raw_units": True}
 
-# The least score of an episode of 120 s, a bit over half of what the agents get, far over what idle units get (0).
-AGENTS = (
-    ("MoveToBeacon", scripted_agent.MoveToBeacon, LAYERS, 15),
-    ("CollectMineralShards", scripted_agent.CollectMineralShards, LAYERS, 40),
+# Score of an episode of 120 s: mean and standard deviation that kinematics expects (`tests.envs_protocol.kinematics`).
+# What fights imply is not that simple: the least score is far over what idle units get.
+COLLECTORS = (
+    ("MoveToBeacon", scripted_agent.MoveToBeacon, LAYERS, 26.3, 1.4),
+    ("CollectMineralShards", scripted_agent.CollectMineralShards, LAYERS, 92.7, 5.5),
     (
         "CollectMineralShards",
         scripted_agent.CollectMineralShardsFeatureUnits,
         {**LAYERS, "use_feature_units": True},
-        60,
+        102.1,
+        6.0,
     ),
-    ("CollectMineralShards", scripted_agent.CollectMineralShardsRaw, RAW, 60),
+    ("CollectMineralShards", scripted_agent.CollectMineralShardsRaw, RAW, 132.2, 8.0),
+)
+FIGHTERS = (
     ("DefeatRoaches", scripted_agent.DefeatRoaches, LAYERS, 20),
     ("DefeatRoaches", scripted_agent.DefeatRoachesRaw, RAW, 20),
 )
@@ -42,11 +47,25 @@ def play(transport, map_name, agent_class, interface, players=None):
     return agent.reward
 
 
-@pytest.mark.parametrize(("map_name", "agent", "interface", "least"), AGENTS, ids=[a[1].__name__ for a in AGENTS])
-def test_scripted_agents(map_name, agent, interface, least):
+@pytest.mark.parametrize(
+    ("map_name", "agent", "interface", "mean", "deviation"), COLLECTORS, ids=[a[1].__name__ for a in COLLECTORS]
+)
+def test_scripted_agents_collect_what_their_rules_imply(map_name, agent, interface, mean, deviation):
+    assert abs(play("memory", map_name, agent, interface) - mean) <= 4 * deviation
+
+
+@pytest.mark.parametrize(("map_name", "agent", "interface", "least"), FIGHTERS, ids=[a[1].__name__ for a in FIGHTERS])
+def test_scripted_agents_fight(map_name, agent, interface, least):
     assert play("memory", map_name, agent, interface) >= least
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EPISODES)
+def test_the_figures_of_kinematics(name):
+    mean, deviation = next(a[3:] for a in COLLECTORS if a[1].__name__ == name)
+    assert abs(expected(name, seed=1)[0] - mean) <= deviation
+
+
 def test_over_a_websocket_the_score_is_the_same():
-    name, agent, interface, _ = AGENTS[5]
+    name, agent, interface, _ = FIGHTERS[1]
     assert play("websocket", name, agent, interface) == play("memory", name, agent, interface)
