@@ -59,17 +59,17 @@ def run(state, static, first, last, units, gap, steps, work):
             if b % 2 == 1:
                 for n in range(state.w[b, st.W_ALIVE]):
                     i = state.alive[b, n]
-                    if state.i[b, st.I_OWNER, i] != 1:
+                    if state.ui[b, i, st.I_OWNER] != 1:
                         continue
                     draw = random_uniform(state, b)
                     if draw < 0.5:
                         dx = 4.0 * random_uniform(state, b) - 2.0
                         dy = 4.0 * random_uniform(state, b) - 2.0
-                        x, y = state.f[b, st.F_X, i] + dx, state.f[b, st.F_Y, i] + dy
+                        x, y = state.uf[b, i, st.F_X] + dx, state.uf[b, i, st.F_Y] + dy
                         issue_order(state, static, b, i, st.ORDER_MOVE, -1, x, y, False)
                     else:
-                        j = int(random_uniform(state, b) * state.i.shape[2])
-                        if state.i[b, st.I_OWNER, j] == 2:
+                        j = int(random_uniform(state, b) * state.ui.shape[1])
+                        if state.ui[b, j, st.I_OWNER] == 2:
                             issue_order(state, static, b, i, st.ORDER_ATTACK, j, 0.0, 0.0, False)
             work[b, 0] += state.w[b, st.W_ALIVE] * LOOPS
             advance_world(state, static, b, LOOPS)

@@ -114,7 +114,7 @@ def own_slots(plan, player):
 @kernel
 def sees(state, b, player, j):
     """Slot `j` holds a living entity that the player sees."""
-    return j >= 0 and state.i[b, I_ALIVE, j] != 0 and (state.i[b, I_VISIBLE, j] >> (player + 1)) & 1 != 0
+    return j >= 0 and state.ui[b, j, I_ALIVE] != 0 and (state.ui[b, j, I_VISIBLE] >> (player + 1)) & 1 != 0
 
 
 @kernel
@@ -123,53 +123,53 @@ def pathable_at(state, static, b, i, x, y):
     bounds = static.bounds
     if x < bounds[0] or y < bounds[1] or x >= bounds[2] or y >= bounds[3]:
         return False
-    return state.i[b, I_FLAGS, i] & FLAG_FLYING != 0 or static.pathable[np.int64(y), np.int64(x)] != 0
+    return state.ui[b, i, I_FLAGS] & FLAG_FLYING != 0 or static.pathable[np.int64(y), np.int64(x)] != 0
 
 
 @kernel
 def can_move(state, static, b, i):
     return (
-        static.kind_f[state.i[b, I_KIND, i], K_SPEED] > 0.0
-        and state.i[b, I_FLAGS, i] & FLAG_BURROWED == 0
-        and state.f[b, F_BUSY, i] <= 0.0
+        static.kind_f[state.ui[b, i, I_KIND], K_SPEED] > 0.0
+        and state.ui[b, i, I_FLAGS] & FLAG_BURROWED == 0
+        and state.uf[b, i, F_BUSY] <= 0.0
     )
 
 
 @kernel
 def can_step(state, static, plan, b, i, direction):
     """SMAC's rule for a compass move: the place half-way is pathable."""
-    x = state.f[b, F_X, i] + HALF_MOVE * plan.directions[direction, 0]
-    y = state.f[b, F_Y, i] + HALF_MOVE * plan.directions[direction, 1]
+    x = state.uf[b, i, F_X] + HALF_MOVE * plan.directions[direction, 0]
+    y = state.uf[b, i, F_Y] + HALF_MOVE * plan.directions[direction, 1]
     return can_move(state, static, b, i) and pathable_at(state, static, b, i, x, y)
 
 
 @kernel
 def blink_place(state, static, plan, b, i, quarter):
-    distance = min(BLINK_STEP, static.kind_f[state.i[b, I_KIND, i], K_BLINK_RANGE])
+    distance = min(BLINK_STEP, static.kind_f[state.ui[b, i, I_KIND], K_BLINK_RANGE])
     return (
-        state.f[b, F_X, i] + distance * plan.directions[2 * quarter, 0],
-        state.f[b, F_Y, i] + distance * plan.directions[2 * quarter, 1],
+        state.uf[b, i, F_X] + distance * plan.directions[2 * quarter, 0],
+        state.uf[b, i, F_Y] + distance * plan.directions[2 * quarter, 1],
     )
 
 
 @kernel
 def quick_legal(state, static, plan, b, i, order):
     """Legality of the unit orders without a target, for a living unit `i`."""
-    kind = state.i[b, I_KIND, i]
+    kind = state.ui[b, i, I_KIND]
     if order in (NO_OP, STOP, HOLD_POSITION):
         return True
     if MOVE_NORTH <= order < MOVE_NORTH + 8:
         return can_step(state, static, plan, b, i, order - MOVE_NORTH)
     if order == STIM:
         cost = static.kind_f[kind, K_STIM_COST]
-        return cost > 0.0 and state.f[b, F_HEALTH, i] > cost
+        return cost > 0.0 and state.uf[b, i, F_HEALTH] > cost
     if BLINK_NORTH <= order < BLINK_NORTH + 4:
-        if static.kind_f[kind, K_BLINK_RANGE] <= 0.0 or state.f[b, F_BLINK_COOLDOWN, i] > 0.0:
+        if static.kind_f[kind, K_BLINK_RANGE] <= 0.0 or state.uf[b, i, F_BLINK_COOLDOWN] > 0.0:
             return False
         x, y = blink_place(state, static, plan, b, i, order - BLINK_NORTH)
         return pathable_at(state, static, b, i, x, y)
     if SIEGE <= order <= UNBURROW:
-        return plan.change_order[kind] == order and state.f[b, F_BUSY, i] <= 0.0
+        return plan.change_order[kind] == order and state.uf[b, i, F_BUSY] <= 0.0
     return False
 
 
@@ -180,14 +180,14 @@ def target_legal(state, static, plan, b, player, i, target_class, j):
         return False
     if target_class == MOVE_TARGET:
         return can_move(state, static, b, i)
-    kind, other = state.i[b, I_KIND, i], state.i[b, I_KIND, j]
+    kind, other = state.ui[b, i, I_KIND], state.ui[b, j, I_KIND]
     if target_class == ATTACK_TARGET:
         return (
-            state.i[b, I_OWNER, j] == 2 - player
+            state.ui[b, j, I_OWNER] == 2 - player
             and plan.can_hit[kind, other]
-            and state.i[b, I_FLAGS, j] & FLAG_INVULNERABLE == 0
+            and state.ui[b, j, I_FLAGS] & FLAG_INVULNERABLE == 0
         )
-    return state.i[b, I_OWNER, j] == player + 1 and plan.can_heal[kind, other] and state.f[b, F_ENERGY, i] > 0.0
+    return state.ui[b, j, I_OWNER] == player + 1 and plan.can_heal[kind, other] and state.uf[b, i, F_ENERGY] > 0.0
 
 
 @kernel
@@ -203,7 +203,7 @@ def give_unit_order(state, static, plan, b, i, order, target):
     """Carries out a legal order of the unit view; `target` is a slot or -1."""
     if order == NO_OP:
         return
-    x, y = state.f[b, F_X, i], state.f[b, F_Y, i]
+    x, y = state.uf[b, i, F_X], state.uf[b, i, F_Y]
     engine_order, unit = np.int64(ORDER_STOP), np.int64(-1)
     if order == HOLD_POSITION:
         engine_order = np.int64(ORDER_HOLD)
@@ -214,7 +214,7 @@ def give_unit_order(state, static, plan, b, i, order, target):
     elif order == MOVE_TO:
         # A unit does not follow the entity: it goes to where the entity is now.
         engine_order = np.int64(ORDER_MOVE)
-        x, y = state.f[b, F_X, target], state.f[b, F_Y, target]
+        x, y = state.uf[b, target, F_X], state.uf[b, target, F_Y]
     elif order == ATTACK:
         engine_order, unit = np.int64(ORDER_ATTACK), target
     elif order == HEAL:
@@ -237,7 +237,7 @@ def unit_action_legal(state, static, plan, b, player, i, order, row):
     """Legality of (order, target row) for slot `i`; the target is ignored by orders that take none."""
     if order < 0 or order >= NUM_ORDERS:
         return False
-    if state.i[b, I_ALIVE, i] == 0 or order == NO_OP:
+    if state.ui[b, i, I_ALIVE] == 0 or order == NO_OP:
         return order == NO_OP
     target_class = plan.order_target[order]
     if target_class < 0:
@@ -258,9 +258,9 @@ def write_unit_masks(state, static, plan, b, player, order_mask, target_mask):
     order_mask[:, NO_OP] = True
     for u in range(last - first):
         i = first + u
-        if state.i[b, I_ALIVE, i] == 0:
+        if state.ui[b, i, I_ALIVE] == 0:
             continue
-        kind = state.i[b, I_KIND, i]
+        kind = state.ui[b, i, I_KIND]
         for order in range(NUM_ORDERS):
             if plan.order_target[order] < 0:
                 order_mask[u, order] = quick_legal(state, static, plan, b, i, order)
@@ -299,7 +299,7 @@ def smac_range(plan, kind, other):
 def smac_target(state, static, plan, b, player, i, action):
     """The slot that SMAC's action `action` of unit `i` names: a healer's targets are its own side; -1 = none."""
     index = action - SMAC_TARGETS
-    side = player if static.kind_f[state.i[b, I_KIND, i], K_HEAL_RATE] > 0.0 else 1 - player
+    side = player if static.kind_f[state.ui[b, i, I_KIND], K_HEAL_RATE] > 0.0 else 1 - player
     first, last = own_slots(plan, side)
     return first + index if first + index < last else np.int64(-1)
 
@@ -309,19 +309,19 @@ def smac_legal(state, static, plan, b, player, i, action):
     """SMAC's available actions for slot `i`."""
     if action < 0 or action >= plan.i[P_SMAC_ACTIONS]:
         return False
-    if state.i[b, I_ALIVE, i] == 0 or action == SMAC_NO_OP:
-        return state.i[b, I_ALIVE, i] == 0 and action == SMAC_NO_OP
+    if state.ui[b, i, I_ALIVE] == 0 or action == SMAC_NO_OP:
+        return state.ui[b, i, I_ALIVE] == 0 and action == SMAC_NO_OP
     if action == SMAC_STOP:
         return True
     if action < SMAC_TARGETS:
         return can_step(state, static, plan, b, i, plan.smac_moves[action - SMAC_MOVE_NORTH])
     j = smac_target(state, static, plan, b, player, i, action)
-    heals = static.kind_f[state.i[b, I_KIND, i], K_HEAL_RATE] > 0.0
+    heals = static.kind_f[state.ui[b, i, I_KIND], K_HEAL_RATE] > 0.0
     if not target_legal(state, static, plan, b, player, i, HEAL_TARGET if heals else ATTACK_TARGET, j):
         return False
-    dx = state.f[b, F_X, i] - state.f[b, F_X, j]
-    dy = state.f[b, F_Y, i] - state.f[b, F_Y, j]
-    reach = smac_range(plan, state.i[b, I_KIND, i], state.i[b, I_KIND, j])
+    dx = state.uf[b, i, F_X] - state.uf[b, j, F_X]
+    dy = state.uf[b, i, F_Y] - state.uf[b, j, F_Y]
+    reach = smac_range(plan, state.ui[b, i, I_KIND], state.ui[b, j, I_KIND])
     return dx * dx + dy * dy <= reach * reach
 
 
@@ -334,7 +334,7 @@ def smac_unit_order(state, static, plan, b, player, i, action):
         return np.int64(STOP), np.int64(-1)
     if action < SMAC_TARGETS:
         return np.int64(MOVE_NORTH) + plan.smac_moves[action - SMAC_MOVE_NORTH], np.int64(-1)
-    heals = static.kind_f[state.i[b, I_KIND, i], K_HEAL_RATE] > 0.0
+    heals = static.kind_f[state.ui[b, i, I_KIND], K_HEAL_RATE] > 0.0
     return np.int64(HEAL if heals else ATTACK), smac_target(state, static, plan, b, player, i, action)
 
 
@@ -344,7 +344,7 @@ def write_smac_mask(state, static, plan, b, player, action_mask):
     first, last = own_slots(plan, player)
     action_mask[:, :] = False
     for u in range(action_mask.shape[0]):
-        if u >= last - first or state.i[b, I_ALIVE, first + u] == 0:
+        if u >= last - first or state.ui[b, first + u, I_ALIVE] == 0:
             action_mask[u, SMAC_NO_OP] = True
             continue
         for action in range(SMAC_STOP, plan.i[P_SMAC_ACTIONS]):
@@ -394,7 +394,7 @@ def function_order(function):
 @kernel
 def selectable(state, static, plan, b, player, i, function):
     """Whether living unit `i` may be among the units that carry out the function."""
-    kind = state.i[b, I_KIND, i]
+    kind = state.ui[b, i, I_KIND]
     order = function_quick_order(function)
     if order >= 0:
         return quick_legal(state, static, plan, b, i, order)
@@ -402,7 +402,7 @@ def selectable(state, static, plan, b, player, i, function):
     if target_class >= 0:
         return any_target(state, static, plan, b, player, i, target_class)
     if function == FN_BLINK_POINT:
-        return static.kind_f[kind, K_BLINK_RANGE] > 0.0 and state.f[b, F_BLINK_COOLDOWN, i] <= 0.0
+        return static.kind_f[kind, K_BLINK_RANGE] > 0.0 and state.uf[b, i, F_BLINK_COOLDOWN] <= 0.0
     if function == FN_ATTACK_POINT:
         return static.kind_i[kind, KI_WEAPONS] > 0 or static.kind_f[kind, K_HEAL_RATE] > 0.0
     return function != FN_NO_OP and can_move(state, static, b, i)
@@ -422,7 +422,7 @@ def write_function_masks(state, static, plan, b, player, function_mask, selected
     function_mask[FN_NO_OP] = True
     for u in range(last - first):
         i = first + u
-        if state.i[b, I_ALIVE, i] == 0:
+        if state.ui[b, i, I_ALIVE] == 0:
             continue
         for function in range(1, NUM_FUNCTIONS):
             if selectable(state, static, plan, b, player, i, function):
@@ -459,7 +459,7 @@ def function_action_legal(state, static, plan, b, player, function, selected):
     for u in range(selected.shape[0]):
         if not selected[u]:
             continue
-        if u >= last - first or state.i[b, I_ALIVE, first + u] == 0:
+        if u >= last - first or state.ui[b, first + u, I_ALIVE] == 0:
             return False
         if not selectable(state, static, plan, b, player, first + u, fn):
             return False
@@ -468,7 +468,7 @@ def function_action_legal(state, static, plan, b, player, function, selected):
         if target_class < 0 or takes:
             break
         i = first + u
-        takes = state.i[b, I_ALIVE, i] != 0 and target_legal(state, static, plan, b, player, i, target_class, j)
+        takes = state.ui[b, i, I_ALIVE] != 0 and target_legal(state, static, plan, b, player, i, target_class, j)
     return chosen and (takes or target_class < 0)
 
 
@@ -495,7 +495,7 @@ def give_function(state, static, plan, b, player, function, selected):
             j = np.int64(plan.slot_of_row[player, function[2]])
             if not target_legal(state, static, plan, b, player, i, target_class, j):
                 continue
-            px, py = state.f[b, F_X, j], state.f[b, F_Y, j]
+            px, py = state.uf[b, j, F_X], state.uf[b, j, F_Y]
         issue_order(state, static, b, i, function_order(fn), j, px, py, queued)
 
 

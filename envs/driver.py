@@ -105,21 +105,21 @@ REWARD_KILL, REWARD_WIN, REWARD_SCALE = 10.0, 200.0, 20.0
 @kernel
 def write_frame(state, b, frame):
     """frame [slots, NUM_FRAME_COLUMNS] of world `b` for rendering; tag 0 = empty slot."""
-    f, ii = state.f, state.i
+    f, ii = state.uf, state.ui
     for i in range(frame.shape[0]):
         frame[i, :] = 0.0
-        if ii[b, I_ALIVE, i] == 0:
+        if ii[b, i, I_ALIVE] == 0:
             continue
-        frame[i, T_TAG] = ii[b, I_TAG, i]
-        frame[i, T_OWNER] = ii[b, I_OWNER, i]
-        frame[i, T_KIND] = ii[b, I_KIND, i]
-        frame[i, T_X], frame[i, T_Y] = f[b, F_X, i], f[b, F_Y, i]
-        frame[i, T_FACING_X], frame[i, T_FACING_Y] = f[b, F_FACING_X, i], f[b, F_FACING_Y, i]
-        frame[i, T_HEALTH], frame[i, T_SHIELD] = f[b, F_HEALTH, i], f[b, F_SHIELD, i]
-        frame[i, T_ENERGY] = f[b, F_ENERGY, i]
-        frame[i, T_SHOT_TARGET] = ii[b, I_SHOT_TARGET, i]
-        frame[i, T_SHOT_AGE] = state.w[b, W_LOOP] - ii[b, I_SHOT_LOOP, i]
-        frame[i, T_VISIBLE] = ii[b, I_VISIBLE, i]
+        frame[i, T_TAG] = ii[b, i, I_TAG]
+        frame[i, T_OWNER] = ii[b, i, I_OWNER]
+        frame[i, T_KIND] = ii[b, i, I_KIND]
+        frame[i, T_X], frame[i, T_Y] = f[b, i, F_X], f[b, i, F_Y]
+        frame[i, T_FACING_X], frame[i, T_FACING_Y] = f[b, i, F_FACING_X], f[b, i, F_FACING_Y]
+        frame[i, T_HEALTH], frame[i, T_SHIELD] = f[b, i, F_HEALTH], f[b, i, F_SHIELD]
+        frame[i, T_ENERGY] = f[b, i, F_ENERGY]
+        frame[i, T_SHOT_TARGET] = ii[b, i, I_SHOT_TARGET]
+        frame[i, T_SHOT_AGE] = state.w[b, W_LOOP] - ii[b, i, I_SHOT_LOOP]
+        frame[i, T_VISIBLE] = ii[b, i, I_VISIBLE]
 
 
 @kernel
@@ -128,7 +128,7 @@ def _fighters(state, static, plan, b, player):
     first, last = own_slots(plan, player)
     count = 0
     for i in range(first, last):
-        if state.i[b, I_ALIVE, i] != 0 and static.kind_f[state.i[b, I_KIND, i], K_HEAL_RATE] <= 0.0:
+        if state.ui[b, i, I_ALIVE] != 0 and static.kind_f[state.ui[b, i, I_KIND], K_HEAL_RATE] <= 0.0:
             count += 1
     return count
 
@@ -142,20 +142,20 @@ def _damage_reward(state, plan, episode, b, player):
         if episode.tag[b, i] == 0:
             continue
         before = episode.health[b, i]
-        if state.i[b, I_ALIVE, i] == 0:
+        if state.ui[b, i, I_ALIVE] == 0:
             damage += before
             kills += 1
         else:
-            damage += before - (state.f[b, F_HEALTH, i] + state.f[b, F_SHIELD, i])
+            damage += before - (state.uf[b, i, F_HEALTH] + state.uf[b, i, F_SHIELD])
     return abs(damage + REWARD_KILL * kills)
 
 
 @kernel
 def _remember(state, plan, episode, b):
     for i in range(plan.i[P_TEAM_2_END]):
-        alive = state.i[b, I_ALIVE, i] != 0
-        episode.tag[b, i] = state.i[b, I_TAG, i] if alive else 0
-        episode.health[b, i] = state.f[b, F_HEALTH, i] + state.f[b, F_SHIELD, i] if alive else np.float32(0.0)
+        alive = state.ui[b, i, I_ALIVE] != 0
+        episode.tag[b, i] = state.ui[b, i, I_TAG] if alive else 0
+        episode.health[b, i] = state.uf[b, i, F_HEALTH] + state.uf[b, i, F_SHIELD] if alive else np.float32(0.0)
 
 
 @structref.register
@@ -229,7 +229,7 @@ def command_functions(context, first, last):
 def command_opponents(context, first, last):
     """The scripted opponents' orders."""
     state, static, plan, episode = context.state, context.static, context.plan, context.episode
-    slots = state.i.shape[2]
+    slots = state.ui.shape[1]
     intent_i = np.empty((slots, 2), np.int64)
     intent_f = np.empty((slots, 2), np.float32)
     spent = np.empty(slots, np.float32)
@@ -244,7 +244,7 @@ def command_opponents(context, first, last):
 def write_scripted_actions(context, view, player, policy, first, last):
     """Writes a policy's actions for `player` into the context's action arrays."""
     state, static, plan, episode, action = context.state, context.static, context.plan, context.episode, context.action
-    slots = state.i.shape[2]
+    slots = state.ui.shape[1]
     intent_i = np.empty((slots, 2), np.int64)
     intent_f = np.empty((slots, 2), np.float32)
     spent = np.empty(slots, np.float32)
@@ -392,8 +392,8 @@ def open_episodes(context, first, last):
             enemy_first, enemy_last = own_slots(plan, 1 - player)
             most = REWARD_WIN
             for i in range(enemy_first, enemy_last):
-                if state.i[b, I_ALIVE, i] != 0:
-                    most += REWARD_KILL + state.f[b, F_HEALTH_MAX, i] + state.f[b, F_SHIELD_MAX, i]
+                if state.ui[b, i, I_ALIVE] != 0:
+                    most += REWARD_KILL + state.uf[b, i, F_HEALTH_MAX] + state.uf[b, i, F_SHIELD_MAX]
             episode.f[b, EF_MAX_REWARD_1 + player] = most
 
 

@@ -45,8 +45,8 @@ def nearest_own(state, plan, b, x, y):
     """Squared distance from (x, y) to the agent's nearest unit, infinite if it has none."""
     best = np.inf
     for i in range(plan.i[P_TEAM_1_END]):
-        if state.i[b, I_ALIVE, i] != 0:
-            dx, dy = state.f[b, F_X, i] - x, state.f[b, F_Y, i] - y
+        if state.ui[b, i, I_ALIVE] != 0:
+            dx, dy = state.uf[b, i, F_X] - x, state.uf[b, i, F_Y] - y
             best = min(best, np.float64(dx * dx + dy * dy))
     return best
 
@@ -93,8 +93,8 @@ def _place_hunted(state, static, plan, b, kind, slot, low, high):
         # The first Zerglings share a narrow ring, and late in a game there may be no room: the spacing gives way.
         room = spacing * (1.0 - attempt / ATTEMPTS)
         for j in range(plan.i[P_NEUTRAL_END], plan.i[P_TEAM_2_END]):
-            if state.i[b, I_ALIVE, j] != 0:
-                dx, dy = state.f[b, F_X, j] - x, state.f[b, F_Y, j] - y
+            if state.ui[b, j, I_ALIVE] != 0:
+                dx, dy = state.uf[b, j, F_X] - x, state.uf[b, j, F_Y] - y
                 crowded |= dx * dx + dy * dy < room * room
         if not crowded:
             break
@@ -110,23 +110,23 @@ def _line_up(state, static, plan, b, marine, area, created):
     y0, y1 = game[area + 1], game[area + 3]
     per_column = max(1, np.int64((y1 - y0) / MARINE_SPACING))
     for slot in range(plan.i[P_TEAM_1_END]):
-        if created > 0 and state.i[b, I_ALIVE, slot] == 0:
+        if created > 0 and state.ui[b, slot, I_ALIVE] == 0:
             place(state, static, plan, b, marine, 1, cx, 0.5 * (y0 + y1), slot, slot + 1)
             created -= 1
     total = 0
     for slot in range(plan.i[P_TEAM_1_END]):
-        total += state.i[b, I_ALIVE, slot] != 0
+        total += state.ui[b, slot, I_ALIVE] != 0
     n = 0
     for slot in range(plan.i[P_TEAM_1_END]):
-        if state.i[b, I_ALIVE, slot] != 0:
+        if state.ui[b, slot, I_ALIVE] != 0:
             column, row = n // per_column, n % per_column
             in_column = min(per_column, total - column * per_column)
             # Columns at 0, +1, -1, +2, -2 ... spacings from the middle.
             offset = (column + 1) // 2 if column % 2 == 1 else -(column // 2)
             x = np.float32(cx + MARINE_SPACING * offset)
             y = np.float32(0.5 * (y0 + y1) + MARINE_SPACING * (row - 0.5 * (in_column - 1)))
-            state.f[b, F_X, slot] = x
-            state.f[b, F_Y, slot] = y
+            state.uf[b, slot, F_X] = x
+            state.uf[b, slot, F_Y] = y
             issue_order(state, static, b, slot, ORDER_STOP, -1, x, y, False)
             n += 1
 
@@ -182,16 +182,16 @@ def _losses(state, episode, b, first, last):
     """Units of the slots that died since the last call."""
     lost = 0
     for i in range(first, last):
-        if episode.tag[b, i] != 0 and (state.i[b, I_ALIVE, i] == 0 or state.i[b, I_TAG, i] != episode.tag[b, i]):
+        if episode.tag[b, i] != 0 and (state.ui[b, i, I_ALIVE] == 0 or state.ui[b, i, I_TAG] != episode.tag[b, i]):
             lost += 1
-        episode.tag[b, i] = state.i[b, I_TAG, i] if state.i[b, I_ALIVE, i] != 0 else 0
+        episode.tag[b, i] = state.ui[b, i, I_TAG] if state.ui[b, i, I_ALIVE] != 0 else 0
     return lost
 
 
 @kernel
 def remember_tags(state, episode, b):
     for i in range(episode.tag.shape[1]):
-        episode.tag[b, i] = state.i[b, I_TAG, i] if state.i[b, I_ALIVE, i] != 0 else 0
+        episode.tag[b, i] = state.ui[b, i, I_TAG] if state.ui[b, i, I_ALIVE] != 0 else 0
 
 
 @kernel
@@ -202,7 +202,7 @@ def play_game(state, static, plan, episode, b):
     game = plan.game
     gained = 0.0
     if rules == RULES_BEACON:
-        distance = nearest_own(state, plan, b, np.float64(state.f[b, F_X, own]), np.float64(state.f[b, F_Y, own]))
+        distance = nearest_own(state, plan, b, np.float64(state.uf[b, own, F_X]), np.float64(state.uf[b, own, F_Y]))
         if distance <= game[8] * game[8]:
             kill_unit(state, b, own)
             _place_beacon(state, static, plan, b)
@@ -210,8 +210,8 @@ def play_game(state, static, plan, episode, b):
             episode.i[b, E_WAVE] += 1
     elif rules == RULES_SHARDS:
         for i in range(own, neutral_end):
-            if state.i[b, I_ALIVE, i] != 0:
-                x, y = np.float64(state.f[b, F_X, i]), np.float64(state.f[b, F_Y, i])
+            if state.ui[b, i, I_ALIVE] != 0:
+                x, y = np.float64(state.uf[b, i, F_X]), np.float64(state.uf[b, i, F_Y])
                 if nearest_own(state, plan, b, x, y) <= game[6] * game[6]:
                     kill_unit(state, b, i)
                     gained += game[7]
@@ -225,7 +225,7 @@ def play_game(state, static, plan, episode, b):
         gained = kill_score * killed + loss_score * lost
         if rules == RULES_HUNT and killed > 0:
             for slot in range(neutral_end, end):
-                if state.i[b, I_ALIVE, slot] == 0:
+                if state.ui[b, slot, I_ALIVE] == 0:
                     _place_hunted(state, static, plan, b, np.int64(plan.start_kind[slot]), slot, game[5], np.inf)
             remember_tags(state, episode, b)
         elif rules == RULES_WAVES and state.tally[b, 2, T_ALIVE] == 0 and state.tally[b, 1, T_ALIVE] > 0:

@@ -132,7 +132,7 @@ def ratio(value, maximum):
 @kernel
 def write_entities(state, static, plan, episode, b, player, entities, mask, scalars):
     """entities [N, F], mask [N] and scalars [S] of one player."""
-    f, ii = state.f, state.i
+    f, ii = state.uf, state.ui
     rows = plan.i[P_ROWS]
     enemies = plan.i[P_OWN] + plan.i[P_NEUTRAL_END] - plan.i[P_TEAM_1_END]
     own, seen = 0, 0
@@ -143,33 +143,33 @@ def write_entities(state, static, plan, episode, b, player, entities, mask, scal
         mask[row] = visible
         if not visible:
             continue
-        owner = ii[b, I_OWNER, i]
-        flags = ii[b, I_FLAGS, i]
-        entities[row, C_UNIT_TYPE] = static.kind_i[ii[b, I_KIND, i], KI_UNIT_TYPE]
-        entities[row, C_X] = f[b, F_X, i]
-        entities[row, C_Y] = f[b, F_Y, i]
-        entities[row, C_RADIUS] = f[b, F_RADIUS, i]
+        owner = ii[b, i, I_OWNER]
+        flags = ii[b, i, I_FLAGS]
+        entities[row, C_UNIT_TYPE] = static.kind_i[ii[b, i, I_KIND], KI_UNIT_TYPE]
+        entities[row, C_X] = f[b, i, F_X]
+        entities[row, C_Y] = f[b, i, F_Y]
+        entities[row, C_RADIUS] = f[b, i, F_RADIUS]
         entities[row, C_BUILD_PROGRESS] = 1.0
         entities[row, C_CLOAK] = 1.0 if flags & FLAG_CLOAKED else 3.0
         if owner == NEUTRAL:
             entities[row, C_ALLIANCE] = ALLIANCE_NEUTRAL
             continue
-        entities[row, C_HEALTH] = f[b, F_HEALTH, i]
-        entities[row, C_SHIELD] = f[b, F_SHIELD, i]
-        entities[row, C_ENERGY] = f[b, F_ENERGY, i]
-        entities[row, C_HEALTH_RATIO] = ratio(f[b, F_HEALTH, i], f[b, F_HEALTH_MAX, i])
-        entities[row, C_SHIELD_RATIO] = ratio(f[b, F_SHIELD, i], f[b, F_SHIELD_MAX, i])
-        entities[row, C_ENERGY_RATIO] = ratio(f[b, F_ENERGY, i], f[b, F_ENERGY_MAX, i])
+        entities[row, C_HEALTH] = f[b, i, F_HEALTH]
+        entities[row, C_SHIELD] = f[b, i, F_SHIELD]
+        entities[row, C_ENERGY] = f[b, i, F_ENERGY]
+        entities[row, C_HEALTH_RATIO] = ratio(f[b, i, F_HEALTH], f[b, i, F_HEALTH_MAX])
+        entities[row, C_SHIELD_RATIO] = ratio(f[b, i, F_SHIELD], f[b, i, F_SHIELD_MAX])
+        entities[row, C_ENERGY_RATIO] = ratio(f[b, i, F_ENERGY], f[b, i, F_ENERGY_MAX])
         entities[row, C_FACING] = facing_angle(state, b, i)
-        entities[row, C_BUFF] = BUFF_STIMPACK if f[b, F_STIM, i] > 0.0 else 0.0
+        entities[row, C_BUFF] = BUFF_STIMPACK if f[b, i, F_STIM] > 0.0 else 0.0
         entities[row, C_FLYING] = 1.0 if flags & FLAG_FLYING else 0.0
         entities[row, C_BURROWED] = 1.0 if flags & FLAG_BURROWED else 0.0
         if row < enemies:
             own += 1
-            order = ii[b, I_ORDER, i]
+            order = ii[b, i, I_ORDER]
             entities[row, C_ALLIANCE] = ALLIANCE_SELF
-            entities[row, C_COOLDOWN] = f[b, F_COOLDOWN, i]
-            entities[row, C_ORDER_LENGTH] = ii[b, I_QUEUED, i] + (order != ORDER_STOP)
+            entities[row, C_COOLDOWN] = f[b, i, F_COOLDOWN]
+            entities[row, C_ORDER_LENGTH] = ii[b, i, I_QUEUED] + (order != ORDER_STOP)
             entities[row, C_ORDER_ID] = ORDER_IDS[order]
         else:
             seen += 1

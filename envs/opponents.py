@@ -130,14 +130,14 @@ def _search_point(static, step, i):
 @kernel
 def _gap(state, b, i, j):
     """Distance between the edges of two units."""
-    dx, dy = state.f[b, F_X, i] - state.f[b, F_X, j], state.f[b, F_Y, i] - state.f[b, F_Y, j]
-    return np.sqrt(dx * dx + dy * dy) - state.f[b, F_RADIUS, i] - state.f[b, F_RADIUS, j]
+    dx, dy = state.uf[b, i, F_X] - state.uf[b, j, F_X], state.uf[b, i, F_Y] - state.uf[b, j, F_Y]
+    return np.sqrt(dx * dx + dy * dy) - state.uf[b, i, F_RADIUS] - state.uf[b, j, F_RADIUS]
 
 
 @kernel
 def _damage(state, static, b, i, j):
     """Damage of one attack of `i` on `j` with its best weapon, before armor."""
-    kind, other = state.i[b, I_KIND, i], state.i[b, I_KIND, j]
+    kind, other = state.ui[b, i, I_KIND], state.ui[b, j, I_KIND]
     best = np.float32(0.0)
     for w in range(static.kind_i[kind, KI_WEAPONS]):
         best = max(best, static.damage[kind, w, other] * static.weapon_i[kind, w, WI_ATTACKS])
@@ -160,14 +160,14 @@ def _nearest(state, static, plan, b, player, i, first, last, target_class):
 def _weakest_in_reach(state, static, plan, b, player, i, spent):
     """The enemy within weapon range with the least health that shots already aimed at it (`spent`) do not finish."""
     first, last = own_slots(plan, 1 - player)
-    kind = state.i[b, I_KIND, i]
+    kind = state.ui[b, i, I_KIND]
     best, least = np.int64(-1), np.float32(np.inf)
     for j in range(first, last):
         if not target_legal(state, static, plan, b, player, i, ATTACK_TARGET, j):
             continue
-        left = state.f[b, F_HEALTH, j] + state.f[b, F_SHIELD, j] - spent[j]
+        left = state.uf[b, j, F_HEALTH] + state.uf[b, j, F_SHIELD] - spent[j]
         slack = np.float32(0.5) if static.kind_f[kind, K_SPEED] > 0.0 else np.float32(0.0)
-        if left <= 0.0 or left >= least or _gap(state, b, i, j) > plan.reach[kind, state.i[b, I_KIND, j]] + slack:
+        if left <= 0.0 or left >= least or _gap(state, b, i, j) > plan.reach[kind, state.ui[b, j, I_KIND]] + slack:
             continue
         best, least = np.int64(j), left
     return best
@@ -186,14 +186,14 @@ def _retreat(state, static, plan, b, player, i):
     way."""
     first, last = own_slots(plan, player)
     enemy_first, enemy_last = own_slots(plan, 1 - player)
-    kind = state.i[b, I_KIND, i]
-    x, y = state.f[b, F_X, i], state.f[b, F_Y, i]
+    kind = state.ui[b, i, I_KIND]
+    x, y = state.uf[b, i, F_X], state.uf[b, i, F_Y]
     away_x, away_y = np.float32(0.0), np.float32(0.0)
     threatened = False
     for j in range(enemy_first, enemy_last):
         if not sees(state, b, player, j):
             continue
-        other = state.i[b, I_KIND, j]
+        other = state.ui[b, j, I_KIND]
         if not _worth_kiting(plan, kind, other):
             continue
         gap = max(_gap(state, b, i, j), np.float32(0.1))
@@ -201,12 +201,12 @@ def _retreat(state, static, plan, b, player, i):
             continue
         held = False
         for k in range(first, last):
-            if k != i and state.i[b, I_ALIVE, k] != 0 and not _worth_kiting(plan, state.i[b, I_KIND, k], other):
+            if k != i and state.ui[b, k, I_ALIVE] != 0 and not _worth_kiting(plan, state.ui[b, k, I_KIND], other):
                 held = held or _gap(state, b, k, j) < gap
         if held:
             continue
         threatened = True
-        dx, dy = x - state.f[b, F_X, j], y - state.f[b, F_Y, j]
+        dx, dy = x - state.uf[b, j, F_X], y - state.uf[b, j, F_Y]
         weight = np.float32(1.0) / (gap * max(np.sqrt(dx * dx + dy * dy), np.float32(0.1)))
         away_x += dx * weight
         away_y += dy * weight
@@ -223,8 +223,8 @@ def _retreat(state, static, plan, b, player, i):
         score = away_x * ux + away_y * uy - EDGE_WEIGHT * max(EDGE_MARGIN - margin, np.float32(0.0))
         nearest = np.float32(np.inf)
         for k in range(first, last):
-            if k != i and state.i[b, I_ALIVE, k] != 0:
-                dx, dy = px - state.f[b, F_X, k], py - state.f[b, F_Y, k]
+            if k != i and state.ui[b, k, I_ALIVE] != 0:
+                dx, dy = px - state.uf[b, k, F_X], py - state.uf[b, k, F_Y]
                 nearest = min(nearest, np.sqrt(dx * dx + dy * dy))
         if nearest < np.inf:
             score -= COVER_WEIGHT * max(nearest - COVER_DISTANCE, np.float32(0.0))
@@ -239,11 +239,11 @@ def _is_prey(state, static, plan, b, player, i):
     `i` runs."""
     first, last = own_slots(plan, player)
     enemy_first, enemy_last = own_slots(plan, 1 - player)
-    kind = state.i[b, I_KIND, i]
+    kind = state.ui[b, i, I_KIND]
     for j in range(enemy_first, enemy_last):
         if not sees(state, b, player, j):
             continue
-        other = state.i[b, I_KIND, j]
+        other = state.ui[b, j, I_KIND]
         if not _worth_kiting(plan, kind, other):
             continue
         gap = _gap(state, b, i, j)
@@ -251,7 +251,7 @@ def _is_prey(state, static, plan, b, player, i):
             continue
         nearest, company = True, False
         for k in range(first, last):
-            if k != i and state.i[b, I_ALIVE, k] != 0:
+            if k != i and state.ui[b, k, I_ALIVE] != 0:
                 company = True
                 nearest = nearest and _gap(state, b, k, j) >= gap
         if nearest and company:
@@ -266,7 +266,7 @@ def _mend(state, static, plan, b, player, i):
     best, least = np.int64(-1), np.float32(0.999)
     for j in range(first, last):
         if target_legal(state, static, plan, b, player, i, HEAL_TARGET, j):
-            rest = state.f[b, F_HEALTH, j] / state.f[b, F_HEALTH_MAX, j] + np.float32(0.02) * _gap(state, b, i, j)
+            rest = state.uf[b, j, F_HEALTH] / state.uf[b, j, F_HEALTH_MAX] + np.float32(0.02) * _gap(state, b, i, j)
             if rest < least:
                 best, least = np.int64(j), rest
     return best
@@ -278,7 +278,7 @@ def _follow(state, plan, b, player, i):
     first, last = own_slots(plan, player)
     best, least = np.int64(-1), np.float32(np.inf)
     for j in range(first, last):
-        if state.i[b, I_ALIVE, j] != 0 and state.i[b, I_KIND, j] != state.i[b, I_KIND, i]:
+        if state.ui[b, j, I_ALIVE] != 0 and state.ui[b, j, I_KIND] != state.ui[b, i, I_KIND]:
             gap = _gap(state, b, i, j)
             if gap < least:
                 best, least = np.int64(j), gap
@@ -298,14 +298,14 @@ def form_intents(state, static, plan, episode, b, player, policy, intent_i, inte
     for i in range(first, last):
         intent_i[i, 0] = KEEP
         intent_i[i, 1] = -1
-        if policy == IDLE or state.i[b, I_ALIVE, i] == 0:
+        if policy == IDLE or state.ui[b, i, I_ALIVE] == 0:
             continue
-        kind = state.i[b, I_KIND, i]
-        x, y = state.f[b, F_X, i], state.f[b, F_Y, i]
+        kind = state.ui[b, i, I_KIND]
+        x, y = state.uf[b, i, F_X], state.uf[b, i, F_Y]
         goal_x, goal_y = np.float32(plan.target[player, 0]), np.float32(plan.target[player, 1])
         if policy == ATTACK_WAVE:
             away = (goal_x - x) * (goal_x - x) + (goal_y - y) * (goal_y - y)
-            if state.i[b, I_ORDER, i] == ORDER_STOP and state.i[b, I_TARGET, i] < 0 and away > 4.0:
+            if state.ui[b, i, I_ORDER] == ORDER_STOP and state.ui[b, i, I_TARGET] < 0 and away > 4.0:
                 intent_i[i, 0] = FIGHT_TO
                 intent_f[i, 0], intent_f[i, 1] = goal_x, goal_y
             continue
@@ -319,19 +319,19 @@ def form_intents(state, static, plan, episode, b, player, policy, intent_i, inte
                 taken = j
                 intent_i[i, 0] = GO
                 intent_i[i, 1] = j
-                intent_f[i, 0], intent_f[i, 1] = state.f[b, F_X, j], state.f[b, F_Y, j]
+                intent_f[i, 0], intent_f[i, 1] = state.uf[b, j, F_X], state.uf[b, j, F_Y]
             continue
         if static.kind_f[kind, K_HEAL_RATE] > 0.0:
             j = _mend(state, static, plan, b, player, i)
             if j >= 0:
                 intent_i[i, 0] = MEND
                 intent_i[i, 1] = j
-                intent_f[i, 0], intent_f[i, 1] = state.f[b, F_X, j], state.f[b, F_Y, j]
+                intent_f[i, 0], intent_f[i, 1] = state.uf[b, j, F_X], state.uf[b, j, F_Y]
             else:
                 j = _follow(state, plan, b, player, i)
                 if j >= 0:
                     intent_i[i, 0] = GO
-                    intent_f[i, 0], intent_f[i, 1] = state.f[b, F_X, j], state.f[b, F_Y, j]
+                    intent_f[i, 0], intent_f[i, 1] = state.uf[b, j, F_X], state.uf[b, j, F_Y]
             continue
         nearest = _nearest(state, static, plan, b, player, i, enemy_first, enemy_last, ATTACK_TARGET)
         if nearest < 0:
@@ -347,7 +347,7 @@ def form_intents(state, static, plan, episode, b, player, policy, intent_i, inte
             if weak >= 0:
                 j = weak
                 spent[j] += _damage(state, static, b, i, j)
-            reloading = state.f[b, F_COOLDOWN, i] > RELOAD
+            reloading = state.uf[b, i, F_COOLDOWN] > RELOAD
             if policy == KITE and (reloading or _is_prey(state, static, plan, b, player, i)):
                 direction = _retreat(state, static, plan, b, player, i)
                 if direction >= 0:
@@ -357,7 +357,7 @@ def form_intents(state, static, plan, episode, b, player, policy, intent_i, inte
                     continue
         intent_i[i, 0] = SHOOT
         intent_i[i, 1] = j
-        intent_f[i, 0], intent_f[i, 1] = state.f[b, F_X, j], state.f[b, F_Y, j]
+        intent_f[i, 0], intent_f[i, 1] = state.uf[b, j, F_X], state.uf[b, j, F_Y]
 
 
 @kernel
@@ -372,7 +372,7 @@ def command_opponent(state, static, plan, b, policy, intent_i, intent_f):
         if kind == FIGHT_TO or (kind == SHOOT and policy == ATTACK_MOVE):
             # An attack-move acquires by the engine's own rules on the way; one under way with a target is left alone.
             order = np.int64(ORDER_ATTACK_MOVE)
-            if state.i[b, I_TARGET, i] >= 0 and state.i[b, I_ORDER, i] == ORDER_ATTACK_MOVE:
+            if state.ui[b, i, I_TARGET] >= 0 and state.ui[b, i, I_ORDER] == ORDER_ATTACK_MOVE:
                 continue
         elif kind in (SHOOT, MEND):
             order = np.int64(ORDER_ATTACK if kind == SHOOT else ORDER_HEAL)
@@ -383,7 +383,7 @@ def command_opponent(state, static, plan, b, policy, intent_i, intent_f):
 @kernel
 def _legal_direction(state, static, plan, b, i, x, y, step):
     """The legal compass direction (every `step`-th of the eight) closest to that of (x, y); -1 = none."""
-    dx, dy = x - state.f[b, F_X, i], y - state.f[b, F_Y, i]
+    dx, dy = x - state.uf[b, i, F_X], y - state.uf[b, i, F_Y]
     best, most = np.int64(-1), np.float32(-np.inf)
     for direction in range(0, 8, step):
         along = dx * plan.directions[direction, 0] + dy * plan.directions[direction, 1]
@@ -411,14 +411,14 @@ def _unit_action(state, static, plan, b, player, i, intent, j, x, y):
 @kernel
 def _smac_action(state, static, plan, b, player, i, intent, j, x, y):
     """The action of SMAC's view for an intent: the target if it may be taken, else a move towards it."""
-    if state.i[b, I_ALIVE, i] == 0:
+    if state.ui[b, i, I_ALIVE] == 0:
         return np.int64(0)
     if intent in (SHOOT, MEND):
         side = player if intent == MEND else 1 - player
         action = SMAC_TARGETS + j - own_slots(plan, side)[0]
         if smac_legal(state, static, plan, b, player, i, action):
             return np.int64(action)
-        x, y = state.f[b, F_X, j], state.f[b, F_Y, j]
+        x, y = state.uf[b, j, F_X], state.uf[b, j, F_Y]
     if intent != KEEP:
         direction = _legal_direction(state, static, plan, b, i, x, y, 2)
         for n in range(4):
@@ -436,7 +436,7 @@ def _function_action(state, static, plan, b, player, intent_i, intent_f, functio
     selected[:] = False
     for i in range(first, last):
         intent = intent_i[i, 0]
-        if intent in (KEEP, MEND) or state.i[b, I_ALIVE, i] == 0:
+        if intent in (KEEP, MEND) or state.ui[b, i, I_ALIVE] == 0:
             continue
         fn = FN_ATTACK_POINT if intent in (FIGHT_TO, SHOOT) else FN_MOVE_POINT
         if not selectable(state, static, plan, b, player, i, fn):
@@ -462,7 +462,7 @@ def write_player_actions(state, static, plan, action, view, b, player, intent_i,
     for u in range(plan.i[P_OWN]):
         i = first + u
         order, row = np.int64(0), np.int64(0)
-        if i < last and state.i[b, I_ALIVE, i] != 0:
+        if i < last and state.ui[b, i, I_ALIVE] != 0:
             intent, j = intent_i[i, 0], intent_i[i, 1]
             x, y = intent_f[i, 0], intent_f[i, 1]
             if view == VIEW_UNIT:

@@ -47,13 +47,13 @@ def _shield(plan, side):
 @kernel
 def _write_body(state, plan, b, i, shield, out, at):
     """Health, shield and type bits of unit `i` from out[at] on."""
-    out[at] = ratio(state.f[b, F_HEALTH, i], state.f[b, F_HEALTH_MAX, i])
+    out[at] = ratio(state.uf[b, i, F_HEALTH], state.uf[b, i, F_HEALTH_MAX])
     at += 1
     if shield != 0:
-        out[at] = ratio(state.f[b, F_SHIELD, i], state.f[b, F_SHIELD_MAX, i])
+        out[at] = ratio(state.uf[b, i, F_SHIELD], state.uf[b, i, F_SHIELD_MAX])
         at += 1
     if plan.i[P_SMAC_BITS] > 0:
-        bit = plan.type_bit[state.i[b, I_KIND, i]]
+        bit = plan.type_bit[state.ui[b, i, I_KIND]]
         if bit >= 0:
             out[at + bit] = 1.0
 
@@ -61,8 +61,8 @@ def _write_body(state, plan, b, i, shield, out, at):
 @kernel
 def _write_other(state, plan, b, i, j, first_value, shield, out, at):
     out[at] = first_value
-    dx = state.f[b, F_X, j] - state.f[b, F_X, i]
-    dy = state.f[b, F_Y, j] - state.f[b, F_Y, i]
+    dx = state.uf[b, j, F_X] - state.uf[b, i, F_X]
+    dy = state.uf[b, j, F_Y] - state.uf[b, i, F_Y]
     out[at + 1] = np.sqrt(dx * dx + dy * dy) / SIGHT
     out[at + 2] = dx / SIGHT
     out[at + 3] = dy / SIGHT
@@ -83,18 +83,18 @@ def write_agent_observations(state, static, plan, b, player, agent_obs):
     enemy_entries = (agent_obs.shape[1] - 4 - (units - 1) * own_width - (own_width - 4)) // enemy_width
     for u in range(last - first):
         i = first + u
-        if state.i[b, I_ALIVE, i] == 0:
+        if state.ui[b, i, I_ALIVE] == 0:
             continue
         out = agent_obs[u]
         for n in range(4):
             out[n] = 1.0 if can_step(state, static, plan, b, i, plan.smac_moves[n]) else 0.0
         at = 4
         for j in range(enemy_first, enemy_last):
-            dx = state.f[b, F_X, j] - state.f[b, F_X, i]
-            dy = state.f[b, F_Y, j] - state.f[b, F_Y, i]
+            dx = state.uf[b, j, F_X] - state.uf[b, i, F_X]
+            dy = state.uf[b, j, F_Y] - state.uf[b, i, F_Y]
             d2 = dx * dx + dy * dy
             if sees(state, b, player, j) and d2 < SIGHT * SIGHT:
-                reach = smac_range(plan, state.i[b, I_KIND, i], state.i[b, I_KIND, j])
+                reach = smac_range(plan, state.ui[b, i, I_KIND], state.ui[b, j, I_KIND])
                 available = np.float32(1.0) if d2 <= reach * reach else np.float32(0.0)
                 _write_other(state, plan, b, i, j, available, enemy_shield, out, at)
             at += enemy_width
@@ -102,9 +102,9 @@ def write_agent_observations(state, static, plan, b, player, agent_obs):
         for j in range(first, last):
             if j == i:
                 continue
-            dx = state.f[b, F_X, j] - state.f[b, F_X, i]
-            dy = state.f[b, F_Y, j] - state.f[b, F_Y, i]
-            if state.i[b, I_ALIVE, j] != 0 and dx * dx + dy * dy < SIGHT * SIGHT:
+            dx = state.uf[b, j, F_X] - state.uf[b, i, F_X]
+            dy = state.uf[b, j, F_Y] - state.uf[b, i, F_Y]
+            if state.ui[b, j, I_ALIVE] != 0 and dx * dx + dy * dy < SIGHT * SIGHT:
                 _write_other(state, plan, b, i, j, np.float32(1.0), own_shield, out, at)
             at += own_width
         at = 4 + enemy_entries * enemy_width + (units - 1) * own_width
@@ -126,21 +126,21 @@ def write_global_state(state, static, plan, episode, b, player, out):
         shield = _shield(plan, team)
         entry = (4 if side == 0 else 3) + shield + bits
         for i in range(first, last):
-            if state.i[b, I_ALIVE, i] != 0:
-                kind = state.i[b, I_KIND, i]
+            if state.ui[b, i, I_ALIVE] != 0:
+                kind = state.ui[b, i, I_KIND]
                 place = at + 1
                 if side == 0:
                     if static.kind_f[kind, K_HEAL_RATE] > 0.0:
-                        out[place] = ratio(state.f[b, F_ENERGY, i], state.f[b, F_ENERGY_MAX, i])
+                        out[place] = ratio(state.uf[b, i, F_ENERGY], state.uf[b, i, F_ENERGY_MAX])
                     else:
-                        out[place] = ratio(state.f[b, F_COOLDOWN, i], static.weapon_f[kind, 0, WF_COOLDOWN])
+                        out[place] = ratio(state.uf[b, i, F_COOLDOWN], static.weapon_f[kind, 0, WF_COOLDOWN])
                     place += 1
-                out[place] = state.f[b, F_X, i] / width - half
-                out[place + 1] = state.f[b, F_Y, i] / height - half
+                out[place] = state.uf[b, i, F_X] / width - half
+                out[place + 1] = state.uf[b, i, F_Y] / height - half
                 # Health stands first, shield and type bits after the place.
-                out[at] = ratio(state.f[b, F_HEALTH, i], state.f[b, F_HEALTH_MAX, i])
+                out[at] = ratio(state.uf[b, i, F_HEALTH], state.uf[b, i, F_HEALTH_MAX])
                 if shield != 0:
-                    out[place + 2] = ratio(state.f[b, F_SHIELD, i], state.f[b, F_SHIELD_MAX, i])
+                    out[place + 2] = ratio(state.uf[b, i, F_SHIELD], state.uf[b, i, F_SHIELD_MAX])
                 if bits > 0 and plan.type_bit[kind] >= 0:
                     out[place + 2 + shield + plan.type_bit[kind]] = 1.0
             at += entry

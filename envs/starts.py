@@ -61,11 +61,11 @@ def is_free(state, static, b, kind, x, y):
         return False
     if static.pathable[np.int64(y), np.int64(x)] == 0:
         return False
-    for i in range(state.i.shape[2]):
-        if state.i[b, I_ALIVE, i] != 0:
-            dx = state.f[b, F_X, i] - x
-            dy = state.f[b, F_Y, i] - y
-            gap = 0.8 * (state.f[b, F_RADIUS, i] + static.kind_f[kind, K_RADIUS])
+    for i in range(state.ui.shape[1]):
+        if state.ui[b, i, I_ALIVE] != 0:
+            dx = state.uf[b, i, F_X] - x
+            dy = state.uf[b, i, F_Y] - y
+            gap = 0.8 * (state.uf[b, i, F_RADIUS] + static.kind_f[kind, K_RADIUS])
             if dx * dx + dy * dy < gap * gap:
                 return False
     return True
@@ -79,11 +79,11 @@ def place(state, static, plan, b, kind, owner, x, y, first, last):
     )
     if i >= 0:
         if owner == NEUTRAL:
-            state.i[b, I_FLAGS, i] |= FLAG_INVULNERABLE
+            state.ui[b, i, I_FLAGS] |= FLAG_INVULNERABLE
             # Both players see it from its first loop on; the engine's vision takes over from there.
-            state.i[b, I_VISIBLE, i] |= 2 | 4
+            state.ui[b, i, I_VISIBLE] |= 2 | 4
         elif owner <= plan.i[P_AGENTS] and plan.i[P_OBEDIENT] != 0:
-            state.i[b, I_FLAGS, i] |= FLAG_OBEDIENT
+            state.ui[b, i, I_FLAGS] |= FLAG_OBEDIENT
     return i
 
 

@@ -28,7 +28,7 @@ SAME_PLACE = np.float32(1e-8)
 @inline_kernel
 def move_units(state, static, b):
     """Applies the displacements that `decide` left, with collisions, obstacles and the map's bounds."""
-    f, ii, near_f, near_i, cells = state.f, state.i, state.near_f, state.near_i, state.cells
+    f, ii, near_f, near_i, cells = state.uf, state.ui, state.near_f, state.near_i, state.cells
     count = state.w[b, st.W_ALIVE]
     movers = 0
     for k in range(count):
@@ -59,7 +59,7 @@ def move_units(state, static, b):
                 step = np.sqrt(vx * vx + vy * vy)
                 if step > ZERO:
                     ux, uy = vx / step, vy / step
-            target = ii[b, st.I_TARGET, i]
+            target = ii[b, i, st.I_TARGET]
             window = r + widest + AHEAD + DRIFT
             c0 = max(int((x - window) * scale), 0)
             c1 = min(int((x + window) * scale), columns - 1)
@@ -94,11 +94,11 @@ def move_units(state, static, b):
                         push_x += push * dx
                         push_y += push * dy
                         if allied and mobility == MOVING and blocking == IDLE:
-                            order = ii[b, st.I_ORDER, i]
+                            order = ii[b, i, st.I_ORDER]
                             if (order == st.ORDER_MOVE or order == st.ORDER_ATTACK_MOVE) and target < 0:
-                                gx, gy = x - f[b, st.F_ORDER_X, i], y - f[b, st.F_ORDER_Y, i]
-                                still = ii[b, st.I_ORDER, near_i[b, st.NI_SLOT, q]] == st.ORDER_STOP
-                                if gx * gx + gy * gy < CROWD * CROWD and still and ii[b, st.I_ORDER_TARGET, i] < 0:
+                                gx, gy = x - f[b, i, st.F_ORDER_X], y - f[b, i, st.F_ORDER_Y]
+                                still = ii[b, near_i[b, st.NI_SLOT, q], st.I_ORDER] == st.ORDER_STOP
+                                if gx * gx + gy * gy < CROWD * CROWD and still and ii[b, i, st.I_ORDER_TARGET] < 0:
                                     arrived = True
                     if step > ZERO and (blocking != MOVING or not allied) and near_i[b, st.NI_SLOT, q] != target:
                         # (dx, dy) points from the other unit to this one: what of the step goes into the other?
@@ -107,13 +107,13 @@ def move_units(state, static, b):
                             wall_x -= into * dx / d
                             wall_y -= into * dy / d
                             side += -into if uy * dx > ux * dy else into
-        flags = ii[b, st.I_FLAGS, i]
+        flags = ii[b, i, st.I_FLAGS]
         if wall_x != ZERO or wall_y != ZERO:
             # Along the wall that the blockers form, always on the same hand until the way is clear.
             if flags & st.FLAG_AROUND == 0:
-                left = side > ZERO if abs(side) > EDGE else ii[b, st.I_PHASE, i] & 1 != 0
+                left = side > ZERO if abs(side) > EDGE else ii[b, i, st.I_PHASE] & 1 != 0
                 flags = (flags & ~st.FLAG_LEFT) | st.FLAG_AROUND | (st.FLAG_LEFT if left else 0)
-                ii[b, st.I_FLAGS, i] = flags
+                ii[b, i, st.I_FLAGS] = flags
             size = np.sqrt(wall_x * wall_x + wall_y * wall_y)
             wall_x, wall_y = wall_x / size, wall_y / size
             into = max(ux * wall_x + uy * wall_y, ZERO)
@@ -124,7 +124,7 @@ def move_units(state, static, b):
             if norm > EDGE:
                 vx, vy = step * ax / norm, step * ay / norm
         elif flags & st.FLAG_AROUND:
-            ii[b, st.I_FLAGS, i] = flags & ~st.FLAG_AROUND
+            ii[b, i, st.I_FLAGS] = flags & ~st.FLAG_AROUND
         if push_x != ZERO or push_y != ZERO:
             size = np.sqrt(push_x * push_x + push_y * push_y)
             if size > PUSH_LIMIT:
@@ -132,7 +132,7 @@ def move_units(state, static, b):
             vx += push_x
             vy += push_y
         if vx != ZERO or vy != ZERO:
-            px, py = f[b, st.F_X, i], f[b, st.F_Y, i]
+            px, py = f[b, i, st.F_X], f[b, i, st.F_Y]
             nx = min(max(px + vx, x0), x1)
             ny = min(max(py + vy, y0), y1)
             if static.options[st.O_OBSTACLES] and key & (KEY_FLYER_PLANE | KEY_COLOSSUS_PLANE) == 0:
@@ -140,13 +140,13 @@ def move_units(state, static, b):
                     nx, ny = nearest_pathable(static, nx, ny)
                 else:
                     nx, ny = slide(static, px, py, nx, ny)
-            f[b, st.F_X, i] = nx
-            f[b, st.F_Y, i] = ny
-            f[b, st.F_VX, i] = nx - px
-            f[b, st.F_VY, i] = ny - py
+            f[b, i, st.F_X] = nx
+            f[b, i, st.F_Y] = ny
+            f[b, i, st.F_VX] = nx - px
+            f[b, i, st.F_VY] = ny - py
             if static.options[st.O_TERRAIN]:
                 ground = static.terrain[int(ny), int(nx)]
-                f[b, st.F_Z, i] = ground + static.kind_f[ii[b, st.I_KIND, i], st.K_HEIGHT]
+                f[b, i, st.F_Z] = ground + static.kind_f[ii[b, i, st.I_KIND], st.K_HEIGHT]
         if arrived:
             next_order(state, b, i)
 

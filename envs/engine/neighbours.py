@@ -36,7 +36,7 @@ def bit_range(scale, x, reach):
 @inline_kernel
 def sort_by_cell(state, static, b):
     """Fills `near_f`, `near_i` and `cells` of world `b` (a counting sort by grid cell; one cell for few units)."""
-    f, ii = state.f, state.i
+    f, ii = state.uf, state.ui
     near_f, near_i, cells = state.near_f, state.near_i, state.cells
     count = state.w[b, st.W_ALIVE]
     width, height = static.pathable.shape[1], static.pathable.shape[0]
@@ -60,7 +60,7 @@ def sort_by_cell(state, static, b):
             cells[b, c] = 0
         for n in range(count):
             i = state.alive[b, n]
-            c = np.int32(f[b, st.F_Y, i] * scale) * columns + np.int32(f[b, st.F_X, i] * scale)
+            c = np.int32(f[b, i, st.F_Y] * scale) * columns + np.int32(f[b, i, st.F_X] * scale)
             near_i[b, st.NI_MOBILITY, n] = c
             cells[b, c] += 1
         total = 0
@@ -79,15 +79,15 @@ def sort_by_cell(state, static, b):
         n = count - 1 - m  # backwards, so that the units of a cell keep the order of their slots
         i = state.alive[b, n]
         k = n
-        owner = ii[b, st.I_OWNER, i]
+        owner = ii[b, i, st.I_OWNER]
         if many:
             c = near_i[b, st.NI_MOBILITY, n]
             k = cells[b, c] - 1
             cells[b, c] = k
             if owner < bits.shape[2]:
-                bits[b, 0, owner, int(f[b, st.F_Y, i] * fine)] |= 1 << int(f[b, st.F_X, i] * fine)
-        kind = ii[b, st.I_KIND, i]
-        flags = ii[b, st.I_FLAGS, i]
+                bits[b, 0, owner, int(f[b, i, st.F_Y] * fine)] |= 1 << int(f[b, i, st.F_X] * fine)
+        kind = ii[b, i, st.I_KIND]
+        flags = ii[b, i, st.I_FLAGS]
         targets = static.kind_i[kind, st.KI_TARGETS]
         key = (1 << owner) | targets * KEY_HITS_GROUND
         if flags & (st.FLAG_INVULNERABLE | st.FLAG_BURROWED):
@@ -100,12 +100,12 @@ def sort_by_cell(state, static, b):
             if flags & st.FLAG_COLOSSUS:
                 key |= KEY_AIR
             key |= KEY_AIR if flags & st.FLAG_FLYING else KEY_GROUND
-        near_f[b, st.N_X, k] = f[b, st.F_X, i]
-        near_f[b, st.N_Y, k] = f[b, st.F_Y, i]
-        near_f[b, st.N_RADIUS, k] = f[b, st.F_RADIUS, i]
+        near_f[b, st.N_X, k] = f[b, i, st.F_X]
+        near_f[b, st.N_Y, k] = f[b, i, st.F_Y]
+        near_f[b, st.N_RADIUS, k] = f[b, i, st.F_RADIUS]
         near_f[b, st.N_INNER, k] = static.kind_f[kind, st.K_INNER_RADIUS]
         widest = max(widest, static.kind_f[kind, st.K_INNER_RADIUS])
-        largest = max(largest, f[b, st.F_RADIUS, i])
+        largest = max(largest, f[b, i, st.F_RADIUS])
         near_i[b, st.NI_SLOT, k] = i
         near_i[b, st.NI_KEY, k] = key
     state.w[b, st.W_WIDEST] = int(np.ceil(widest * np.float32(1024.0)))

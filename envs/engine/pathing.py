@@ -127,10 +127,10 @@ def find_field(state, static, b, goal):
 @kernel
 def way_point(state, static, b, i, x, y):
     """Sets the way point of unit `i` to (x, y): the point itself where the line is clear, else a cell's centre."""
-    f = state.f
-    px, py = f[b, st.F_X, i], f[b, st.F_Y, i]
-    f[b, st.F_WAY_X, i] = x
-    f[b, st.F_WAY_Y, i] = y
+    f = state.uf
+    px, py = f[b, i, st.F_X], f[b, i, st.F_Y]
+    f[b, i, st.F_WAY_X] = x
+    f[b, i, st.F_WAY_Y] = y
     if clear_line(static, px, py, x, y):
         return
     gx, gy = nearest_pathable(static, x, y)
@@ -152,5 +152,5 @@ def way_point(state, static, b, i, x, y):
         cy = np.float32(cell // width) + np.float32(0.5)
         if n > 0 and not clear_line(static, px, py, cx, cy):
             break
-        f[b, st.F_WAY_X, i] = cx
-        f[b, st.F_WAY_Y, i] = cy
+        f[b, i, st.F_WAY_X] = cx
+        f[b, i, st.F_WAY_Y] = cy

@@ -2,8 +2,8 @@
 
 Layout. A battle ("world") `b` of a batch of `B` holds `N` unit slots. Every per-unit field is an array `[B, N]`; all
 float fields lie in one array `State.f [B, NUM_FLOATS, N]` and all integer fields in `State.i [B, NUM_INTS, N]`, so that
-one battle is one contiguous block and a kernel takes two arrays instead of sixty. `state.f[b, F_X, i]` is the x of
-unit `i`; from Python `state.f[:, F_X]` is the `[B, N]` view of it. Names that start with `F_` index `f`, `I_` index
+one battle is one contiguous block and a kernel takes two arrays instead of sixty. `state.uf[b, i, F_X]` is the x of
+unit `i`; from Python `state.uf[:, F_X]` is the `[B, N]` view of it. Names that start with `F_` index `f`, `I_` index
 `i`, `W_` index `w`; `K_`/`KI_` index the tables of unit kinds, `WF_`/`WI_` those of weapons.
 
 A *kind* is a row of the tables in `Static`: a unit type with the scenario's overrides; `Static.kind_i[k, KI_UNIT_TYPE]`
@@ -39,7 +39,7 @@ QUEUE = 8
 MAX_WEAPONS = 4
 LOOPS_PER_SECOND = 16
 
-# --- float fields of a unit: state.f[b, F_*, i] ---------------------------------------------------------------------
+# --- float fields of a unit: state.uf[b, F_*, i] ---------------------------------------------------------------------
 (
     F_X,
     F_Y,
@@ -69,8 +69,9 @@ LOOPS_PER_SECOND = 16
     F_SPEED,  # of the last loop, where the kind accelerates
     NUM_FLOATS,
 ) = range(27)
+FLOAT_ROW = 32  # two cache lines
 
-# --- integer fields of a unit: state.i[b, I_*, i] -------------------------------------------------------------------
+# --- integer fields of a unit: state.ui[b, I_*, i] -------------------------------------------------------------------
 (
     I_ALIVE,  # 1 = slot in use
     I_TAG,  # unique and increasing within a world, from 1
@@ -96,6 +97,7 @@ LOOPS_PER_SECOND = 16
     I_SPOTTER,  # slot of an enemy unit that saw this one last
     NUM_INTS,
 ) = range(23)
+INT_ROW = 32
 
 FLAG_FLYING = 1
 FLAG_STRUCTURE = 2
@@ -292,8 +294,8 @@ class Static(NamedTuple):
 class State(NamedTuple):
     """Everything that changes during the battles. Use `new_state`."""
 
-    f: np.ndarray  # float32 [B, NUM_FLOATS, N]
-    i: np.ndarray  # int32 [B, NUM_INTS, N]
+    uf: np.ndarray  # float32 [B, N, FLOAT_ROW]
+    ui: np.ndarray  # int32 [B, N, INT_ROW]
     w: np.ndarray  # int64 [B, NUM_WORLD]
     alive: np.ndarray  # int32 [B, N]: the first w[b, W_ALIVE] are the slots in use, increasing
     tally: np.ndarray  # int32 [B, MAX_OWNERS, NUM_TALLY]
@@ -308,6 +310,16 @@ class State(NamedTuple):
     fields: np.ndarray  # uint8 [B, slots, height * width]: flow fields of maps with obstacles
     field_goal: np.ndarray  # int32 [B, slots + 1]: goal cell of each flow field, then the slot to replace next
     search: np.ndarray  # int32 [B, 2, height * width]: work space of the search for a flow field
+
+    @property
+    def f(self) -> np.ndarray:
+        """The float fields by name, a view: `state.f[b, F_X, i]`, or `state.f[:, F_X]` for `[B, N]`."""
+        return self.uf[:, :, :NUM_FLOATS].transpose(0, 2, 1)
+
+    @property
+    def i(self) -> np.ndarray:
+        """The integer fields by name, a view: `state.i[b, I_TAG, i]`, or `state.i[:, I_TAG]` for `[B, N]`."""
+        return self.ui[:, :, :NUM_INTS].transpose(0, 2, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,6 +355,15 @@ class MapSpec:
 
 
 FIELD_SLOTS = 8
+CACHE_LINE = 64  # bytes
+
+
+def aligned_zeros(shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """Zeros that begin on a cache line."""
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    block = np.zeros(size + CACHE_LINE, np.uint8)
+    start = -block.ctypes.data % CACHE_LINE
+    return block[start : start + size].view(dtype).reshape(shape)
 
 
 def new_state(static: Static, num_worlds: int, max_units: int, seed: int = 0) -> State:
@@ -355,8 +376,8 @@ def new_state(static: Static, num_worlds: int, max_units: int, seed: int = 0) ->
     height, width = static.pathable.shape
     slots = FIELD_SLOTS if static.options[O_OBSTACLES] else 0
     state = State(
-        f=np.zeros((b, NUM_FLOATS, n), np.float32),
-        i=np.zeros((b, NUM_INTS, n), np.int32),
+        uf=aligned_zeros((b, n, FLOAT_ROW), np.float32),
+        ui=aligned_zeros((b, n, INT_ROW), np.int32),
         w=np.zeros((b, NUM_WORLD), np.int64),
         alive=np.zeros((b, n), np.int32),
         tally=np.zeros((b, MAX_OWNERS, NUM_TALLY), np.int32),
@@ -389,8 +410,8 @@ inline_kernel: Callable[..., Any] = njit(inline="always", **_OPTIONS)
 @kernel
 def reset_world(state, b, seed):
     """Empties world `b`, sets its loop to 0 and the key of its generator to `seed`."""
-    state.i[b, :, :] = 0
-    state.f[b, :, :] = 0.0
+    state.ui[b, :, :] = 0
+    state.uf[b, :, :] = 0.0
     state.w[b, :] = 0
     state.w[b, W_NEXT_TAG] = 1
     state.w[b, W_SEED] = seed
@@ -415,15 +436,15 @@ def random_uniform(state, b):
 @kernel
 def facing_angle(state, b, i):
     """Facing in radians, 0 = east, counter-clockwise."""
-    return np.float32(np.arctan2(state.f[b, F_FACING_Y, i], state.f[b, F_FACING_X, i]))
+    return np.float32(np.arctan2(state.uf[b, i, F_FACING_Y], state.uf[b, i, F_FACING_X]))
 
 
 @kernel
 def list_alive(state, b):
     """Rebuilds `alive[b]`, in the order of the slots."""
     n = 0
-    for i in range(state.i.shape[2]):
-        if state.i[b, I_ALIVE, i] != 0:
+    for i in range(state.ui.shape[1]):
+        if state.ui[b, i, I_ALIVE] != 0:
             state.alive[b, n] = i
             n += 1
     state.w[b, W_ALIVE] = n
@@ -432,49 +453,49 @@ def list_alive(state, b):
 @kernel
 def set_kind(state, static, b, i, kind):
     """Makes unit `i` one of `kind` (Siege mode and back); health, orders and place stay."""
-    f = state.f
-    f[b, F_RADIUS, i] = static.kind_f[kind, K_RADIUS]
-    f[b, F_HEALTH_MAX, i] = static.kind_f[kind, K_HEALTH]
-    f[b, F_SHIELD_MAX, i] = static.kind_f[kind, K_SHIELD]
-    f[b, F_ENERGY_MAX, i] = static.kind_f[kind, K_ENERGY]
-    f[b, F_Z, i] = static.terrain[int(f[b, F_Y, i]), int(f[b, F_X, i])] + static.kind_f[kind, K_HEIGHT]
-    state.i[b, I_KIND, i] = kind
-    state.i[b, I_FLAGS, i] = static.kind_i[kind, KI_FLAGS] | (state.i[b, I_FLAGS, i] & FLAG_OBEDIENT)
+    f = state.uf
+    f[b, i, F_RADIUS] = static.kind_f[kind, K_RADIUS]
+    f[b, i, F_HEALTH_MAX] = static.kind_f[kind, K_HEALTH]
+    f[b, i, F_SHIELD_MAX] = static.kind_f[kind, K_SHIELD]
+    f[b, i, F_ENERGY_MAX] = static.kind_f[kind, K_ENERGY]
+    f[b, i, F_Z] = static.terrain[int(f[b, i, F_Y]), int(f[b, i, F_X])] + static.kind_f[kind, K_HEIGHT]
+    state.ui[b, i, I_KIND] = kind
+    state.ui[b, i, I_FLAGS] = static.kind_i[kind, KI_FLAGS] | (state.ui[b, i, I_FLAGS] & FLAG_OBEDIENT)
 
 
 @kernel
 def create_unit_in(state, static, b, kind, owner, x, y, first, last):
     """A unit in the lowest free slot of [first, last): the slot, or -1 when all are taken. It is idle, faces south."""
     for i in range(first, last):
-        if state.i[b, I_ALIVE, i] == 0:
-            state.i[b, :, i] = 0
-            state.f[b, :, i] = 0.0
+        if state.ui[b, i, I_ALIVE] == 0:
+            state.ui[b, i, :] = 0
+            state.uf[b, i, :] = 0.0
             x0, y0 = static.bounds[0], static.bounds[1]
             x1, y1 = static.bounds[2] - np.float32(1e-3), static.bounds[3] - np.float32(1e-3)
-            state.f[b, F_X, i] = min(max(np.float32(x), x0), x1)
-            state.f[b, F_Y, i] = min(max(np.float32(y), y0), y1)
-            state.f[b, F_HOME_X, i] = state.f[b, F_X, i]
-            state.f[b, F_HOME_Y, i] = state.f[b, F_Y, i]
-            state.f[b, F_FACING_Y, i] = -1.0
+            state.uf[b, i, F_X] = min(max(np.float32(x), x0), x1)
+            state.uf[b, i, F_Y] = min(max(np.float32(y), y0), y1)
+            state.uf[b, i, F_HOME_X] = state.uf[b, i, F_X]
+            state.uf[b, i, F_HOME_Y] = state.uf[b, i, F_Y]
+            state.uf[b, i, F_FACING_Y] = -1.0
             set_kind(state, static, b, i, kind)
-            state.f[b, F_HEALTH, i] = static.kind_f[kind, K_HEALTH]
-            state.f[b, F_SHIELD, i] = static.kind_f[kind, K_SHIELD]
-            state.f[b, F_ENERGY, i] = static.kind_f[kind, K_ENERGY_START]
-            state.i[b, I_ALIVE, i] = 1
-            state.i[b, I_OWNER, i] = owner
-            state.i[b, I_TAG, i] = state.w[b, W_NEXT_TAG]
+            state.uf[b, i, F_HEALTH] = static.kind_f[kind, K_HEALTH]
+            state.uf[b, i, F_SHIELD] = static.kind_f[kind, K_SHIELD]
+            state.uf[b, i, F_ENERGY] = static.kind_f[kind, K_ENERGY_START]
+            state.ui[b, i, I_ALIVE] = 1
+            state.ui[b, i, I_OWNER] = owner
+            state.ui[b, i, I_TAG] = state.w[b, W_NEXT_TAG]
             state.w[b, W_NEXT_TAG] += 1
-            state.i[b, I_ORDER_TARGET, i] = -1
-            state.i[b, I_TARGET, i] = -1
-            state.i[b, I_ATTACKER, i] = -1
-            state.i[b, I_SHOT_TARGET, i] = -1
-            state.i[b, I_SHOT_LOOP, i] = -1000
-            state.i[b, I_HURT_LOOP, i] = -1000
-            state.i[b, I_CELL, i] = -1
-            state.i[b, I_SPOTTER, i] = -1
-            state.i[b, I_VISIBLE, i] = 1 << owner
+            state.ui[b, i, I_ORDER_TARGET] = -1
+            state.ui[b, i, I_TARGET] = -1
+            state.ui[b, i, I_ATTACKER] = -1
+            state.ui[b, i, I_SHOT_TARGET] = -1
+            state.ui[b, i, I_SHOT_LOOP] = -1000
+            state.ui[b, i, I_HURT_LOOP] = -1000
+            state.ui[b, i, I_CELL] = -1
+            state.ui[b, i, I_SPOTTER] = -1
+            state.ui[b, i, I_VISIBLE] = 1 << owner
             # Phases count within an owner, so that mirrored armies work in step.
-            state.i[b, I_PHASE, i] = state.tally[b, owner, T_CREATED]
+            state.ui[b, i, I_PHASE] = state.tally[b, owner, T_CREATED]
             state.tally[b, owner, T_CREATED] += 1
             state.tally[b, owner, T_ALIVE] += 1
             count = state.w[b, W_ALIVE]
@@ -490,18 +511,18 @@ def create_unit_in(state, static, b, kind, owner, x, y, first, last):
 @kernel
 def create_unit(state, static, b, kind, owner, x, y):
     """`create_unit_in` over all slots."""
-    return create_unit_in(state, static, b, kind, owner, x, y, 0, state.i.shape[2])
+    return create_unit_in(state, static, b, kind, owner, x, y, 0, state.ui.shape[1])
 
 
 @kernel
 def kill_unit(state, b, i):
     """Removes unit `i` (dead or taken out of the game) and frees its slot; nothing happens if the slot is free."""
-    if state.i[b, I_ALIVE, i] != 0:
-        owner = state.i[b, I_OWNER, i]
-        state.i[b, I_ALIVE, i] = 0
-        state.i[b, I_VISIBLE, i] = 0
-        state.f[b, F_HEALTH, i] = 0.0
-        state.f[b, F_SHIELD, i] = 0.0
+    if state.ui[b, i, I_ALIVE] != 0:
+        owner = state.ui[b, i, I_OWNER]
+        state.ui[b, i, I_ALIVE] = 0
+        state.ui[b, i, I_VISIBLE] = 0
+        state.uf[b, i, F_HEALTH] = 0.0
+        state.uf[b, i, F_SHIELD] = 0.0
         state.tally[b, owner, T_ALIVE] -= 1
         state.tally[b, owner, T_LOST] += 1
         list_alive(state, b)
@@ -530,20 +551,20 @@ def nearest_pathable(static, x, y):
 
 @kernel
 def _set_order(state, b, i, order, target, tag, x, y):
-    ii = state.i
-    ii[b, I_ORDER, i] = order
-    ii[b, I_ORDER_TARGET, i] = target
-    ii[b, I_ORDER_TAG, i] = tag
-    state.f[b, F_ORDER_X, i] = x
-    state.f[b, F_ORDER_Y, i] = y
-    state.f[b, F_HOME_X, i] = state.f[b, F_X, i]
-    state.f[b, F_HOME_Y, i] = state.f[b, F_Y, i]
-    ii[b, I_CELL, i] = -1
-    ii[b, I_FLAGS, i] &= ~FLAG_RETURNING
-    if order != ORDER_ATTACK or ii[b, I_TARGET, i] != target:
+    ii = state.ui
+    ii[b, i, I_ORDER] = order
+    ii[b, i, I_ORDER_TARGET] = target
+    ii[b, i, I_ORDER_TAG] = tag
+    state.uf[b, i, F_ORDER_X] = x
+    state.uf[b, i, F_ORDER_Y] = y
+    state.uf[b, i, F_HOME_X] = state.uf[b, i, F_X]
+    state.uf[b, i, F_HOME_Y] = state.uf[b, i, F_Y]
+    ii[b, i, I_CELL] = -1
+    ii[b, i, I_FLAGS] &= ~FLAG_RETURNING
+    if order != ORDER_ATTACK or ii[b, i, I_TARGET] != target:
         # Before its damage point an attack is lost when the unit is told something else, and its cooldown not spent.
-        state.f[b, F_WINDUP, i] = 0.0
-        ii[b, I_TARGET, i] = -1
+        state.uf[b, i, F_WINDUP] = 0.0
+        ii[b, i, I_TARGET] = -1
 
 
 @kernel
@@ -553,17 +574,17 @@ def issue_order(state, static, b, i, order, target, x, y, queued):
     Returns True when the unit took it: the target exists, the kind can do it, the queue has room. The same order again
     changes nothing (an attack under way goes on).
     """
-    ii = state.i
-    if ii[b, I_ALIVE, i] == 0 or order < 0 or order >= NUM_ORDERS:
+    ii = state.ui
+    if ii[b, i, I_ALIVE] == 0 or order < 0 or order >= NUM_ORDERS:
         return False
     tag = 0
     if target >= 0:
-        if target >= ii.shape[2] or ii[b, I_ALIVE, target] == 0 or target == i:
+        if target >= ii.shape[1] or ii[b, target, I_ALIVE] == 0 or target == i:
             return False
-        tag = ii[b, I_TAG, target]
+        tag = ii[b, target, I_TAG]
     elif order in (ORDER_ATTACK, ORDER_HEAL):
         return False
-    kind = ii[b, I_KIND, i]
+    kind = ii[b, i, I_KIND]
     if order == ORDER_ATTACK and static.kind_i[kind, KI_WEAPONS] == 0:
         return False
     if order == ORDER_HEAL and static.kind_f[kind, K_HEAL_RATE] <= 0.0:
@@ -576,17 +597,17 @@ def issue_order(state, static, b, i, order, target, x, y, queued):
         return False
     if order == ORDER_STIM:
         cost = static.kind_f[kind, K_STIM_COST]
-        if cost <= 0.0 or state.f[b, F_HEALTH, i] <= cost:
+        if cost <= 0.0 or state.uf[b, i, F_HEALTH] <= cost:
             return False
-        state.f[b, F_HEALTH, i] -= cost
-        state.f[b, F_STIM, i] = static.kind_f[kind, K_STIM_TIME]
+        state.uf[b, i, F_HEALTH] -= cost
+        state.uf[b, i, F_STIM] = static.kind_f[kind, K_STIM_TIME]
         return True
     px = min(max(np.float32(x), static.bounds[0]), static.bounds[2])
     py = min(max(np.float32(y), static.bounds[1]), static.bounds[3])
-    if static.options[O_OBSTACLES] and ii[b, I_FLAGS, i] & (FLAG_FLYING | FLAG_COLOSSUS) == 0:
+    if static.options[O_OBSTACLES] and ii[b, i, I_FLAGS] & (FLAG_FLYING | FLAG_COLOSSUS) == 0:
         px, py = nearest_pathable(static, px, py)
-    if queued and (ii[b, I_ORDER, i] != ORDER_STOP or ii[b, I_QUEUED, i] > 0):
-        n = ii[b, I_QUEUED, i]
+    if queued and (ii[b, i, I_ORDER] != ORDER_STOP or ii[b, i, I_QUEUED] > 0):
+        n = ii[b, i, I_QUEUED]
         if n >= QUEUE:
             return False
         state.queue_i[b, i, n, 0] = order
@@ -594,11 +615,11 @@ def issue_order(state, static, b, i, order, target, x, y, queued):
         state.queue_i[b, i, n, 2] = tag
         state.queue_f[b, i, n, 0] = px
         state.queue_f[b, i, n, 1] = py
-        ii[b, I_QUEUED, i] = n + 1
+        ii[b, i, I_QUEUED] = n + 1
         return True
-    ii[b, I_QUEUED, i] = 0
-    same = ii[b, I_ORDER, i] == order and ii[b, I_ORDER_TARGET, i] == target and ii[b, I_ORDER_TAG, i] == tag
-    if same and (target >= 0 or (state.f[b, F_ORDER_X, i] == px and state.f[b, F_ORDER_Y, i] == py)):
+    ii[b, i, I_QUEUED] = 0
+    same = ii[b, i, I_ORDER] == order and ii[b, i, I_ORDER_TARGET] == target and ii[b, i, I_ORDER_TAG] == tag
+    if same and (target >= 0 or (state.uf[b, i, F_ORDER_X] == px and state.uf[b, i, F_ORDER_Y] == py)):
         return True
     _set_order(state, b, i, order, target, tag, px, py)
     return True
@@ -607,10 +628,10 @@ def issue_order(state, static, b, i, order, target, x, y, queued):
 @kernel
 def next_order(state, b, i):
     """The order in hand is done: takes the next of the queue, or stands idle where the unit is."""
-    ii = state.i
-    n = ii[b, I_QUEUED, i]
+    ii = state.ui
+    n = ii[b, i, I_QUEUED]
     if n == 0:
-        _set_order(state, b, i, ORDER_STOP, -1, 0, state.f[b, F_X, i], state.f[b, F_Y, i])
+        _set_order(state, b, i, ORDER_STOP, -1, 0, state.uf[b, i, F_X], state.uf[b, i, F_Y])
         return
     q, qf = state.queue_i, state.queue_f
     _set_order(state, b, i, q[b, i, 0, 0], q[b, i, 0, 1], q[b, i, 0, 2], qf[b, i, 0, 0], qf[b, i, 0, 1])
@@ -619,4 +640,4 @@ def next_order(state, b, i):
             q[b, i, k - 1, c] = q[b, i, k, c]
         for c in range(2):
             qf[b, i, k - 1, c] = qf[b, i, k, c]
-    ii[b, I_QUEUED, i] = n - 1
+    ii[b, i, I_QUEUED] = n - 1

@@ -22,13 +22,13 @@ NO_DISTANCE = np.float32(1e9)
 @kernel
 def weapon_for(state, static, b, i, j):
     """Index of the first weapon of unit `i` that can hit unit `j`, -1 = none."""
-    flags = state.i[b, st.I_FLAGS, j]
+    flags = state.ui[b, j, st.I_FLAGS]
     if flags & st.FLAG_INVULNERABLE:
         return -1
     planes = st.TARGET_AIR if flags & st.FLAG_FLYING else st.TARGET_GROUND
     if flags & st.FLAG_COLOSSUS:
         planes = st.TARGET_AIR | st.TARGET_GROUND
-    kind = state.i[b, st.I_KIND, i]
+    kind = state.ui[b, i, st.I_KIND]
     for w in range(static.kind_i[kind, st.KI_WEAPONS]):
         if static.weapon_i[kind, w, st.WI_TARGETS] & planes:
             return w
@@ -38,11 +38,11 @@ def weapon_for(state, static, b, i, j):
 @kernel
 def can_attack(state, static, b, i, j):
     """Whether unit `i` may be told to attack unit `j` now: an enemy that is alive, seen, and hit by a weapon of `i`."""
-    ii = state.i
-    if ii[b, st.I_ALIVE, i] == 0 or ii[b, st.I_ALIVE, j] == 0:
+    ii = state.ui
+    if ii[b, i, st.I_ALIVE] == 0 or ii[b, j, st.I_ALIVE] == 0:
         return False
-    owner = ii[b, st.I_OWNER, i]
-    if (static.enemies[owner] >> ii[b, st.I_OWNER, j]) & 1 == 0 or (ii[b, st.I_VISIBLE, j] >> owner) & 1 == 0:
+    owner = ii[b, i, st.I_OWNER]
+    if (static.enemies[owner] >> ii[b, j, st.I_OWNER]) & 1 == 0 or (ii[b, j, st.I_VISIBLE] >> owner) & 1 == 0:
         return False
     return weapon_for(state, static, b, i, j) >= 0
 
@@ -50,25 +50,25 @@ def can_attack(state, static, b, i, j):
 @kernel
 def can_heal(state, static, b, i, j):
     """Whether unit `i` may be told to heal unit `j` now: a healer with energy, an own biological unit that is hurt."""
-    ii, f = state.i, state.f
-    if i == j or ii[b, st.I_ALIVE, i] == 0 or ii[b, st.I_ALIVE, j] == 0:
+    ii, f = state.ui, state.uf
+    if i == j or ii[b, i, st.I_ALIVE] == 0 or ii[b, j, st.I_ALIVE] == 0:
         return False
-    if static.kind_f[ii[b, st.I_KIND, i], st.K_HEAL_RATE] <= 0.0 or f[b, st.F_ENERGY, i] <= 0.0:
+    if static.kind_f[ii[b, i, st.I_KIND], st.K_HEAL_RATE] <= 0.0 or f[b, i, st.F_ENERGY] <= 0.0:
         return False
-    flags = ii[b, st.I_FLAGS, j]
-    if ii[b, st.I_OWNER, i] != ii[b, st.I_OWNER, j] or flags & st.FLAG_BIOLOGICAL == 0 or flags & st.FLAG_STRUCTURE:
+    flags = ii[b, j, st.I_FLAGS]
+    if ii[b, i, st.I_OWNER] != ii[b, j, st.I_OWNER] or flags & st.FLAG_BIOLOGICAL == 0 or flags & st.FLAG_STRUCTURE:
         return False
-    return f[b, st.F_HEALTH, j] < f[b, st.F_HEALTH_MAX, j]
+    return f[b, j, st.F_HEALTH] < f[b, j, st.F_HEALTH_MAX]
 
 
 @inline_kernel
 def lost(state, b, i, j, tag):
     """Whether slot `j` no longer holds the unit `tag`, or `i`'s owner does not see it."""
-    ii = state.i
+    ii = state.ui
     return (
-        ii[b, st.I_ALIVE, j] == 0
-        or ii[b, st.I_TAG, j] != tag
-        or (ii[b, st.I_VISIBLE, j] >> ii[b, st.I_OWNER, i]) & 1 == 0
+        ii[b, j, st.I_ALIVE] == 0
+        or ii[b, j, st.I_TAG] != tag
+        or (ii[b, j, st.I_VISIBLE] >> ii[b, i, st.I_OWNER]) & 1 == 0
     )
 
 
@@ -93,11 +93,11 @@ def acquire(state, static, b, k, scan):
 
     First the highest priority (an attacker that can hit back before one that cannot), then the nearest edge.
     """
-    near_f, near_i, cells, ii = state.near_f, state.near_i, state.cells, state.i
+    near_f, near_i, cells, ii = state.near_f, state.near_i, state.cells, state.ui
     i = near_i[b, st.NI_SLOT, k]
     key = near_i[b, st.NI_KEY, k]
-    kind = ii[b, st.I_KIND, i]
-    owner = ii[b, st.I_OWNER, i]
+    kind = ii[b, i, st.I_KIND]
+    owner = ii[b, i, st.I_OWNER]
     enemies = static.enemies[owner]
     planes = 0
     if key & KEY_HITS_GROUND:
@@ -133,12 +133,12 @@ def acquire(state, static, b, k, scan):
             if d2 > (reach + r) * (reach + r):
                 continue
             j = near_i[b, st.NI_SLOT, q]
-            if (ii[b, st.I_VISIBLE, j] >> owner) & 1 == 0:
+            if (ii[b, j, st.I_VISIBLE] >> owner) & 1 == 0:
                 continue
             distance = np.sqrt(d2) - r
             if distance - radius < least:
                 continue
-            rank = 2 * static.kind_i[ii[b, st.I_KIND, j], st.KI_PRIORITY] + (1 if other & hits_me else 0)
+            rank = 2 * static.kind_i[ii[b, j, st.I_KIND], st.KI_PRIORITY] + (1 if other & hits_me else 0)
             if rank > best_rank or (rank == best_rank and distance < best_distance):
                 best, best_rank, best_distance = j, rank, distance
     return best
@@ -147,10 +147,10 @@ def acquire(state, static, b, k, scan):
 @kernel
 def acquire_wounded(state, static, b, k):
     """The nearest own unit within scan range that a healer at place `k` can heal; -1 = none."""
-    near_f, near_i, ii = state.near_f, state.near_i, state.i
+    near_f, near_i, ii = state.near_f, state.near_i, state.ui
     i = near_i[b, st.NI_SLOT, k]
     owner_key = near_i[b, st.NI_KEY, k] & KEY_OWNERS
-    scan = static.kind_f[ii[b, st.I_KIND, i], st.K_SCAN_RANGE] + near_f[b, st.N_RADIUS, k]
+    scan = static.kind_f[ii[b, i, st.I_KIND], st.K_SCAN_RANGE] + near_f[b, st.N_RADIUS, k]
     best, best_distance = -1, NO_DISTANCE
     for q in range(state.w[b, st.W_ALIVE]):
         if near_i[b, st.NI_KEY, q] & owner_key == 0:

@@ -15,18 +15,18 @@ WIDEST = np.float32(3.0)  # no unit's radius is larger
 @kernel
 def _sees(state, static, b, j, i):
     """Whether unit `j` sees unit `i` (of another owner)."""
-    f, ii = state.f, state.i
-    kind = ii[b, st.I_KIND, j]
-    reach = static.kind_f[kind, st.K_SIGHT] + f[b, st.F_RADIUS, i]
-    if ii[b, st.I_FLAGS, i] & (st.FLAG_CLOAKED | st.FLAG_BURROWED):
+    f, ii = state.uf, state.ui
+    kind = ii[b, j, st.I_KIND]
+    reach = static.kind_f[kind, st.K_SIGHT] + f[b, i, st.F_RADIUS]
+    if ii[b, i, st.I_FLAGS] & (st.FLAG_CLOAKED | st.FLAG_BURROWED):
         reach = static.kind_f[kind, st.K_DETECTION]
-    dx, dy = f[b, st.F_X, j] - f[b, st.F_X, i], f[b, st.F_Y, j] - f[b, st.F_Y, i]
+    dx, dy = f[b, j, st.F_X] - f[b, i, st.F_X], f[b, j, st.F_Y] - f[b, i, st.F_Y]
     if dx * dx + dy * dy > reach * reach or reach <= 0.0:
         return False
-    if static.options[st.O_HIGH_GROUND] == 0 or (ii[b, st.I_FLAGS, j] | ii[b, st.I_FLAGS, i]) & st.FLAG_FLYING:
+    if static.options[st.O_HIGH_GROUND] == 0 or (ii[b, j, st.I_FLAGS] | ii[b, i, st.I_FLAGS]) & st.FLAG_FLYING:
         return True
-    low = static.terrain[int(f[b, st.F_Y, j]), int(f[b, st.F_X, j])]
-    high = static.terrain[int(f[b, st.F_Y, i]), int(f[b, st.F_X, i])]
+    low = static.terrain[int(f[b, j, st.F_Y]), int(f[b, j, st.F_X])]
+    high = static.terrain[int(f[b, i, st.F_Y]), int(f[b, i, st.F_X])]
     return high - low <= HIGHER
 
 
@@ -36,7 +36,7 @@ def update_vision(state, static, b):
 
     Cloaked and burrowed units are seen by detectors only. Without fog everything else is seen by everyone.
     """
-    f, ii, bits = state.f, state.i, state.bits
+    f, ii, bits = state.uf, state.ui, state.bits
     players = static.options[st.O_PLAYERS]
     everyone = (1 << (players + 1)) - 2
     hidden = st.FLAG_CLOAKED | st.FLAG_BURROWED
@@ -51,55 +51,55 @@ def update_vision(state, static, b):
                 bits[b, 1, p, r] = 0
         for n in range(count):
             j = state.alive[b, n]
-            owner = ii[b, st.I_OWNER, j]
+            owner = ii[b, j, st.I_OWNER]
             if owner != st.NEUTRAL:
-                reach = static.kind_f[ii[b, st.I_KIND, j], st.K_SIGHT] + WIDEST
-                c0, c1 = bit_range(scale, f[b, st.F_X, j], reach)
-                r0, r1 = bit_range(scale, f[b, st.F_Y, j], reach)
+                reach = static.kind_f[ii[b, j, st.I_KIND], st.K_SIGHT] + WIDEST
+                c0, c1 = bit_range(scale, f[b, j, st.F_X], reach)
+                r0, r1 = bit_range(scale, f[b, j, st.F_Y], reach)
                 columns = ((1 << (c1 - c0 + 1)) - 1) << c0
                 for r in range(r0, r1 + 1):
                     bits[b, 1, owner, r] |= columns
     for n in range(count):
         i = state.alive[b, n]
-        owner = ii[b, st.I_OWNER, i]
+        owner = ii[b, i, st.I_OWNER]
         seen = (1 << owner) | (state.w[b, st.W_REVEAL] & everyone)
-        if fog == 0 and ii[b, st.I_FLAGS, i] & hidden == 0:
+        if fog == 0 and ii[b, i, st.I_FLAGS] & hidden == 0:
             seen |= everyone
         asked = everyone & ~seen
         if many and asked:
-            column, row = int(f[b, st.F_X, i] * scale), int(f[b, st.F_Y, i] * scale)
+            column, row = int(f[b, i, st.F_X] * scale), int(f[b, i, st.F_Y] * scale)
             for p in range(1, players + 1):
                 if (bits[b, 1, p, row] >> column) & 1 == 0:
                     asked &= ~(1 << p)
         if asked:
-            spotter = ii[b, st.I_SPOTTER, i]
-            known = spotter >= 0 and ii[b, st.I_ALIVE, spotter] != 0 and ii[b, st.I_OWNER, spotter] != owner
+            spotter = ii[b, i, st.I_SPOTTER]
+            known = spotter >= 0 and ii[b, spotter, st.I_ALIVE] != 0 and ii[b, spotter, st.I_OWNER] != owner
             if known and _sees(state, static, b, spotter, i):
-                seen |= 1 << ii[b, st.I_OWNER, spotter]
+                seen |= 1 << ii[b, spotter, st.I_OWNER]
             for m in range(count):
                 if asked & ~seen == 0:
                     break
                 j = state.alive[b, m]
-                other = ii[b, st.I_OWNER, j]
+                other = ii[b, j, st.I_OWNER]
                 if ((asked & ~seen) >> other) & 1 and _sees(state, static, b, j, i):
                     seen |= 1 << other
-                    ii[b, st.I_SPOTTER, i] = j
-        ii[b, st.I_VISIBLE, i] = seen
+                    ii[b, i, st.I_SPOTTER] = j
+        ii[b, i, st.I_VISIBLE] = seen
 
 
 @kernel
 def visible_cells(state, static, b, player, out):
     """Writes 1 into `out` [height, width] (uint8) where a unit of `player` sees the ground, 0 elsewhere."""
-    f, ii = state.f, state.i
+    f, ii = state.uf, state.ui
     height, width = out.shape
     out[:, :] = 1 if static.options[st.O_FOG] == 0 or (state.w[b, st.W_REVEAL] >> player) & 1 else 0
     for n in range(state.w[b, st.W_ALIVE]):
         j = state.alive[b, n]
-        if ii[b, st.I_OWNER, j] != player:
+        if ii[b, j, st.I_OWNER] != player:
             continue
-        sight = static.kind_f[ii[b, st.I_KIND, j], st.K_SIGHT]
-        x, y = f[b, st.F_X, j], f[b, st.F_Y, j]
-        flying = ii[b, st.I_FLAGS, j] & st.FLAG_FLYING
+        sight = static.kind_f[ii[b, j, st.I_KIND], st.K_SIGHT]
+        x, y = f[b, j, st.F_X], f[b, j, st.F_Y]
+        flying = ii[b, j, st.I_FLAGS] & st.FLAG_FLYING
         ground = static.terrain[int(y), int(x)]
         for r in range(max(int(y - sight), 0), min(int(y + sight) + 1, height)):
             for c in range(max(int(x - sight), 0), min(int(x + sight) + 1, width)):

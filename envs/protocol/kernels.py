@@ -146,7 +146,7 @@ def put_order(out, n, ability, x, y, tag, progress, word, word_bytes):
 
 @entry
 def tag_of(state, i, offset):
-    return ((np.int64(i) + 1) << TAG_SHIFT) | ((np.int64(state.i[0, I_TAG, i]) + offset) & TAG_MASK)
+    return ((np.int64(i) + 1) << TAG_SHIFT) | ((np.int64(state.ui[0, i, I_TAG]) + offset) & TAG_MASK)
 
 
 @entry
@@ -156,7 +156,7 @@ def write_units(state, static, ability, points, change, types, selected, camera,
     ability [T, orders], points [orders] (1: the order takes a place), change [T]: ability of the change of mode;
     types [2, T]: type ids of player 1's units and of the others'; selected [N]; camera x0, y0, x1, y1.
     """
-    f, ii = state.f, state.i
+    f, ii = state.uf, state.ui
     player = see[SEE_PLAYER]
     word = np.zeros(1, np.float32)
     word_bytes = word.view(np.uint8)
@@ -164,11 +164,11 @@ def write_units(state, static, ability, points, change, types, selected, camera,
     total = 0
     for k in range(state.w[0, W_ALIVE]):
         i = state.alive[0, k]
-        owner = ii[0, I_OWNER, i]
-        kind = ii[0, I_KIND, i]
-        flags = ii[0, I_FLAGS, i]
+        owner = ii[0, i, I_OWNER]
+        kind = ii[0, i, I_KIND]
+        flags = ii[0, i, I_FLAGS]
         own = owner == player
-        seen = player == 0 or own or (ii[0, I_VISIBLE, i] >> player) & 1 != 0
+        seen = player == 0 or own or (ii[0, i, I_VISIBLE] >> player) & 1 != 0
         hidden = flags & (FLAG_CLOAKED | FLAG_BURROWED) != 0 and not own and owner != NEUTRAL and player != 0
         cloak = NOT_CLOAKED
         details = True
@@ -179,9 +179,9 @@ def write_units(state, static, ability, points, change, types, selected, camera,
             if hidden:
                 for m in range(state.w[0, W_ALIVE]):
                     j = state.alive[0, m]
-                    if ii[0, I_OWNER, j] == player:
-                        reach = static.kind_f[ii[0, I_KIND, j], K_SIGHT] + f[0, F_RADIUS, i]
-                        dx, dy = f[0, F_X, i] - f[0, F_X, j], f[0, F_Y, i] - f[0, F_Y, j]
+                    if ii[0, j, I_OWNER] == player:
+                        reach = static.kind_f[ii[0, j, I_KIND], K_SIGHT] + f[0, i, F_RADIUS]
+                        dx, dy = f[0, i, F_X] - f[0, j, F_X], f[0, i, F_Y] - f[0, j, F_Y]
                         near |= dx * dx + dy * dy <= reach * reach
             if near and see[SEE_CLOAKED] != 0 and flags & FLAG_BURROWED == 0:
                 details = False
@@ -198,59 +198,59 @@ def write_units(state, static, ability, points, change, types, selected, camera,
         n = put_int(scratch, n, 5, owner)
         scratch[n] = np.uint8(50)
         scratch[n + 1] = np.uint8(15)
-        n = put_float(scratch, n + 2, 1, f[0, F_X, i], word, word_bytes)
-        n = put_float(scratch, n, 2, f[0, F_Y, i], word, word_bytes)
-        n = put_float(scratch, n, 3, f[0, F_Z, i], word, word_bytes)
-        angle = np.float32(np.arctan2(f[0, F_FACING_Y, i], f[0, F_FACING_X, i]))
+        n = put_float(scratch, n + 2, 1, f[0, i, F_X], word, word_bytes)
+        n = put_float(scratch, n, 2, f[0, i, F_Y], word, word_bytes)
+        n = put_float(scratch, n, 3, f[0, i, F_Z], word, word_bytes)
+        angle = np.float32(np.arctan2(f[0, i, F_FACING_Y], f[0, i, F_FACING_X]))
         n = put_float(scratch, n, 7, angle, word, word_bytes)
-        n = put_float(scratch, n, 8, f[0, F_RADIUS, i], word, word_bytes)
+        n = put_float(scratch, n, 8, f[0, i, F_RADIUS], word, word_bytes)
         n = put_float(scratch, n, 9, np.float32(1.0), word, word_bytes)
         n = put_int(scratch, n, 10, cloak)
-        x, y = f[0, F_X, i], f[0, F_Y, i]
+        x, y = f[0, i, F_X], f[0, i, F_Y]
         on_screen = camera[0] <= x <= camera[2] and camera[1] <= y <= camera[3] and seen
         n = put_int(scratch, n, 11, 1 if own and selected[i] else 0)
         n = put_int(scratch, n, 12, 1 if on_screen else 0)
         n = put_int(scratch, n, 13, 0)
         if details:
             if owner != NEUTRAL:
-                n = put_float(scratch, n, 14, f[0, F_HEALTH, i], word, word_bytes)
-                n = put_float(scratch, n, 15, f[0, F_HEALTH_MAX, i], word, word_bytes)
-                if f[0, F_SHIELD_MAX, i] > 0.0:
-                    n = put_float(scratch, n, 16, f[0, F_SHIELD, i], word, word_bytes)
-                    n = put_float(scratch, n, 36, f[0, F_SHIELD_MAX, i], word, word_bytes)
-                if f[0, F_ENERGY_MAX, i] > 0.0:
-                    n = put_float(scratch, n, 17, f[0, F_ENERGY, i], word, word_bytes)
-                    n = put_float(scratch, n, 37, f[0, F_ENERGY_MAX, i], word, word_bytes)
-                if f[0, F_STIM, i] > 0.0:
+                n = put_float(scratch, n, 14, f[0, i, F_HEALTH], word, word_bytes)
+                n = put_float(scratch, n, 15, f[0, i, F_HEALTH_MAX], word, word_bytes)
+                if f[0, i, F_SHIELD_MAX] > 0.0:
+                    n = put_float(scratch, n, 16, f[0, i, F_SHIELD], word, word_bytes)
+                    n = put_float(scratch, n, 36, f[0, i, F_SHIELD_MAX], word, word_bytes)
+                if f[0, i, F_ENERGY_MAX] > 0.0:
+                    n = put_float(scratch, n, 17, f[0, i, F_ENERGY], word, word_bytes)
+                    n = put_float(scratch, n, 37, f[0, i, F_ENERGY_MAX], word, word_bytes)
+                if f[0, i, F_STIM] > 0.0:
                     buff = STIMPACK_MARAUDER if unit_type == MARAUDER else STIMPACK_MARINE
                     n = put_int(scratch, n, 27, buff)
             n = put_int(scratch, n, 20, 1 if flags & FLAG_FLYING else 0)
             n = put_int(scratch, n, 21, 1 if flags & FLAG_BURROWED else 0)
             n = put_int(scratch, n, 35, 1)
-            active = ii[0, I_ORDER, i] != ORDER_STOP or ii[0, I_TARGET, i] >= 0
+            active = ii[0, i, I_ORDER] != ORDER_STOP or ii[0, i, I_TARGET] >= 0
             n = put_int(scratch, n, 39, 1 if active else 0)
             detection = static.kind_f[kind, K_DETECTION]
             if detection > 0.0:
                 n = put_float(scratch, n, 31, detection, word, word_bytes)
             if (own or see[SEE_ORDERS_OF_ALL] != 0) and owner != NEUTRAL:
-                n = put_float(scratch, n, 30, f[0, F_COOLDOWN, i], word, word_bytes)
-                target = ii[0, I_TARGET, i]
+                n = put_float(scratch, n, 30, f[0, i, F_COOLDOWN], word, word_bytes)
+                target = ii[0, i, I_TARGET]
                 if target >= 0:
                     n = put_int(scratch, n, 34, tag_of(state, target, see[SEE_TAG_OFFSET]))
-                busy = f[0, F_BUSY, i] > 0.0 and change[kind] > 0
-                order = ii[0, I_ORDER, i]
+                busy = f[0, i, F_BUSY] > 0.0 and change[kind] > 0
+                order = ii[0, i, I_ORDER]
                 if busy and order != ORDER_SIEGE:
                     # A change of mode that goes on under a later order is told as an order on the unit itself.
                     own_tag = tag_of(state, i, see[SEE_TAG_OFFSET])
                     n = put_order(scratch, n, change[kind], NOWHERE, NOWHERE, own_tag, HALF_WAY, word, word_bytes)
                 if order != ORDER_STOP:
-                    t = ii[0, I_ORDER_TARGET, i]
+                    t = ii[0, i, I_ORDER_TARGET]
                     tag = tag_of(state, t, see[SEE_TAG_OFFSET]) if t >= 0 else np.int64(0)
-                    ox = f[0, F_ORDER_X, i] if points[order] != 0 else np.float32(-1)
-                    oy = f[0, F_ORDER_Y, i]
+                    ox = f[0, i, F_ORDER_X] if points[order] != 0 else np.float32(-1)
+                    oy = f[0, i, F_ORDER_Y]
                     progress = HALF_WAY if busy and order == ORDER_SIEGE else NOT_BEGUN
                     n = put_order(scratch, n, ability[kind, order], ox, oy, tag, progress, word, word_bytes)
-                for q in range(ii[0, I_QUEUED, i]):
+                for q in range(ii[0, i, I_QUEUED]):
                     order = state.queue_i[0, i, q, 0]
                     t = state.queue_i[0, i, q, 1]
                     tag = tag_of(state, t, see[SEE_TAG_OFFSET]) if t >= 0 else np.int64(0)
