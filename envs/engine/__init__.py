@@ -1,6 +1,6 @@
 """The battle engine: state (structures of arrays), and the kernels that advance it.
 
-Order of reading: state, step, neighbours, targeting, decisions, movement, damage, vision, pathing.
+Order of reading: state, step, lanes, neighbours, targeting, decisions, movement, damage, vision, pathing.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from types import ModuleType
 
 from numba.core.dispatcher import Dispatcher
 
-from envs.engine import damage, decisions, movement, neighbours, pathing, state, step, targeting, vision
+from envs.engine import damage, decisions, lanes, movement, neighbours, pathing, state, step, targeting, vision
 
-_MODULES = (state, step, neighbours, targeting, decisions, movement, damage, vision, pathing)
+_MODULES = (state, step, lanes, neighbours, targeting, decisions, movement, damage, vision, pathing)
 
 
 def source_digest() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from envs.engine import state as st
+from envs.engine.decisions import ACT_FIRE
 from envs.engine.state import inline_kernel, kernel, list_alive
 
 ZERO = np.float32(0.0)
@@ -32,6 +33,8 @@ def hurt(state, static, b, j, damage, source, source_tag):
     before = f[b, j, st.F_HEALTH]
     f[b, j, st.F_HEALTH] = before - damage
     ii[b, j, st.I_HURT_LOOP] = state.w[b, st.W_LOOP]
+    if ii[b, j, st.I_ACT] < ACT_FIRE and ii[b, j, st.I_FLAGS] & st.FLAG_OBEDIENT == 0:
+        ii[b, j, st.I_WAKE] = 0
     if source >= 0:
         ii[b, j, st.I_ATTACKER] = source
         ii[b, j, st.I_ATTACKER_TAG] = source_tag
@@ -209,3 +212,4 @@ def bury(state, static, b):
         state.tally[b, owner, st.T_ALIVE] -= 1
         state.tally[b, owner, st.T_LOST] += 1
     list_alive(state, b)
+    state.w[b, st.W_STALE] = 1

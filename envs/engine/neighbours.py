@@ -1,22 +1,29 @@
-"""The units of a loop, copied together and sorted by place, so that a look-up reads few and contiguous entries."""
+"""The units of a loop by place, copied together so that a look-up reads few and contiguous entries.
+
+Up to `FEW_UNITS` units keep the order of their slots and a look-up goes through all of them, sixteen at a time
+(lanes.py). More are sorted by grid cell in every loop, and a look-up goes through the cells around a point.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
 from envs.engine import state as st
-from envs.engine.state import inline_kernel
+from envs.engine.state import inline_kernel, kernel
 
 # A key holds what a look-up asks of a unit: bits 0..16 its owner, then:
 KEY_GROUND = 1 << 17  # can be hit by weapons against ground units
 KEY_AIR = 1 << 18
 KEY_HITS_GROUND = 1 << 19  # has a weapon against ground units
 KEY_HITS_AIR = 1 << 20
-KEY_FLYER_PLANE = 1 << 21  # collides with flyers only
-KEY_COLOSSUS_PLANE = 1 << 22
-KEY_NO_COLLISION = 1 << 23  # burrowed, or a marker such as a beacon
+KEY_WALKER = 1 << 21  # collides with ground units; no such bit: burrowed, or a marker such as a beacon
+KEY_FLYER = 1 << 22
+KEY_COLOSSUS = 1 << 23
+KEY_RECOVERS = 1 << 24  # regenerates something
 KEY_OWNERS = (1 << 17) - 1
-KEY_PLANES = KEY_FLYER_PLANE | KEY_COLOSSUS_PLANE | KEY_NO_COLLISION
+KEY_PLANES = KEY_WALKER | KEY_FLYER | KEY_COLOSSUS
+FINEST = 2  # world units a cell, at least
+ONE_CELL = 512  # cell size that puts all units into one
 
 
 @inline_kernel
@@ -34,79 +41,116 @@ def bit_range(scale, x, reach):
 
 
 @inline_kernel
+def describe(static, u, v):
+    """Key and inner radius of the unit with the rows `u` and `v`, from its kind and flags."""
+    kind, flags = v[st.I_KIND], v[st.I_FLAGS]
+    key = (1 << v[st.I_OWNER]) | static.kind_i[kind, st.KI_TARGETS] * KEY_HITS_GROUND
+    if flags & (st.FLAG_INVULNERABLE | st.FLAG_BURROWED) == 0:
+        if flags & st.FLAG_COLOSSUS:
+            key |= KEY_COLOSSUS
+        else:
+            key |= KEY_FLYER if flags & st.FLAG_FLYING else KEY_WALKER
+    if flags & st.FLAG_INVULNERABLE == 0:
+        if flags & st.FLAG_COLOSSUS:
+            key |= KEY_AIR
+        key |= KEY_AIR if flags & st.FLAG_FLYING else KEY_GROUND
+        if static.kind_i[kind, st.KI_REGENERATES]:
+            key |= KEY_RECOVERS
+    v[st.I_KEY] = key
+    u[st.F_INNER] = static.kind_f[kind, st.K_INNER_RADIUS]
+
+
+@inline_kernel
+def begin_places(state, static, b):
+    """Before the first loop of a call: brings the keys up to date and lets no unit be quiet, for the game outside may
+    have changed anything; chooses the grid."""
+    uf, ui, alive = state.uf[b], state.ui[b], state.alive[b]
+    count = state.w[b, st.W_ALIVE]
+    widest, largest = np.float32(0.0), np.float32(0.0)
+    for n in range(count):
+        u, v = uf[alive[n]], ui[alive[n]]
+        describe(static, u, v)
+        v[st.I_WAKE] = 0
+        widest = max(widest, u[st.F_INNER])
+        largest = max(largest, u[st.F_RADIUS])
+    state.w[b, st.W_WIDEST] = int(np.ceil(widest * np.float32(1024.0)))
+    state.w[b, st.W_LARGEST] = int(np.ceil(largest * np.float32(1024.0)))
+    state.w[b, st.W_STALE] = 1
+
+
+@inline_kernel
+def list_place(static, u, v, i, near_f, near_i, k):
+    """Copies unit `i` to place `k`."""
+    near_f[st.N_X, k] = u[st.F_X]
+    near_f[st.N_Y, k] = u[st.F_Y]
+    near_f[st.N_RADIUS, k] = u[st.F_RADIUS]
+    near_f[st.N_INNER, k] = u[st.F_INNER]
+    near_f[st.N_SIGHT, k] = static.kind_f[v[st.I_KIND], st.K_SIGHT]
+    near_i[st.NI_SLOT, k] = i
+    near_i[st.NI_KEY, k] = v[st.I_KEY]
+
+
+@inline_kernel
+def list_places(state, static, b):
+    """Fills `near_f`, `near_i` and `cells` of world `b`, where they are not up to date."""
+    count = state.w[b, st.W_ALIVE]
+    if count <= st.FEW_UNITS:
+        if state.w[b, st.W_STALE] != 0:
+            list_few(state, static, b)
+    else:
+        sort_by_cell(state, static, b)
+
+
+@inline_kernel
+def list_few(state, static, b):
+    """Every unit at the place of its turn in `alive`, all in one cell."""
+    uf, ui, alive, near_f, near_i = state.uf[b], state.ui[b], state.alive[b], state.near_f[b], state.near_i[b]
+    count = state.w[b, st.W_ALIVE]
+    for k in range(count):
+        i = alive[k]
+        list_place(static, uf[i], ui[i], i, near_f, near_i, k)
+    state.w[b, st.W_COLUMNS] = 1
+    state.w[b, st.W_ROWS] = 1
+    state.w[b, st.W_CELL] = ONE_CELL
+    state.cells[b, 0] = 0
+    state.cells[b, 1] = count
+    state.w[b, st.W_STALE] = 0
+
+
+@kernel
 def sort_by_cell(state, static, b):
-    """Fills `near_f`, `near_i` and `cells` of world `b` (a counting sort by grid cell; one cell for few units)."""
-    f, ii = state.uf, state.ui
-    near_f, near_i, cells = state.near_f, state.near_i, state.cells
+    """A counting sort of the units by grid cell; the units of a cell keep the order of their slots."""
+    uf, ui, alive, near_f, near_i = state.uf[b], state.ui[b], state.alive[b], state.near_f[b], state.near_i[b]
+    cells, bits = state.cells[b], state.bits[b, 0]
     count = state.w[b, st.W_ALIVE]
     width, height = static.pathable.shape[1], static.pathable.shape[0]
-    cell = 2
-    if count <= st.FEW_UNITS:
-        cell = 512
-    else:
-        most = max(st.MIN_CELLS, st.CELLS_PER_UNIT * count)
-        while ((width + cell - 1) // cell) * ((height + cell - 1) // cell) > most:
-            cell *= 2
+    most = max(st.MIN_CELLS, st.CELLS_PER_UNIT * count)
+    cell = FINEST
+    while ((width + cell - 1) // cell) * ((height + cell - 1) // cell) > most:
+        cell *= 2
     columns, rows = (width + cell - 1) // cell, (height + cell - 1) // cell
     state.w[b, st.W_COLUMNS] = columns
     state.w[b, st.W_ROWS] = rows
     state.w[b, st.W_CELL] = cell
-    if cell == 512:
-        cells[b, 0] = 0
-        cells[b, 1] = count
-    else:
-        scale = np.float32(1.0) / np.float32(cell)
-        for c in range(columns * rows + 1):
-            cells[b, c] = 0
-        for n in range(count):
-            i = state.alive[b, n]
-            c = np.int32(f[b, i, st.F_Y] * scale) * columns + np.int32(f[b, i, st.F_X] * scale)
-            near_i[b, st.NI_MOBILITY, n] = c
-            cells[b, c] += 1
-        total = 0
-        for c in range(columns * rows + 1):
-            total += cells[b, c]
-            cells[b, c] = total
-    many = cell != 512
-    bits = state.bits
-    fine = bit_scale(static)
-    if many:
-        for p in range(bits.shape[2]):
-            for r in range(st.BIT_ROWS):
-                bits[b, 0, p, r] = 0
-    widest, largest = np.float32(0.0), np.float32(0.0)
+    cells[: columns * rows + 1] = 0
+    bits[:, :] = 0
+    scale, fine = np.float32(1.0) / np.float32(cell), bit_scale(static)
+    for n in range(count):
+        i = alive[n]
+        x, y, owner = uf[i, st.F_X], uf[i, st.F_Y], ui[i, st.I_OWNER]
+        c = np.int32(y * scale) * columns + np.int32(x * scale)
+        near_i[st.NI_MOBILITY, n] = c
+        cells[c] += 1
+        if owner < bits.shape[0]:
+            bits[owner, int(y * fine)] |= 1 << int(x * fine)
+    total = 0
+    for c in range(columns * rows + 1):
+        total += cells[c]
+        cells[c] = total
     for m in range(count):
-        n = count - 1 - m  # backwards, so that the units of a cell keep the order of their slots
-        i = state.alive[b, n]
-        k = n
-        owner = ii[b, i, st.I_OWNER]
-        if many:
-            c = near_i[b, st.NI_MOBILITY, n]
-            k = cells[b, c] - 1
-            cells[b, c] = k
-            if owner < bits.shape[2]:
-                bits[b, 0, owner, int(f[b, i, st.F_Y] * fine)] |= 1 << int(f[b, i, st.F_X] * fine)
-        kind = ii[b, i, st.I_KIND]
-        flags = ii[b, i, st.I_FLAGS]
-        targets = static.kind_i[kind, st.KI_TARGETS]
-        key = (1 << owner) | targets * KEY_HITS_GROUND
-        if flags & (st.FLAG_INVULNERABLE | st.FLAG_BURROWED):
-            key |= KEY_NO_COLLISION
-        elif flags & st.FLAG_COLOSSUS:
-            key |= KEY_COLOSSUS_PLANE
-        elif flags & st.FLAG_FLYING:
-            key |= KEY_FLYER_PLANE
-        if flags & st.FLAG_INVULNERABLE == 0:
-            if flags & st.FLAG_COLOSSUS:
-                key |= KEY_AIR
-            key |= KEY_AIR if flags & st.FLAG_FLYING else KEY_GROUND
-        near_f[b, st.N_X, k] = f[b, i, st.F_X]
-        near_f[b, st.N_Y, k] = f[b, i, st.F_Y]
-        near_f[b, st.N_RADIUS, k] = f[b, i, st.F_RADIUS]
-        near_f[b, st.N_INNER, k] = static.kind_f[kind, st.K_INNER_RADIUS]
-        widest = max(widest, static.kind_f[kind, st.K_INNER_RADIUS])
-        largest = max(largest, f[b, i, st.F_RADIUS])
-        near_i[b, st.NI_SLOT, k] = i
-        near_i[b, st.NI_KEY, k] = key
-    state.w[b, st.W_WIDEST] = int(np.ceil(widest * np.float32(1024.0)))
-    state.w[b, st.W_LARGEST] = int(np.ceil(largest * np.float32(1024.0)))
+        n = count - 1 - m  # backwards, because the cells are filled from their ends
+        i = alive[n]
+        c = near_i[st.NI_MOBILITY, n]
+        k = cells[c] - 1
+        cells[c] = k
+        list_place(static, uf[i], ui[i], i, near_f, near_i, k)

@@ -55,8 +55,6 @@ LOOPS_PER_SECOND = 16
     F_ENERGY_MAX,
     F_COOLDOWN,  # loops until the next attack may begin
     F_WINDUP,  # loops until the damage point of the attack under way; 0 = none under way
-    F_VX,  # displacement of the last loop
-    F_VY,
     F_ORDER_X,  # target point of the current order
     F_ORDER_Y,
     F_HOME_X,  # where an idle unit returns to after a chase; the other end of a patrol
@@ -67,8 +65,11 @@ LOOPS_PER_SECOND = 16
     F_BUSY,  # loops until a change of mode (siege, burrow) is complete
     F_BLINK_COOLDOWN,
     F_SPEED,  # of the last loop, where the kind accelerates
+    F_INNER,  # radius that it collides by
+    F_REACH,  # of a quiet unit (decisions.py): how far its target may be, centre to centre
+    F_NEAR,  # ... and how near its goal it wants to be
     NUM_FLOATS,
-) = range(27)
+) = range(28)
 FLOAT_ROW = 32  # two cache lines
 
 # --- integer fields of a unit: state.ui[b, I_*, i] -------------------------------------------------------------------
@@ -95,8 +96,11 @@ FLOAT_ROW = 32  # two cache lines
     I_KILLS,
     I_CELL,  # goal cell that the way point was found for, -1 = none
     I_SPOTTER,  # slot of an enemy unit that saw this one last
+    I_KEY,  # KEY_* of neighbours.py
+    I_ACT,  # ACT_* of decisions.py: what a quiet unit does
+    I_WAKE,  # loop up to which it needs no decision; 0 = none
     NUM_INTS,
-) = range(23)
+) = range(26)
 INT_ROW = 32
 
 FLAG_FLYING = 1
@@ -140,20 +144,34 @@ FLAG_LEFT = 4096  # ... to the left of it
     W_COLUMNS,  # of the grid that neighbours are looked up in
     W_ROWS,
     W_CELL,  # its cell size
+    W_STALE,  # 1: the list of places must be made anew
     W_WIDEST,  # largest inner radius in the battle, in 1/1024
     W_LARGEST,  # largest radius in the battle, in 1/1024
     NUM_WORLD,
-) = range(13)
+) = range(14)
 
 # --- per owner: state.tally[b, owner, T_*] --------------------------------------------------------------------------
 T_ALIVE, T_CREATED, T_LOST, NUM_TALLY = range(4)
 
 # --- the units of a loop by place: state.near_f[b, N_*, k], state.near_i[b, NI_*, k] --------------------------------
-N_X, N_Y, N_RADIUS, N_INNER, N_VX, N_VY, NUM_NEAR_FLOATS = range(7)
+(
+    N_X,  # when the loop began
+    N_Y,
+    N_RADIUS,
+    N_INNER,
+    N_SIGHT,
+    N_PX,  # where it is to be before collisions
+    N_PY,
+    N_VX,
+    N_VY,
+    N_STEP,  # length of the step that a moving unit takes in the direction that it faces
+    NUM_NEAR_FLOATS,
+) = range(11)
 NI_SLOT, NI_KEY, NI_MOBILITY, NUM_NEAR_INTS = range(4)
+LANES = 16  # places that one vector operation looks at; the arrays are that much longer than the units
 MIN_CELLS, CELLS_PER_UNIT = 256, 4
 BIT_ROWS = 60  # one row of the coarse maps is one integer
-FEW_UNITS = 16  # up to here looking at everybody is faster than looking at cells
+FEW_UNITS = 64  # up to here looking at everybody is faster than looking at cells
 
 # --- projectiles: state.shot_i[b, n, S_*], state.shot_f[b, n, SF_*] -------------------------------------------------
 (
@@ -303,8 +321,8 @@ class State(NamedTuple):
     queue_f: np.ndarray  # float32 [B, N, QUEUE, 2]: target point
     shot_i: np.ndarray  # int32 [B, M, NUM_SHOT_INTS]
     shot_f: np.ndarray  # float32 [B, M, NUM_SHOT_FLOATS]
-    near_f: np.ndarray  # float32 [B, NUM_NEAR_FLOATS, N]: the units of this loop, sorted by cell (neighbours.py)
-    near_i: np.ndarray  # int32 [B, NUM_NEAR_INTS, N]
+    near_f: np.ndarray  # float32 [B, NUM_NEAR_FLOATS, M]: the units of this loop by place (neighbours.py)
+    near_i: np.ndarray  # int32 [B, NUM_NEAR_INTS, M]
     cells: np.ndarray  # int32 [B, cells + 1]: where each cell's units begin
     bits: np.ndarray  # int64 [B, 2, players + 1, BIT_ROWS]: coarse map of where a player stands, and of what it may see
     fields: np.ndarray  # uint8 [B, slots, height * width]: flow fields of maps with obstacles
@@ -373,6 +391,7 @@ def new_state(static: Static, num_worlds: int, max_units: int, seed: int = 0) ->
     if not 1 <= max_units <= 1024:
         raise ValueError(f"max_units is {max_units}, expected 1 to 1024 unit slots")
     b, n = num_worlds, max_units
+    places = (n + LANES - 1) // LANES * LANES + LANES
     height, width = static.pathable.shape
     slots = FIELD_SLOTS if static.options[O_OBSTACLES] else 0
     state = State(
@@ -385,8 +404,8 @@ def new_state(static: Static, num_worlds: int, max_units: int, seed: int = 0) ->
         queue_f=np.zeros((b, n, QUEUE, 2), np.float32),
         shot_i=np.zeros((b, 3 * n, NUM_SHOT_INTS), np.int32),
         shot_f=np.zeros((b, 3 * n, NUM_SHOT_FLOATS), np.float32),
-        near_f=np.zeros((b, NUM_NEAR_FLOATS, n), np.float32),
-        near_i=np.zeros((b, NUM_NEAR_INTS, n), np.int32),
+        near_f=aligned_zeros((b, NUM_NEAR_FLOATS, places), np.float32),
+        near_i=aligned_zeros((b, NUM_NEAR_INTS, places), np.int32),
         bits=np.zeros((b, 2, static.options[O_PLAYERS] + 1, BIT_ROWS), np.int64),
         cells=np.zeros((b, max(MIN_CELLS, CELLS_PER_UNIT * n) + 1), np.int32),
         fields=np.zeros((b, slots, height * width if slots else 0), np.uint8),

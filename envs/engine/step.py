@@ -1,4 +1,4 @@
-"""`advance_world`: game loops of one world, in the order sort, see, decide, move, land projectiles, bury."""
+"""`advance_world`: game loops of one world, in the order list, see, decide, move, land projectiles, bury."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from envs.engine import state as st
 from envs.engine.damage import bury, land_projectiles
 from envs.engine.decisions import decide
 from envs.engine.movement import move_units
-from envs.engine.neighbours import sort_by_cell
+from envs.engine.neighbours import begin_places, list_places
 from envs.engine.state import kernel
-from envs.engine.vision import update_vision
+from envs.engine.vision import see_units
 
 VISION_PERIOD = 4  # loops between two updates of who is seen
 
@@ -19,10 +19,11 @@ def advance_world(state, static, b, loops):
 
     Compiled once; takes no lock and allocates nothing. What it does depends on world `b` alone.
     """
+    begin_places(state, static, b)
     for _ in range(loops):
+        list_places(state, static, b)
         if state.w[b, st.W_LOOP] % VISION_PERIOD == 0:
-            update_vision(state, static, b)
-        sort_by_cell(state, static, b)
+            see_units(state, static, b)
         decide(state, static, b)
         move_units(state, static, b)
         if state.w[b, st.W_SHOTS] > 0 and land_projectiles(state, static, b):

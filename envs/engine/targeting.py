@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from envs.engine import state as st
+from envs.engine.lanes import first_bit, lanes_in_reach
 from envs.engine.neighbours import (
     KEY_AIR,
     KEY_GROUND,
@@ -122,25 +123,38 @@ def acquire(state, static, b, k, scan):
     best, best_rank, best_distance = -1, -1, NO_DISTANCE
     if state.w[b, st.W_ALIVE] > st.FEW_UNITS and not enemies_near(state, static, b, owner, x, y, window):
         r1 = r0 - 1
+    places = near_f.shape[2]
+    at_f, at_i = b * st.NUM_NEAR_FLOATS * places, b * st.NUM_NEAR_INTS * places
     for row in range(r0, r1 + 1):
-        for q in range(cells[b, row * columns + c0], cells[b, row * columns + c1 + 1]):
-            other = near_i[b, st.NI_KEY, q]
-            if other & enemies == 0 or other & planes == 0:
-                continue
-            dx, dy = near_f[b, st.N_X, q] - x, near_f[b, st.N_Y, q] - y
-            d2 = dx * dx + dy * dy
-            r = near_f[b, st.N_RADIUS, q]
-            if d2 > (reach + r) * (reach + r):
-                continue
-            j = near_i[b, st.NI_SLOT, q]
-            if (ii[b, j, st.I_VISIBLE] >> owner) & 1 == 0:
-                continue
-            distance = np.sqrt(d2) - r
-            if distance - radius < least:
-                continue
-            rank = 2 * static.kind_i[ii[b, j, st.I_KIND], st.KI_PRIORITY] + (1 if other & hits_me else 0)
-            if rank > best_rank or (rank == best_rank and distance < best_distance):
-                best, best_rank, best_distance = j, rank, distance
+        last = cells[b, row * columns + c1 + 1]
+        for first in range(cells[b, row * columns + c0], last, st.LANES):
+            found = lanes_in_reach(
+                near_f,
+                near_i,
+                at_f + st.N_X * places + first,
+                at_f + st.N_Y * places + first,
+                at_f + st.N_RADIUS * places + first,
+                at_i + st.NI_KEY * places + first,
+                x,
+                y,
+                reach,
+                enemies,
+            )
+            found &= (1 << min(last - first, st.LANES)) - 1
+            while found != 0:
+                q = first + first_bit(found)
+                found &= found - 1
+                other = near_i[b, st.NI_KEY, q]
+                j = near_i[b, st.NI_SLOT, q]
+                if other & planes == 0 or (ii[b, j, st.I_VISIBLE] >> owner) & 1 == 0:
+                    continue
+                dx, dy = near_f[b, st.N_X, q] - x, near_f[b, st.N_Y, q] - y
+                distance = np.sqrt(dx * dx + dy * dy) - near_f[b, st.N_RADIUS, q]
+                if distance - radius < least:
+                    continue
+                rank = 2 * static.kind_i[ii[b, j, st.I_KIND], st.KI_PRIORITY] + (1 if other & hits_me else 0)
+                if rank > best_rank or (rank == best_rank and distance < best_distance):
+                    best, best_rank, best_distance = j, rank, distance
     return best
 
 

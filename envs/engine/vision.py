@@ -5,14 +5,15 @@ from __future__ import annotations
 import numpy as np
 
 from envs.engine import state as st
-from envs.engine.neighbours import bit_range, bit_scale
-from envs.engine.state import kernel
+from envs.engine.lanes import first_bit, lanes_in_reach
+from envs.engine.neighbours import begin_places, bit_range, bit_scale, list_places
+from envs.engine.state import inline_kernel, kernel
 
 HIGHER = np.float32(1.0)  # terrain so much higher hides what stands on it
 WIDEST = np.float32(3.0)  # no unit's radius is larger
 
 
-@kernel
+@inline_kernel
 def _sees(state, static, b, j, i):
     """Whether unit `j` sees unit `i` (of another owner)."""
     f, ii = state.uf, state.ui
@@ -32,59 +33,86 @@ def _sees(state, static, b, j, i):
 
 @kernel
 def update_vision(state, static, b):
+    """Brings `I_VISIBLE` of every unit of world `b` up to date between two calls of `advance_world`."""
+    begin_places(state, static, b)
+    list_places(state, static, b)
+    see_units(state, static, b)
+
+
+@inline_kernel
+def see_units(state, static, b):
     """Sets `I_VISIBLE` of every unit of world `b`: bit p for each player p that owns it or has a unit that sees it.
 
     Cloaked and burrowed units are seen by detectors only. Without fog everything else is seen by everyone.
     """
-    f, ii, bits = state.uf, state.ui, state.bits
+    ui, near_f, near_i, bits = state.ui[b], state.near_f[b], state.near_i[b], state.bits[b, 1]
     players = static.options[st.O_PLAYERS]
     everyone = (1 << (players + 1)) - 2
-    hidden = st.FLAG_CLOAKED | st.FLAG_BURROWED
     count = state.w[b, st.W_ALIVE]
     fog = static.options[st.O_FOG]
     many = count > st.FEW_UNITS and fog != 0
     scale = bit_scale(static)
     if many:
         # A coarse map of what each player may see at all, so that units out of sight are not compared with everybody.
-        for p in range(bits.shape[2]):
-            for r in range(st.BIT_ROWS):
-                bits[b, 1, p, r] = 0
-        for n in range(count):
-            j = state.alive[b, n]
-            owner = ii[b, j, st.I_OWNER]
+        bits[:, :] = 0
+        for k in range(count):
+            owner = ui[near_i[st.NI_SLOT, k], st.I_OWNER]
             if owner != st.NEUTRAL:
-                reach = static.kind_f[ii[b, j, st.I_KIND], st.K_SIGHT] + WIDEST
-                c0, c1 = bit_range(scale, f[b, j, st.F_X], reach)
-                r0, r1 = bit_range(scale, f[b, j, st.F_Y], reach)
+                reach = near_f[st.N_SIGHT, k] + WIDEST
+                c0, c1 = bit_range(scale, near_f[st.N_X, k], reach)
+                r0, r1 = bit_range(scale, near_f[st.N_Y, k], reach)
                 columns = ((1 << (c1 - c0 + 1)) - 1) << c0
                 for r in range(r0, r1 + 1):
-                    bits[b, 1, owner, r] |= columns
-    for n in range(count):
-        i = state.alive[b, n]
-        owner = ii[b, i, st.I_OWNER]
+                    bits[owner, r] |= columns
+    places = state.near_f.shape[2]
+    at_f, at_i = b * st.NUM_NEAR_FLOATS * places, b * st.NUM_NEAR_INTS * places
+    for k in range(count):
+        i = near_i[st.NI_SLOT, k]
+        v = ui[i]
+        owner = v[st.I_OWNER]
+        hidden = v[st.I_FLAGS] & (st.FLAG_CLOAKED | st.FLAG_BURROWED) != 0
         seen = (1 << owner) | (state.w[b, st.W_REVEAL] & everyone)
-        if fog == 0 and ii[b, i, st.I_FLAGS] & hidden == 0:
+        if fog == 0 and not hidden:
             seen |= everyone
         asked = everyone & ~seen
-        if many and asked:
-            column, row = int(f[b, i, st.F_X] * scale), int(f[b, i, st.F_Y] * scale)
+        x, y = near_f[st.N_X, k], near_f[st.N_Y, k]
+        if many and asked != 0:
+            column, row = int(x * scale), int(y * scale)
             for p in range(1, players + 1):
-                if (bits[b, 1, p, row] >> column) & 1 == 0:
+                if (bits[p, row] >> column) & 1 == 0:
                     asked &= ~(1 << p)
-        if asked:
-            spotter = ii[b, i, st.I_SPOTTER]
-            known = spotter >= 0 and ii[b, spotter, st.I_ALIVE] != 0 and ii[b, spotter, st.I_OWNER] != owner
-            if known and _sees(state, static, b, spotter, i):
-                seen |= 1 << ii[b, spotter, st.I_OWNER]
-            for m in range(count):
+        if asked != 0:
+            spotter = v[st.I_SPOTTER]
+            if spotter >= 0 and ui[spotter, st.I_ALIVE] != 0 and (asked >> ui[spotter, st.I_OWNER]) & 1 != 0:
+                if _sees(state, static, b, spotter, i):
+                    seen |= 1 << ui[spotter, st.I_OWNER]
+            for first in range(0, count, st.LANES):
                 if asked & ~seen == 0:
                     break
-                j = state.alive[b, m]
-                other = ii[b, j, st.I_OWNER]
-                if ((asked & ~seen) >> other) & 1 and _sees(state, static, b, j, i):
-                    seen |= 1 << other
-                    ii[b, i, st.I_SPOTTER] = j
-        ii[b, i, st.I_VISIBLE] = seen
+                if hidden:
+                    found = (1 << st.LANES) - 1
+                else:
+                    found = lanes_in_reach(
+                        state.near_f,
+                        state.near_i,
+                        at_f + st.N_X * places + first,
+                        at_f + st.N_Y * places + first,
+                        at_f + st.N_SIGHT * places + first,
+                        at_i + st.NI_KEY * places + first,
+                        x,
+                        y,
+                        near_f[st.N_RADIUS, k],
+                        np.int32(asked & ~seen),
+                    )
+                found &= (1 << min(count - first, st.LANES)) - 1
+                while found != 0:
+                    j = near_i[st.NI_SLOT, first + first_bit(found)]
+                    found &= found - 1
+                    other = ui[j, st.I_OWNER]
+                    if ((asked & ~seen) >> other) & 1 != 0 and _sees(state, static, b, j, i):
+                        seen |= 1 << other
+                        v[st.I_SPOTTER] = j
+        v[st.I_VISIBLE] = seen
 
 
 @kernel

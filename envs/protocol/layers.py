@@ -79,10 +79,10 @@ def look_around(state, static, player, grid):
                 grid[y, x] = 1
     for n in range(state.w[0, W_ALIVE]):
         i = state.alive[0, n]
-        if state.i[0, I_OWNER, i] != player:
+        if state.ui[0, i, I_OWNER] != player:
             continue
-        sight = static.kind_f[state.i[0, I_KIND, i], K_SIGHT]
-        cx, cy = state.f[0, F_X, i], state.f[0, F_Y, i]
+        sight = static.kind_f[state.ui[0, i, I_KIND], K_SIGHT]
+        cx, cy = state.uf[0, i, F_X], state.uf[0, i, F_Y]
         for y in range(max(0, int(cy - sight)), min(height, int(cy + sight) + 1)):
             dy = y + 0.5 - cy
             if dy * dy <= sight * sight:
