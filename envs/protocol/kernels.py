@@ -271,13 +271,13 @@ def count_units(state, supply, role, player, counts):
     counts[:] = 0.0
     for k in range(state.w[0, W_ALIVE]):
         i = state.alive[0, k]
-        if state.i[0, I_OWNER, i] != player:
+        if state.ui[0, i, I_OWNER] != player:
             continue
-        kind = state.i[0, I_KIND, i]
+        kind = state.ui[0, i, I_KIND]
         counts[COUNT_SUPPLY] += supply[kind]
         if role[kind] == ROLE_WORKER:
             counts[COUNT_WORKER_SUPPLY] += supply[kind]
-            counts[COUNT_IDLE_WORKERS] += state.i[0, I_ORDER, i] == ORDER_STOP
+            counts[COUNT_IDLE_WORKERS] += state.ui[0, i, I_ORDER] == ORDER_STOP
         elif role[kind] == ROLE_ARMY:
             counts[COUNT_ARMY] += 1.0
 
@@ -286,7 +286,7 @@ def count_units(state, supply, role, player, counts):
 def note_tags(state, tags):
     """tags [N]: of the units that live now, 0 in empty slots."""
     for i in range(tags.shape[0]):
-        tags[i] = state.i[0, I_TAG, i] if state.i[0, I_ALIVE, i] != 0 else 0
+        tags[i] = state.ui[0, i, I_TAG] if state.ui[0, i, I_ALIVE] != 0 else 0
 
 
 @entry
@@ -294,7 +294,7 @@ def list_gone(state, tags, offset, out):
     """Protocol tags of the units of `note_tags` that live no more, into out [N]; returns how many they are."""
     count = 0
     for i in range(tags.shape[0]):
-        if tags[i] != 0 and (state.i[0, I_ALIVE, i] == 0 or state.i[0, I_TAG, i] != tags[i]):
+        if tags[i] != 0 and (state.ui[0, i, I_ALIVE] == 0 or state.ui[0, i, I_TAG] != tags[i]):
             out[count] = (np.int64(i + 1) << TAG_SHIFT) | ((tags[i] + offset) & TAG_MASK)
             count += 1
     return count
@@ -306,8 +306,8 @@ def count_structures(state, counts):
     counts[:] = 0
     for k in range(state.w[0, W_ALIVE]):
         i = state.alive[0, k]
-        if state.i[0, I_FLAGS, i] & FLAG_STRUCTURE != 0:
-            counts[state.i[0, I_OWNER, i]] += 1
+        if state.ui[0, i, I_FLAGS] & FLAG_STRUCTURE != 0:
+            counts[state.ui[0, i, I_OWNER]] += 1
 
 
 stamp(tag_of, write_units, count_units, note_tags, list_gone, count_structures)
