@@ -465,7 +465,9 @@ def decide(state, static, b):
                     wake = 0
             elif going:
                 act = ACT_GO if chase < 0 else ACT_CHASE
-                aimed = chase >= 0 or (order in (st.ORDER_MOVE, st.ORDER_ATTACK_MOVE, st.ORDER_PATROL) and v[st.I_ORDER_TARGET] < 0)
+                aimed = chase >= 0 or (
+                    order in (st.ORDER_MOVE, st.ORDER_ATTACK_MOVE, st.ORDER_PATROL) and v[st.I_ORDER_TARGET] < 0
+                )
                 if not pathless or not aimed:
                     wake = 0
             elif chase < 0 and (order == st.ORDER_STOP or order == st.ORDER_HOLD):

@@ -83,9 +83,9 @@ def see_units(state, static, b):
                     asked &= ~(1 << p)
         if asked != 0:
             spotter = v[st.I_SPOTTER]
-            if spotter >= 0 and ui[spotter, st.I_ALIVE] != 0 and (asked >> ui[spotter, st.I_OWNER]) & 1 != 0:
-                if _sees(state, static, b, spotter, i):
-                    seen |= 1 << ui[spotter, st.I_OWNER]
+            known = spotter >= 0 and ui[spotter, st.I_ALIVE] != 0 and (asked >> ui[spotter, st.I_OWNER]) & 1 != 0
+            if known and _sees(state, static, b, spotter, i):
+                seen |= 1 << ui[spotter, st.I_OWNER]
             for first in range(0, count, st.LANES):
                 if asked & ~seen == 0:
                     break
