@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from torch import Tensor
 from multimodal.clips import ClipFormat
 from multimodal.loader import ClipBatch
 from perceiver_core.attention import AttentionConfig
+from perceiver_core.bottleneck import BottleneckConfig
 from perceiver_core.inputs import MultimodalInput
 from perceiver_core.model import EncoderConfig, PerceiverIO
 from perceiver_core.presets import multimodal_autoencoder
@@ -26,11 +28,11 @@ _CORE_NAMES = {"video": "image", "audio": "audio", "label": "label"}
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderConfig:
-    """Sizes of an autoencoder.
+    """Sizes of an autoencoder. What has a default is, by default, as published.
 
     Attributes:
         clip: format of its clips.
-        image_patch: height and width in pixels of an input patch; each output query is one pixel.
+        image_patch: height and width in pixels of an input patch.
         samples_per_patch: sound samples of an input token and of an output query.
         num_latents: N, the compression knob.
         latent_channels: D.
@@ -38,7 +40,21 @@ class AutoencoderConfig:
         num_heads: heads of each.
         image_bands, audio_bands: Fourier bands of picture (per axis) and sound.
         label_query_channels: width of the learned label query.
-        output_channels: width of decoded rows.
+        output_channels: width of decoded rows; None: that of the queries.
+        image_query_patch: height and width in pixels of what one output query decodes.
+        image_resolution: Nyquist resolution of the image bands along height and width; None: the input patches.
+        audio_resolution: Nyquist resolution of the audio bands; None: the samples.
+        query_channels: width of the output queries; None: what the widest needs.
+        code_channels: numbers kept of each latent; None: all D.
+        code_self_attends: self-attention layers between such a code and the decoder.
+        attention_channels: width of queries, keys and values of all attention layers; None: that of their inputs.
+        cross_attention_heads: heads of the encoder's and of the decoder's cross-attention.
+        widening_factor: of the encoder's and the code's feed-forward networks.
+        query_gain: factor on the initial query projections of both cross-attentions. With 1, attention begins as
+            nearly the same average over all tokens for every latent, in which a tone of any phase cancels; with 3 it
+            begins on a few tokens of its own.
+        pixel_mean, pixel_deviation, sample_deviation: the model sees and decodes `(pixel - mean) / deviation` and
+            `sample / deviation`, of pixels in [0, 1] and sound samples in [-1, 1].
     """
 
     clip: ClipFormat
@@ -51,7 +67,20 @@ class AutoencoderConfig:
     image_bands: int
     audio_bands: int
     label_query_channels: int
-    output_channels: int
+    output_channels: int | None
+    image_query_patch: int = 1
+    image_resolution: int | None = None
+    audio_resolution: int | None = None
+    query_channels: int | None = None
+    code_channels: int | None = None
+    code_self_attends: int = 0
+    attention_channels: int | None = None
+    cross_attention_heads: int = 1
+    widening_factor: int = 1
+    query_gain: float = 1.0
+    pixel_mean: float = 0.0
+    pixel_deviation: float = 1.0
+    sample_deviation: float = 1.0
 
     def __post_init__(self) -> None:
         if self.clip.num_samples % self.samples_per_patch:
@@ -60,16 +89,17 @@ class AutoencoderConfig:
                 f"{self.clip.sample_rate} Hz, not a multiple of samples_per_patch {self.samples_per_patch}; "
                 "change the sample rate or the number of frames"
             )
-        if self.clip.height % self.image_patch or self.clip.width % self.image_patch:
-            raise ValueError(
-                f"clips of {self.clip.height} x {self.clip.width} pixels cannot be cut into patches of "
-                f"{self.image_patch}; height and width must be multiples of it"
-            )
+        for patch in (self.image_patch, self.image_query_patch):
+            if self.clip.height % patch or self.clip.width % patch:
+                raise ValueError(
+                    f"clips of {self.clip.height} x {self.clip.width} pixels cannot be cut into patches of "
+                    f"{patch}; height and width must be multiples of it"
+                )
 
     @property
     def code_values(self) -> int:
-        """Numbers in the latent array, N x D: what a clip is compressed to."""
-        return self.num_latents * self.latent_channels
+        """Numbers that a clip is compressed to: those of the latent array, or what is kept of it."""
+        return self.num_latents * (self.code_channels or self.latent_channels)
 
     @property
     def num_audio_queries(self) -> int:
@@ -77,7 +107,7 @@ class AutoencoderConfig:
 
     @property
     def num_video_queries(self) -> int:
-        return self.clip.num_frames * self.clip.height * self.clip.width
+        return self.clip.num_frames * self.clip.height * self.clip.width // self.image_query_patch**2
 
     @property
     def compression(self) -> float:
@@ -86,19 +116,32 @@ class AutoencoderConfig:
 
 
 PRESETS: dict[str, AutoencoderConfig] = {
-    # Trains in minutes on two cores: 8 frames of 32 x 32 and 0.64 s of sound at 8 kHz.
+    # Trains in minutes on two cores: 8 frames of 32 x 32 and 0.64 s of sound at 8 kHz, in 32 numbers.
     "tiny": AutoencoderConfig(
         clip=ClipFormat(num_frames=8, frame_rate=12.5, height=32, width=32, sample_rate=8_000),
         image_patch=8,
-        samples_per_patch=32,
-        num_latents=8,
-        latent_channels=32,
-        num_self_attends=4,
-        num_heads=4,
+        samples_per_patch=160,
+        num_latents=16,
+        latent_channels=96,
+        num_self_attends=2,
+        num_heads=8,
         image_bands=8,
-        audio_bands=96,
-        label_query_channels=64,
-        output_channels=64,
+        audio_bands=16,
+        label_query_channels=51,
+        output_channels=None,
+        image_query_patch=4,
+        image_resolution=16,
+        audio_resolution=32,
+        query_channels=96,
+        code_channels=2,
+        code_self_attends=2,
+        attention_channels=96,
+        cross_attention_heads=8,
+        widening_factor=2,
+        query_gain=3.0,
+        pixel_mean=0.35,
+        pixel_deviation=0.4,
+        sample_deviation=2 / 3,
     ),
     # One GPU for hours: 16 frames of 64 x 64 and 0.64 s of sound at 16 kHz.
     "small": AutoencoderConfig(
@@ -148,7 +191,17 @@ def preset(name: str, num_latents: int | None = None) -> AutoencoderConfig:
 
 def build(config: AutoencoderConfig, num_classes: int) -> PerceiverIO:
     """A freshly initialised model. The label is hidden by explicit masks only, so that hiding is reproducible."""
-    return multimodal_autoencoder(
+    width: int | Literal["kv"] = config.attention_channels or "kv"
+    cross = AttentionConfig(num_heads=config.cross_attention_heads, qk_channels=width)
+    among_latents = AttentionConfig(
+        num_heads=config.num_heads, qk_channels=width, widening_factor=config.widening_factor
+    )
+    clip, resolution = config.clip, config.image_resolution
+    if resolution is None:
+        grid = (clip.num_frames, clip.height // config.image_patch, clip.width // config.image_patch)
+    else:
+        grid = (clip.num_frames, resolution, resolution)
+    model = multimodal_autoencoder(
         num_frames=config.clip.num_frames,
         image_size=(config.clip.height, config.clip.width),
         image_patch=(config.image_patch, config.image_patch),
@@ -156,17 +209,32 @@ def build(config: AutoencoderConfig, num_classes: int) -> PerceiverIO:
         samples_per_patch=config.samples_per_patch,
         num_classes=num_classes,
         image_bands=config.image_bands,
+        image_resolution=grid,
+        image_query_patch=(config.image_query_patch, config.image_query_patch),
         audio_bands=config.audio_bands,
+        audio_resolution=config.audio_resolution,
         label_query_channels=config.label_query_channels,
+        query_channels=config.query_channels,
         output_channels=config.output_channels,
         label_mask_probability=0.0,
         encoder=EncoderConfig(
             num_latents=config.num_latents,
             latent_channels=config.latent_channels,
             num_self_attends=config.num_self_attends,
-            self_attention=AttentionConfig(num_heads=config.num_heads),
+            cross_attention=replace(cross, widening_factor=config.widening_factor),
+            self_attention=among_latents,
         ),
+        bottleneck=None
+        if config.code_channels is None
+        else BottleneckConfig(
+            channels=config.code_channels, num_self_attends=config.code_self_attends, self_attention=among_latents
+        ),
+        decoder_attention=replace(cross, query_residual=False),
     )
+    with torch.no_grad():
+        for layer in (*model.encoder.cross_attends, model.decoder.cross_attend):
+            layer.query.weight.mul_(config.query_gain)
+    return model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,15 +258,18 @@ class Hidden:
         return Hidden(video=self.video | other.video, audio=self.audio | other.audio, label=self.label | other.label)
 
 
-def encode(model: PerceiverIO, batch: ClipBatch, hidden: Hidden) -> Tensor:
-    """Latents `[B, N, D]` of clips. Hidden modalities are replaced by their mask tokens."""
-    inputs = model_inputs(batch)
-    return model.encode(inputs, masked=token_masks(model, hidden))
+def encode(model: PerceiverIO, config: AutoencoderConfig, batch: ClipBatch, hidden: Hidden) -> Tensor:
+    """The code of clips: latents `[B, N, D]`, or what is kept of them. Mask tokens replace hidden modalities."""
+    return model.encode(model_inputs(config, batch), masked=token_masks(model, hidden))
 
 
-def model_inputs(batch: ClipBatch) -> dict[str, Tensor]:
-    """Inputs by the core's names: pixels in [0, 1] `[B, T, 3, H, W]`, sound `[B, S]`, class numbers `[B]`."""
-    return {"image": batch.video.float() / 255, "audio": batch.audio, "label": batch.label}
+def model_inputs(config: AutoencoderConfig, batch: ClipBatch) -> dict[str, Tensor]:
+    """Inputs by the core's names: normalised pixels `[B, T, 3, H, W]` and sound `[B, S]`, class numbers `[B]`."""
+    return {
+        "image": (batch.video.float() / 255 - config.pixel_mean) / config.pixel_deviation,
+        "audio": batch.audio / config.sample_deviation,
+        "label": batch.label,
+    }
 
 
 def token_masks(model: PerceiverIO, hidden: Hidden) -> dict[str, Tensor]:
@@ -247,16 +318,18 @@ def reconstruct(
         ask: modalities to decode; the others cost nothing.
         chunk_size: queries decoded at a time, which bounds memory.
     """
-    latents = encode(model, batch, Hidden.absent(batch, hide))
+    latents = encode(model, config, batch, Hidden.absent(batch, hide))
     decoded = model.decode(latents, {_CORE_NAMES[name]: None for name in ask}, chunk_size=chunk_size)
     assert isinstance(decoded, dict)
     video = audio = logits = None
     clip = config.clip
     if "image" in decoded:
-        pixels = decoded["image"].float().unflatten(1, (clip.num_frames, clip.height, clip.width))
-        video = pixels.permute(0, 1, 4, 2, 3).clamp(0.0, 1.0)
+        video = decoded["image"].float()
+        if config.image_query_patch == 1:  # pixels in a row, as published
+            video = video.unflatten(1, (clip.num_frames, clip.height, clip.width)).permute(0, 1, 4, 2, 3)
+        video = (config.pixel_mean + config.pixel_deviation * video).clamp(0.0, 1.0)
     if "audio" in decoded:
-        audio = decoded["audio"].float().clamp(-1.0, 1.0)
+        audio = (config.sample_deviation * decoded["audio"].float()).clamp(-1.0, 1.0)
     if "label" in decoded:
         logits = decoded["label"].float()
     return Reconstruction(video=video, audio=audio, logits=logits)

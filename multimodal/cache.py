@@ -11,10 +11,14 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import math
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -31,11 +35,11 @@ class CacheConfig:
     """Where decoded files are kept, and how much of them.
 
     Attributes:
-        folder: cache folder, made if missing; it may be shared by runs.
+        folder: cache folder, made if missing; it may be shared by runs. None: `decoded` in the run's folder.
         max_bytes: bound on the entries' total size.
     """
 
-    folder: str
+    folder: str | None = None
     max_bytes: int
 
     def __post_init__(self) -> None:
@@ -47,12 +51,18 @@ class DecodedCache:
     """See the module. Safe to use from many processes at once: entries are written aside and renamed."""
 
     def __init__(self, config: CacheConfig, clip_format: ClipFormat, short_side: int) -> None:
+        if config.folder is None:
+            raise ValueError("a cache needs a folder; give CacheConfig(folder=...)")
         self.folder = Path(config.folder)
         self.max_bytes = config.max_bytes
         self.clip_format = clip_format
         self.short_side = short_side
         self.began = time.time()
+        # Entries of this run only grow in number, so what found no room once never will.
+        self._refused: float = math.inf
         self.folder.mkdir(parents=True, exist_ok=True)
+        with self._locked() as total:
+            total.write(self.size())
 
     def window(self, info: MediaInfo, start_frame: int) -> Window | None:
         """The window of the clip's length at `start_frame`, stored first if there is room; None where it does not
@@ -140,20 +150,42 @@ class DecodedCache:
         try:
             save_file(tensors, partial)
             # One process at a time weighs the cache, so that together they keep the bound.
-            with (self.folder / "lock").open("w") as lock:
-                fcntl.flock(lock, fcntl.LOCK_EX)
-                if not self._make_room(partial.stat().st_size):
-                    return False
+            with self._locked() as in_use:
+                size = partial.stat().st_size
+                used = in_use.read()
+                if used + size > self.max_bytes:
+                    used = self._make_room(size)
+                    in_use.write(used)
+                    if used + size > self.max_bytes:
+                        return False
                 os.replace(partial, entry)
+                in_use.write(used + size)
         finally:
             partial.unlink(missing_ok=True)
         return True
 
+    @contextmanager
+    def _locked(self) -> Iterator[_Total]:
+        """The bytes in use, for one process at a time: counting the files each time would take longer than decoding."""
+        with (self.folder / "total").open("a+") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield _Total(stream)
+
     def _fits(self, needed: int) -> bool:
         """Whether an entry would find room once those of earlier runs are gone."""
-        return sum(size for touched, size, _ in self._entries() if touched >= self.began) + needed <= self.max_bytes
+        if needed >= self._refused:
+            return False
+        with self._locked() as total:
+            if total.read() + needed <= self.max_bytes:
+                return True
+        own = sum(size for touched, size, _ in self._entries() if touched >= self.began)
+        if own + needed <= self.max_bytes:
+            return True
+        self._refused = needed
+        return False
 
-    def _make_room(self, needed: int) -> bool:
+    def _make_room(self, needed: int) -> int:
+        """Remove entries of earlier runs, oldest first, until `needed` bytes fit or none is left; bytes then in use."""
         entries = self._entries()
         used = sum(size for _, size, _ in entries)
         for touched, size, path in entries:
@@ -161,4 +193,21 @@ class DecodedCache:
                 break
             path.unlink(missing_ok=True)
             used -= size
-        return used + needed <= self.max_bytes
+        return used
+
+
+class _Total:
+    """A number in an open file."""
+
+    def __init__(self, stream: IO[str]) -> None:
+        self.stream = stream
+
+    def read(self) -> int:
+        self.stream.seek(0)
+        return int(self.stream.read() or 0)
+
+    def write(self, value: int) -> None:
+        self.stream.seek(0)
+        self.stream.truncate()
+        self.stream.write(str(value))
+        self.stream.flush()

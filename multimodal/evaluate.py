@@ -25,9 +25,12 @@ from multimodal.datasets import LabelledFile, Problem, Split, check_files, find_
 from multimodal.errors import DataError
 from multimodal.evaluation import ClipMeasures, Summary, measure_files, summarize
 from multimodal.loader import evaluation_loader
-from multimodal.report import Example, summary_rows, write_report
+from multimodal.report import Example, class_rows, summary_rows, write_report
 from multimodal.runs import load_model, load_run
 from perceiver_core.model import PerceiverIO
+
+# More classes than this are listed in the report only.
+SHOWN_CLASSES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,6 +186,12 @@ def main(arguments: list[str] | None = None) -> None:
     for row in summary_rows(summary):
         table.add_row(*row)
     console.print(table)
+    classes = load_run(config.run).classes
+    if len(classes) <= SHOWN_CLASSES:
+        by_class = Table("class", "top-1", "from picture alone", "from sound alone")
+        for name, *shares in class_rows(classes, summary):
+            by_class.add_row(name, *shares)
+        console.print(by_class)
     console.print(f"report: {config.out or Path(config.run) / 'evaluation'}/evaluation.html")
 
 

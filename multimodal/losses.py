@@ -1,13 +1,14 @@
 """The training loss on a random subset of outputs (arXiv 2107.14795, section 4.3 and appendix on Kinetics).
 
-Absolute error for pixels and sound samples, cross-entropy for the label, each a mean over the asked outputs of a clip.
-The paper weights them 0.03 (video), 1 (audio) and 0.0001 (label), asks for 512 pixels, 512 sound patches and the
-label in each step, and hides the label from the input half of the time.
+Absolute or squared error for (normalised) pixels and sound samples, cross-entropy for the label, each a mean over the
+asked outputs of a clip. The paper takes absolute errors, weights them 0.03 (video), 1 (audio) and 0.0001 (label), asks
+for 512 pixels, 512 sound patches and the label in each step, and hides the label from the input half of the time.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from multimodal.autoencoder import AutoencoderConfig, Hidden, model_inputs, token_masks
 from multimodal.loader import ClipBatch
+from perceiver_core.inputs import split_patches
 from perceiver_core.model import PerceiverIO
 
 
@@ -23,14 +25,18 @@ class LossConfig:
     """Weights of the terms, outputs asked in a step, and how often training hides an input; defaults are the paper's.
 
     Attributes:
+        error: of pixels and sound samples. Squared error is what PSNR measures; absolute error prefers silence to a
+            tone of uncertain phase.
         video_weight, audio_weight, label_weight: factors of the three terms.
-        video_queries: random pixels asked of every clip in a step (all if a clip has fewer).
+        video_queries: random pixels (or patches, see `AutoencoderConfig.image_query_patch`) asked of every clip in a
+            step; all if a clip has fewer.
         audio_queries: random sound patches, likewise.
         hide_label: probability that a clip's label is hidden, independently for each clip.
         hide_video, hide_audio: probability that a clip's picture, or its sound, is hidden; at most one of the two, so
             their sum is at most 1. 0 in the paper; needed to reconstruct one from the other.
     """
 
+    error: Literal["absolute", "squared"] = "absolute"
     video_weight: float = 0.03
     audio_weight: float = 1.0
     label_weight: float = 0.0001
@@ -62,7 +68,7 @@ class Draw:
     """The random choices of a training step.
 
     Attributes:
-        pixels: int64 `[video queries]`, positions in `[T * H * W]`, the same for all clips.
+        pixels: int64 `[video queries]`, positions in the grid of video queries, the same for all clips.
         patches: int64 `[audio queries]`, positions in the sound patches.
         hidden: inputs to hide of each clip of the process's share.
     """
@@ -126,16 +132,18 @@ def autoencoder_loss(
     drawn = choice.hidden
     hidden = Hidden(video=drawn.video.to(device), audio=drawn.audio.to(device), label=drawn.label.to(device))
     pixels, patches = choice.pixels.to(device), choice.patches.to(device)
-    inputs = model_inputs(batch)
+    inputs = model_inputs(config, batch)
     decoded = model(
         inputs,
         masked=token_masks(core, hidden | Hidden.absent(batch)),
         positions={"image": pixels, "audio": patches, "label": None},
     )
-    true_pixels = inputs["image"].permute(0, 1, 3, 4, 2).flatten(1, 3)[:, pixels]
-    true_patches = batch.audio.unflatten(1, (-1, config.samples_per_patch))[:, patches].flatten(1)
-    video = (decoded["image"].float() - true_pixels).abs().mean(dim=(1, 2))
-    audio = (decoded["audio"].float() - true_patches).abs().mean(dim=1)
+    patch = (1, config.image_query_patch, config.image_query_patch)
+    true_pixels = split_patches(inputs["image"].movedim(2, -1), patch).flatten(1, 3)[:, pixels]
+    true_patches = inputs["audio"].unflatten(1, (-1, config.samples_per_patch))[:, patches].flatten(1)
+    measure = torch.abs if loss.error == "absolute" else torch.square
+    video = measure(decoded["image"].float() - true_pixels).mean(dim=(1, 2))
+    audio = measure(decoded["audio"].float() - true_patches).mean(dim=1)
     label = F.cross_entropy(decoded["label"].float(), batch.label, reduction="none")
     terms = {
         "video": (video * batch.has_video).mean(),

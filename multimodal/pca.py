@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,10 +11,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class ClipPCA:
-    """Joint principal components of picture and sound.
+    """Principal components of picture and sound, joint or of each by itself.
 
-    Both are scaled to the same total variance over the training clips before the decomposition, so that neither takes
-    the whole code because its numbers are larger or more.
+    Both are scaled to the same total variance over the training clips before the decomposition, so that in a joint one
+    neither takes the whole code because its numbers are larger or more.
 
     Attributes:
         mean: `[V + S]` of the scaled values.
@@ -29,13 +30,15 @@ class ClipPCA:
     video_shape: tuple[int, ...]
 
     @classmethod
-    def fit(cls, video: Tensor, audio: Tensor, num_components: int) -> ClipPCA:
+    def fit(cls, video: Tensor, audio: Tensor, num_components: int, *, joint: bool = True) -> ClipPCA:
         """Fit to training clips.
 
         Args:
             video: `[n, T, 3, H, W]` in [0, 1].
             audio: `[n, S]`.
-            num_components: K, the size of the code; at most n - 1 components carry anything.
+            num_components: K; at most n - 1 components carry anything.
+            joint: K components of picture and sound together; otherwise K of the picture alone, then K of the sound
+                alone, of which `keep` makes a code.
 
         Raises:
             ValueError: fewer than `num_components + 1` clips.
@@ -52,18 +55,22 @@ class ClipPCA:
         rows = torch.cat([pictures * video_scale, audio.float() * audio_scale], dim=1)
         mean = rows.mean(0)
         rows -= mean
-        # There are fewer clips than numbers in a clip: the small Gram matrix has the same spectrum as the covariance.
-        gram = (rows @ rows.T).double()
-        variances, vectors = torch.linalg.eigh(gram)
-        order = torch.argsort(variances, descending=True)[:num_components]
-        weights = vectors[:, order] / variances[order].clamp(min=1e-12).sqrt()
+        if joint:
+            components = _principal(rows, num_components)
+        else:
+            parts = rows.split([pictures.shape[1], audio.shape[1]], dim=1)
+            components = torch.block_diag(*(_principal(part, num_components) for part in parts))
         return cls(
             mean=mean,
-            components=weights.T.float() @ rows,
+            components=components,
             video_scale=video_scale,
             audio_scale=audio_scale,
             video_shape=tuple(video.shape[1:]),
         )
+
+    def keep(self, numbers: Sequence[int]) -> ClipPCA:
+        """With these components alone: a code of `len(numbers)` numbers."""
+        return replace(self, components=self.components[list(numbers)])
 
     def encode(self, video: Tensor, audio: Tensor) -> Tensor:
         """Codes `[B, K]` of clips `[B, T, 3, H, W]` and `[B, S]`."""
@@ -76,3 +83,12 @@ class ClipPCA:
         values = int(torch.tensor(self.video_shape).prod())
         video = (rows[:, :values] / self.video_scale).unflatten(1, self.video_shape)
         return video.clamp(0, 1), (rows[:, values:] / self.audio_scale).clamp(-1, 1)
+
+
+def _principal(rows: Tensor, count: int) -> Tensor:
+    """The first `count` principal components `[count, values]` of centred rows `[n, values]`."""
+    # There are fewer clips than numbers in a clip: the small Gram matrix has the same spectrum as the covariance.
+    variances, vectors = torch.linalg.eigh((rows @ rows.T).double())
+    order = torch.argsort(variances, descending=True)[:count]
+    weights = vectors[:, order] / variances[order].clamp(min=1e-12).sqrt()
+    return weights.T.float() @ rows

@@ -143,6 +143,12 @@ def summary_rows(summary: Summary) -> list[tuple[str, str]]:
     ]
 
 
+def class_rows(classes: Sequence[str], summary: Summary) -> list[tuple[str, str, str, str]]:
+    """Name of each class and its top-1 from picture and sound, from the picture alone, from the sound alone."""
+    shares = (summary.class_top1, summary.class_top1_video, summary.class_top1_audio)
+    return [(name, *(_percent(share) for share in row)) for name, *row in zip(classes, *shares, strict=True)]  # type: ignore[misc]
+
+
 def write_report(
     path: str,
     *,
@@ -172,10 +178,8 @@ def write_report(
         f"<figure><img src='{_picture(confusion_figure(summary, classes))}' alt='confusion matrix'></figure>",
         "<table><tr><th>class</th><th>top-1</th><th>from picture</th><th>from sound</th></tr>",
     ]
-    for name, *shares in zip(
-        classes, summary.class_top1, summary.class_top1_video, summary.class_top1_audio, strict=True
-    ):
-        cells = "".join(f"<td>{_percent(share)}</td>" for share in shares)
+    for name, *shares in class_rows(classes, summary):
+        cells = "".join(f"<td>{share}</td>" for share in shares)
         parts.append(f"<tr><td>{html.escape(name)}</td>{cells}</tr>")
     parts.append("</table><h2>Clips</h2>")
     for example in examples:

@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -101,7 +101,15 @@ def checkpoints(folder: str | Path) -> list[Path]:
     return sorted((Path(folder) / "checkpoints").glob("step-*"))
 
 
-def save_checkpoint(folder: Path, model: PerceiverIO, optimizer: torch.optim.Optimizer, step: int) -> Path:
+class Stateful(Protocol):
+    """What a checkpoint keeps besides the model."""
+
+    def state_dict(self) -> Any: ...
+
+    def load_state_dict(self, state: Any, /) -> Any: ...
+
+
+def save_checkpoint(folder: Path, model: PerceiverIO, optimizer: Stateful, step: int) -> Path:
     """Write the checkpoint after `step` steps; it appears under its name only when it is complete. Older ones go."""
     final = folder / "checkpoints" / f"step-{step:08d}"
     partial = folder / "checkpoints" / f".partial-{step:08d}-{os.getpid()}"
@@ -121,7 +129,7 @@ def save_checkpoint(folder: Path, model: PerceiverIO, optimizer: torch.optim.Opt
     return final
 
 
-def restore(folder: Path, model: PerceiverIO, optimizer: torch.optim.Optimizer) -> int:
+def restore(folder: Path, model: PerceiverIO, optimizer: Stateful) -> int:
     """Load the newest checkpoint into model and optimizer.
 
     Returns:

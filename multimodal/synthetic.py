@@ -60,8 +60,8 @@ class SyntheticConfig:
         seed: clips with the same seed, class, split and number are the same, whatever the total.
     """
 
-    clips_per_class: int = 250
-    held_out: float = 0.1
+    clips_per_class: int = 500
+    held_out: float = 0.05
     seconds: float = 0.64
     size: int = 64
     frame_rate: float = 12.5

@@ -253,6 +253,7 @@ class FoldedDecoder(nn.Module):
         self.queries = model.queries
         self.outputs = model.outputs
         self.decoder = model.decoder
+        self.bottleneck = model.bottleneck
         self.score_map = _ScoreMap(double, dtype)
         self.paths = nn.ModuleDict()
         self.grids = nn.ModuleDict()
@@ -274,7 +275,7 @@ class FoldedDecoder(nn.Module):
         """Decode outputs from latents.
 
         Args:
-            latents: [B, N, D].
+            latents: as for `PerceiverIO.decode`.
             positions: as for `PerceiverIO.decode`: integer indices [O] or [B, O], or a mapping by name; None: all.
             tokens: `model.tokens(inputs)`, where the queries are derived from the inputs.
             chunk_size: queries to decode at a time.
@@ -296,7 +297,8 @@ class FoldedDecoder(nn.Module):
         else:
             asked, counts = {_ONLY: positions}, {_ONLY: self.queries.count(tokens)}
         indices = {name: _indices(index, counts[name], latents) for name, index in asked.items()}
-        keys, values = self.decoder.keys_values(latents.to(self.decoder.cross_attend.key.weight.dtype))
+        latents = latents.to(self.decoder.cross_attend.key.weight.dtype)
+        keys, values = self.decoder.keys_values(latents if self.bottleneck is None else self.bottleneck.widen(latents))
         maps = [self.score_map(sample) for sample in keys]
         rows = {name: self._rows(name, index, maps, values, tokens, chunk_size) for name, index in indices.items()}
         if not isinstance(self.queries, NamedQueries):

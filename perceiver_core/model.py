@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from perceiver_core.attention import AttentionConfig, CrossAttention, KeysValues, SelfAttention, check_mask, init_linear
+from perceiver_core.bottleneck import Bottleneck, BottleneckConfig
 from perceiver_core.checks import check_positive, check_tensor
 from perceiver_core.config import config_class
 from perceiver_core.hub import HubModel
@@ -220,6 +221,7 @@ class PerceiverIOConfig:
         queries: `Config` of a query generator (`perceiver_core.queries`).
         decoder: sizes of the decoder.
         outputs: `Config` of an output adapter (`perceiver_core.outputs`).
+        bottleneck: sizes of a code between encoder and decoder; None: the latents are decoded as they are.
     """
 
     inputs: Any
@@ -227,6 +229,7 @@ class PerceiverIOConfig:
     queries: Any
     decoder: DecoderConfig
     outputs: Any
+    bottleneck: BottleneckConfig | None = None
 
 
 class PerceiverIO(HubModel):
@@ -240,6 +243,8 @@ class PerceiverIO(HubModel):
         self.config = config
         self.inputs: InputAdapter = config.inputs.build()
         self.encoder = PerceiverEncoder(config.encoder, input_channels=self.inputs.channels)
+        sizes = {"num_latents": config.encoder.num_latents, "latent_channels": config.encoder.latent_channels}
+        self.bottleneck = None if config.bottleneck is None else Bottleneck(config.bottleneck, **sizes)
         self.queries: QueryGenerator = config.queries.build(self.inputs)
         self.decoder = PerceiverDecoder(
             config.decoder,
@@ -276,7 +281,7 @@ class PerceiverIO(HubModel):
             masked: modalities to replace by their mask token (see `MultimodalInput`).
 
         Returns:
-            Latents [B, N, D].
+            Latents [B, N, D], or with a bottleneck the code [B, N, c].
         """
         return self._encode(inputs, mask, masked)[0]
 
@@ -292,7 +297,7 @@ class PerceiverIO(HubModel):
         """Decode outputs from latents.
 
         Args:
-            latents: [B, N, D].
+            latents: what `encode` gave: [B, N, D], or with a bottleneck [B, N, c].
             positions: which outputs, as integer indices [O] or [B, O]; None: all. For queries by name (modalities,
                 tasks) a mapping from name to indices or None; names that are left out are not decoded.
             inputs: the raw inputs again, where the queries are derived from them.
@@ -326,11 +331,13 @@ class PerceiverIO(HubModel):
         mask: Tensor | Mapping[str, Tensor] | None,
         masked: Collection[str] | Mapping[str, Tensor],
     ) -> tuple[Tensor, Tensor | None]:
-        """Latents, and the tokens if they were needed as such."""
+        """Latents or their code, and the tokens if they were needed as such."""
         if isinstance(self.inputs, MultimodalInput) and mask is None and not self.queries.uses_inputs:
-            return self.encoder(self.inputs.padded(inputs, masked)), None
-        tokens = self.tokens(inputs, masked)
-        return self.encoder(tokens, self._token_mask(mask, tokens)), tokens
+            tokens, latents = None, self.encoder(self.inputs.padded(inputs, masked))
+        else:
+            tokens = self.tokens(inputs, masked)
+            latents = self.encoder(tokens, self._token_mask(mask, tokens))
+        return (latents if self.bottleneck is None else self.bottleneck.narrow(latents)), tokens
 
     def _token_mask(self, mask: Tensor | Mapping[str, Tensor] | None, tokens: Tensor) -> Tensor | None:
         if not isinstance(mask, Mapping):
@@ -349,6 +356,8 @@ class PerceiverIO(HubModel):
     ) -> Outputs:
         if chunk_size is not None:
             check_positive("decode", chunk_size=chunk_size)
+        if self.bottleneck is not None:
+            latents = self.bottleneck.widen(latents)
         if isinstance(self.queries, NamedQueries) and isinstance(self.outputs, MultimodalOutput):
             if query_mask is not None:
                 raise ValueError("`query_mask` is for models with one kind of query; pass `positions` by name instead")

@@ -18,6 +18,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from perceiver_core.attention import AttentionConfig
+from perceiver_core.bottleneck import BottleneckConfig
 from perceiver_core.entities import EntityEncoder, EntityEncoding, entity_encoder
 from perceiver_core.inputs import (
     AudioInput,
@@ -44,6 +45,7 @@ from perceiver_core.outputs import (
     MultimodalOutput,
     ProjectionOutput,
     TiedEmbeddingOutput,
+    VideoPatchOutput,
 )
 from perceiver_core.position import FourierPosition, TrainablePosition
 from perceiver_core.queries import InputQueries, MultimodalQueries, PositionQueries
@@ -241,17 +243,23 @@ def multimodal_autoencoder(
     num_classes: int = 700,
     image_bands: int = 32,
     image_resolution: tuple[int, int, int] | None = None,
+    image_query_patch: Size = (1, 1),
     audio_bands: int = 192,
+    audio_resolution: int | None = None,
     label_query_channels: int = 1024,
-    output_channels: int = 512,
+    query_channels: int | None = None,
+    output_channels: int | None = 512,
     label_mask_probability: float = 0.5,
     encoder: EncoderConfig | None = None,
+    bottleneck: BottleneckConfig | None = None,
+    decoder_attention: AttentionConfig | None = None,
 ) -> PerceiverIO:
     """Video-audio-label autoencoder, published for Kinetics-700.
 
     Inputs: `{"audio": [B, S] or [B, S, 1], "image": [B, T, 3, H, W], "label": [B] or [B, K]}`, where what is missing is
     hidden by its mask token. Outputs: `{"audio": [B, S], "image": [B, T * H * W, 3], "label": [B, K]}`, or the asked
-    positions of the asked modalities: audio patches, pixels in row-major order, the one label.
+    positions of the asked modalities: audio patches, pixels in row-major order, the one label. Where image queries are
+    patches, the whole image is [B, T, 3, H, W] and a part [B, O, patch * 3].
 
     Args:
         num_frames: T.
@@ -262,11 +270,17 @@ def multimodal_autoencoder(
         num_classes: K.
         image_bands: Fourier bands of time, height and width.
         image_resolution: highest frequencies of these bands, as a grid; None: the grid of the input patches.
+        image_query_patch: height and width of what one image query decodes; published: a pixel.
         audio_bands: Fourier bands of the audio patches.
+        audio_resolution: Nyquist resolution of these bands; None: the samples, so that bands above half the number of
+            patches alias.
         label_query_channels: width of the learned label query.
-        output_channels: width of decoded rows before the modalities' own linear maps.
+        query_channels: width of all queries, which learned padding fills up; None: two more than the widest needs.
+        output_channels: width of decoded rows before the modalities' own linear maps; None: that of the queries.
         label_mask_probability: how often training hides the label.
         encoder: other sizes than the published 784 latents of 512 channels with 8 self-attends.
+        bottleneck: a code narrower than the latents; None, as published: the latents are the code.
+        decoder_attention: the decoder's layer; None: the published single head without query residual.
     """
     if audio_samples % samples_per_patch:
         raise ValueError(
@@ -274,17 +288,29 @@ def multimodal_autoencoder(
         )
     if image_size[0] % image_patch[0] or image_size[1] % image_patch[1]:
         raise ValueError(f"`image_size` = {image_size} must be a multiple of `image_patch` = {image_patch}")
+    if image_size[0] % image_query_patch[0] or image_size[1] % image_query_patch[1]:
+        raise ValueError(f"`image_size` = {image_size} must be a multiple of `image_query_patch` = {image_query_patch}")
     patches = (num_frames, image_size[0] // image_patch[0], image_size[1] // image_patch[1])
     image_resolution = image_resolution or patches
     audio_grid = (audio_samples // samples_per_patch,)
-    audio = FourierPosition.Config(shape=audio_grid, num_bands=audio_bands, resolution=(audio_samples,))
+    audio_nyquist = (audio_resolution or audio_samples,)
+    audio = FourierPosition.Config(shape=audio_grid, num_bands=audio_bands, resolution=audio_nyquist)
     image = FourierPosition.Config(shape=patches, num_bands=image_bands, resolution=image_resolution)
     # Queries lie at half-open positions and keep the resolution of the patches: the published weights were trained so.
     audio_query = FourierPosition.Config(
-        shape=audio_grid, num_bands=audio_bands, resolution=(audio_samples,), spacing="half_open"
+        shape=audio_grid, num_bands=audio_bands, resolution=audio_nyquist, spacing="half_open"
     )
+    query_grid = (num_frames, image_size[0] // image_query_patch[0], image_size[1] // image_query_patch[1])
     image_query = FourierPosition.Config(
-        shape=(num_frames, *image_size), num_bands=image_bands, resolution=image_resolution, spacing="half_open"
+        shape=query_grid, num_bands=image_bands, resolution=image_resolution, spacing="half_open"
+    )
+    widest = max(1 + 2 * audio_bands, 3 * (1 + 2 * image_bands), label_query_channels)
+    if query_channels is not None and query_channels < widest + 1:
+        raise ValueError(f"`query_channels` = {query_channels} must exceed the widest modality's query, {widest}")
+    image_output = (
+        ProjectionOutput.Config(channels=3)
+        if image_query_patch == (1, 1)
+        else VideoPatchOutput.Config(shape=(num_frames, *image_size), patch=(1, *image_query_patch))
     )
     return PerceiverIO(
         PerceiverIOConfig(
@@ -304,17 +330,19 @@ def multimodal_autoencoder(
                     "image": PositionQueries.Config(position=image_query),
                     "label": learned_queries(1, label_query_channels),
                 },
-                min_padding=2,
+                min_padding=2 if query_channels is None else query_channels - widest,
             ),
             decoder=DecoderConfig(
-                attention=AttentionConfig(num_heads=1, query_residual=False), output_channels=output_channels
+                attention=decoder_attention or AttentionConfig(num_heads=1, query_residual=False),
+                output_channels=output_channels,
             ),
             outputs=MultimodalOutput.Config(
                 modalities={
                     "audio": AudioPatchOutput.Config(samples_per_patch=samples_per_patch),
-                    "image": ProjectionOutput.Config(channels=3),
+                    "image": image_output,
                     "label": ClassificationOutput.Config(num_classes=num_classes),
                 }
             ),
+            bottleneck=bottleneck,
         )
     )

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from multimodal.autoencoder import PRESETS, build
-from multimodal.compression import codec_quality, load_clips, main, pca_quality
+from multimodal.compression import codec_quality, load_clips, main, pca_qualities
 from multimodal.datasets import find_files
 from multimodal.runs import RunInfo, save_checkpoint, save_run
 from multimodal.synthetic import CLASSES, SyntheticConfig, generate
@@ -25,10 +25,10 @@ def test_more_code_gives_more_quality(data: Path) -> None:
     train = load_clips(find_files(data, "train").files, FORMAT, 1)
     held_out = load_clips(find_files(data, "val").files, FORMAT, 1)
     assert train[0].shape == (24, 8, 3, 32, 32) and held_out[1].shape == (8, 5_120)
-    few, many = pca_quality(train, train, 4), pca_quality(train, train, 20)
+    few, many = pca_qualities(train, train, [4, 20])
     assert few is not None and many is not None
     assert many.video_psnr > few.video_psnr + 1 and many.audio_psnr > few.audio_psnr + 1
-    assert pca_quality(train, held_out, 24) is None, "24 clips have 23 principal components"
+    assert pca_qualities(train, held_out, [24]) == [None], "24 clips have 23 principal components"
     some = held_out[0][:2], held_out[1][:2]
     small, large = codec_quality(some, FORMAT, 600), codec_quality(some, FORMAT, 4_000)
     assert small.code_bytes <= 700 < large.code_bytes <= 4_000

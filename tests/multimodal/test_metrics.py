@@ -96,6 +96,20 @@ def test_pca_is_the_best_linear_code() -> None:
     assert float(centred[:, :96].square().sum()) == pytest.approx(float(centred[:, 96:].square().sum()), rel=1e-4)
 
 
+def test_pca_of_each_modality_by_itself() -> None:
+    video, audio = noise(12, 2, 3, 4, 4), noise(12, 10, seed=3) - 0.5
+    apart = ClipPCA.fit(video, audio, 4, joint=False)
+    assert apart.components.shape == (8, 106)
+    assert not apart.components[:4, 96:].any() and not apart.components[4:, :96].any()
+    pictures_alone, sound_alone = apart.keep(range(4)), apart.keep(range(4, 8))
+    seen, heard = sound_alone.decode(sound_alone.encode(video, audio))
+    torch.testing.assert_close(seen, video.mean(0).expand_as(video), atol=1e-4, rtol=0)
+    left = (heard - audio).square().sum()
+    centred = (audio - audio.mean(0)).double()
+    assert float(left) == pytest.approx(float(torch.linalg.svdvals(centred)[4:].square().sum()), rel=1e-3)
+    assert pictures_alone.encode(video, audio).shape == (12, 4)
+
+
 def test_pca_with_all_components_gives_the_clips_back() -> None:
     video, audio = noise(6, 2, 3, 4, 4), noise(6, 10, seed=3) - 0.5
     model = ClipPCA.fit(video, audio, 5)

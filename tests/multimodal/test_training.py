@@ -14,10 +14,11 @@ from multimodal.clips import ClipFormat
 from multimodal.errors import DataError
 from multimodal.loader import ClipBatch, EpochBatches, LoaderConfig
 from multimodal.losses import LossConfig, autoencoder_loss, draw
+from multimodal.optimizers import OptimizerConfig, Optimizers
 from multimodal.runs import checkpoints, load_model, load_run, read_lines, skipped_files
 from multimodal.synthetic import SyntheticConfig, generate
 from multimodal.train import prepare_run
-from multimodal.training import OptimizerConfig, TrainConfig, alone, default_config, train
+from multimodal.training import TrainConfig, alone, default_config, train
 from perceiver_core.model import PerceiverIO
 
 MICRO = AutoencoderConfig(
@@ -79,7 +80,7 @@ def test_presets_have_the_published_sizes() -> None:
     with torch.device("meta"):
         model = build(paper, 700)
     assert sum(parameter.numel() for parameter in model.parameters()) == 19_858_855
-    assert preset("tiny", num_latents=16).code_values == 2 * preset("tiny").code_values
+    assert preset("tiny", num_latents=32).code_values == 2 * preset("tiny").code_values
     with pytest.raises(ValueError, match="no preset 'huge'; there are tiny, small, paper"):
         preset("huge")
 
@@ -97,7 +98,7 @@ def test_the_loss_is_what_it_says() -> None:
     choice = draw(MICRO, LOSS, seed=0, step=5, global_batch=3, part=slice(0, 3))
     with torch.no_grad():
         losses = autoencoder_loss(model, model, MICRO, LOSS, batch, choice)
-        latents = encode(model, batch, choice.hidden)
+        latents = encode(model, MICRO, batch, choice.hidden)
         whole = model.decode(latents)
     assert isinstance(whole, dict)
     pixels = batch.video.permute(0, 1, 3, 4, 2).reshape(3, -1, 3)[:, choice.pixels] / 255
@@ -115,6 +116,42 @@ def test_the_loss_is_what_it_says() -> None:
     assert LossConfig() == LossConfig(video_weight=0.03, audio_weight=1.0, label_weight=1e-4, hide_label=0.5)
 
 
+def test_normalised_patches_come_back_as_pixels_and_samples() -> None:
+    sizes = replace(
+        MICRO, image_query_patch=2, code_channels=3, pixel_mean=0.5, pixel_deviation=0.05, sample_deviation=0.1
+    )
+    assert (sizes.code_values, sizes.num_video_queries) == (12, 64)
+    torch.manual_seed(0)
+    model, batch = build(sizes, 3).eval(), random_batch(2)
+    loss = replace(
+        LOSS, error="squared", video_queries=64, audio_queries=999, hide_label=1.0, hide_video=0, hide_audio=0
+    )
+    choice = draw(sizes, loss, seed=0, step=0, global_batch=2, part=slice(0, 2))
+    with torch.no_grad():
+        losses = autoencoder_loss(model, model, sizes, loss, batch, choice)
+    result = reconstruct(model, sizes, batch)
+    assert result.video is not None and result.audio is not None
+    inside = (result.video > 0) & (result.video < 1)
+    assert bool(inside.all()) and bool((result.audio.abs() < 1).all()), "clamping would hide a wrong scale"
+    video = ((result.video - batch.video / 255) / 0.05).square().mean()
+    audio = ((result.audio - batch.audio) / 0.1).square().mean()
+    assert float(losses.video) == pytest.approx(float(video), rel=1e-4)
+    assert float(losses.audio) == pytest.approx(float(audio), rel=1e-4)
+
+
+def test_muon_takes_the_matrices_of_attention_and_adamw_the_rest() -> None:
+    model = micro_model()
+    optimizers = Optimizers(model, OptimizerConfig(muon_learning_rate=1e-3, warmup_steps=4))
+    (adamw, _), (muon, _) = optimizers.parts
+    counts = [sum(len(group["params"]) for group in part.param_groups) for part in (adamw, muon)]
+    assert counts[1] == 3 * 6, "encoder, one self-attention, decoder: query, key, value, output, expand, contract"
+    assert sum(counts) == len(list(model.parameters()))
+    assert optimizers.config.share(0, 20) == 0.25 and optimizers.config.share(3, 20) == 1.0
+    assert optimizers.config.share(19, 20) < 0.02
+    with pytest.raises(ValueError, match="muon_learning_rate is -1; it must be positive, or None"):
+        OptimizerConfig(muon_learning_rate=-1)
+
+
 def test_what_a_clip_lacks_reaches_neither_loss_nor_latents() -> None:
     model, batch = micro_model(), random_batch(3)
     batch.has_audio[1] = batch.has_video[2] = batch.has_label[0] = False
@@ -125,8 +162,8 @@ def test_what_a_clip_lacks_reaches_neither_loss_nor_latents() -> None:
     changed.has_audio[1] = changed.has_video[2] = changed.has_label[0] = False
     again = autoencoder_loss(model, model, MICRO, LOSS, changed, choice)
     torch.testing.assert_close(vars(losses), vars(again))
-    seen = encode(model, batch, Hidden.absent(batch))
-    assert not torch.allclose(seen, encode(model, batch, Hidden.absent(batch, also=("video",))))
+    seen = encode(model, MICRO, batch, Hidden.absent(batch))
+    assert not torch.allclose(seen, encode(model, MICRO, batch, Hidden.absent(batch, also=("video",))))
 
 
 def test_the_label_is_seen_only_where_it_is_not_hidden() -> None:
@@ -182,7 +219,7 @@ def config_for(out: Path, data: str, **changes: object) -> TrainConfig:
         steps=9,
         batch_size=4,
         loss=LOSS,
-        optimizer=OptimizerConfig(warmup_steps=2),
+        optimizer=OptimizerConfig(warmup_steps=2, muon_learning_rate=2e-3),
         loader=LoaderConfig(num_workers=0),
         checkpoint_every=2,
         log_every=1,

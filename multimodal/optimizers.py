@@ -1,0 +1,109 @@
+"""Optimizers of the autoencoder: AdamW for everything, or Muon for the weights of its attention layers beside AdamW.
+
+Muon (Jordan et al. 2024) steps along the orthogonalised momentum of a matrix, so rare directions of the gradient move
+as fast as frequent ones. Among the generated clips every waveform is rare: with AdamW the sound stays silent long after
+the picture has begun to appear, with Muon it does not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from perceiver_core.attention import CrossAttention, SelfAttention
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW, and Muon if asked for, with linear warm-up and cosine decay to zero.
+
+    Attributes:
+        learning_rate: of AdamW at the end of the warm-up.
+        muon_learning_rate: of Muon, for the matrices of attention layers and their feed-forward networks, in the scale
+            of AdamW (root mean square of a step's entries); None: AdamW takes them too.
+        warmup_steps: steps of the warm-up.
+        weight_decay: of matrices; vectors (biases, norms, latents' scale) are not decayed.
+        max_gradient_norm: gradients are scaled down to this norm.
+        beta2: decay of AdamW's mean squared gradient; shorter runs take a faster one.
+    """
+
+    learning_rate: float = 1e-3
+    muon_learning_rate: float | None = None
+    warmup_steps: int = 100
+    weight_decay: float = 0.01
+    max_gradient_norm: float = 1.0
+    beta2: float = 0.999
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0 or self.max_gradient_norm <= 0 or self.weight_decay < 0 or self.warmup_steps < 0:
+            raise ValueError(
+                "learning_rate and max_gradient_norm must be positive, weight_decay and warmup_steps not negative; got "
+                f"{self}"
+            )
+        if self.muon_learning_rate is not None and self.muon_learning_rate <= 0:
+            raise ValueError(f"muon_learning_rate is {self.muon_learning_rate}; it must be positive, or None")
+        if not 0 <= self.beta2 < 1:
+            raise ValueError(f"beta2 is {self.beta2}; it must be in [0, 1)")
+
+    def share(self, step: int, steps: int) -> float:
+        """Share of the learning rates that `step` in a training of `steps` has, in [0, 1]."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        progress = (step - self.warmup_steps) / max(1, steps - self.warmup_steps)
+        return 0.5 * (1 + math.cos(math.pi * progress))
+
+
+class Optimizers:
+    """The optimizers of a model, as one."""
+
+    def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
+        self.config = config
+        of_muon: list[nn.Parameter] = []
+        if config.muon_learning_rate is not None:
+            of_muon = list(dict.fromkeys(_attention_matrices(model)))
+        taken = {id(parameter) for parameter in of_muon}
+        rest = [parameter for parameter in model.parameters() if id(parameter) not in taken]
+        groups = [
+            {"params": [parameter for parameter in rest if parameter.dim() >= 2], "weight_decay": config.weight_decay},
+            {"params": [parameter for parameter in rest if parameter.dim() < 2], "weight_decay": 0.0},
+        ]
+        betas = (0.9, config.beta2)
+        adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=betas, fused=True)
+        self.parts: list[tuple[torch.optim.Optimizer, float]] = [(adamw, config.learning_rate)]
+        if config.muon_learning_rate is not None:
+            rate = config.muon_learning_rate
+            muon = torch.optim.Muon(of_muon, lr=rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")
+            self.parts.append((muon, rate))
+
+    def step(self, step: int, steps: int) -> None:
+        """Take step number `step` of `steps` and forget the gradients."""
+        share = self.config.share(step, steps)
+        for optimizer, rate in self.parts:
+            for group in optimizer.param_groups:
+                group["lr"] = rate * share
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """The states of all, in order."""
+        return [optimizer.state_dict() for optimizer, _ in self.parts]
+
+    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+        """Restore what `state_dict` gave."""
+        for (optimizer, _), state in zip(self.parts, states, strict=True):
+            optimizer.load_state_dict(state)
+
+
+def _attention_matrices(model: nn.Module) -> Iterator[nn.Parameter]:
+    """Weights of all linear maps in attention layers."""
+    for layer in model.modules():
+        if isinstance(layer, CrossAttention | SelfAttention):
+            for part in layer.modules():
+                if isinstance(part, nn.Linear):
+                    assert isinstance(part.weight, nn.Parameter)
+                    yield part.weight
