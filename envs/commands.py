@@ -52,6 +52,7 @@ from envs.engine.state import (
     K_SPEED,
     K_STIM_COST,
     KI_WEAPONS,
+    O_OBSTACLES,
     ORDER_ATTACK,
     ORDER_ATTACK_MOVE,
     ORDER_BLINK,
@@ -256,33 +257,69 @@ def write_unit_masks(state, static, plan, b, player, order_mask, target_mask):
     order_mask[:, :] = False
     target_mask[:, :, :] = False
     order_mask[:, NO_OP] = True
+    bounds, player_bit = static.bounds, 1 << (player + 1)
+    shown = np.int64(-1)
     for u in range(last - first):
         i = first + u
         if state.ui[b, i, I_ALIVE] == 0:
             continue
         kind = state.ui[b, i, I_KIND]
-        for order in range(NUM_ORDERS):
-            if plan.order_target[order] < 0:
-                order_mask[u, order] = quick_legal(state, static, plan, b, i, order)
+        orders, targets = order_mask[u], target_mask[u]
+        orders[STOP] = True
+        orders[HOLD_POSITION] = True
         if can_move(state, static, b, i):
+            x, y = state.uf[b, i, F_X], state.uf[b, i, F_Y]
+            inside = x - HALF_MOVE >= bounds[0] and x + HALF_MOVE < bounds[2]
+            inside = inside and y - HALF_MOVE >= bounds[1] and y + HALF_MOVE < bounds[3]
+            free = inside and static.options[O_OBSTACLES] == 0
+            for direction in range(8):
+                orders[MOVE_NORTH + direction] = free or can_step(state, static, plan, b, i, direction)
+            # What a player sees is the same for all of its units, but for the unit itself.
+            row = np.int64(plan.row_of_slot[player, i])
+            if shown < 0:
+                shown = u
+                for n in range(rows):
+                    targets[MOVE_TARGET, n] = sees(state, b, player, np.int64(plan.slot_of_row[player, n]))
+            else:
+                for n in range(rows):
+                    targets[MOVE_TARGET, n] = target_mask[shown, MOVE_TARGET, n]
+                targets[MOVE_TARGET, plan.row_of_slot[player, first + shown]] = True
+            targets[MOVE_TARGET, row] = False
             found = False
-            for row in range(rows):
-                j = np.int64(plan.slot_of_row[player, row])
-                if j != i and sees(state, b, player, j):
-                    target_mask[u, MOVE_TARGET, row] = True
-                    found = True
-            order_mask[u, MOVE_TO] = found
+            for n in range(rows):
+                found |= targets[MOVE_TARGET, n]
+            orders[MOVE_TO] = found
         if static.kind_i[kind, KI_WEAPONS] > 0:
-            for row in range(enemies, rows):
-                j = np.int64(plan.slot_of_row[player, row])
-                if target_legal(state, static, plan, b, player, i, ATTACK_TARGET, j):
-                    target_mask[u, ATTACK_TARGET, row] = True
-                    order_mask[u, ATTACK] = True
+            found = False
+            for n in range(enemies, rows):
+                j = np.int64(plan.slot_of_row[player, n])
+                if j < 0:
+                    continue
+                v = state.ui[b, j]
+                legal = (
+                    v[I_VISIBLE] & player_bit != 0
+                    and v[I_ALIVE] != 0
+                    and v[I_OWNER] == 2 - player
+                    and v[I_FLAGS] & FLAG_INVULNERABLE == 0
+                    and plan.can_hit[kind, v[I_KIND]]
+                )
+                targets[ATTACK_TARGET, n] = legal
+                found |= legal
+            orders[ATTACK] = found
         if static.kind_f[kind, K_HEAL_RATE] > 0.0:
             for row in range(last - first):
                 if target_legal(state, static, plan, b, player, i, HEAL_TARGET, first + row):
-                    target_mask[u, HEAL_TARGET, row] = True
-                    order_mask[u, HEAL] = True
+                    targets[HEAL_TARGET, row] = True
+                    orders[HEAL] = True
+        # Orders that few kinds have.
+        if static.kind_f[kind, K_STIM_COST] > 0.0:
+            orders[STIM] = quick_legal(state, static, plan, b, i, np.int64(STIM))
+        if static.kind_f[kind, K_BLINK_RANGE] > 0.0:
+            for quarter in range(4):
+                orders[BLINK_NORTH + quarter] = quick_legal(state, static, plan, b, i, BLINK_NORTH + quarter)
+        if plan.change_order[kind] >= 0:
+            for order in range(SIEGE, UNBURROW + 1):
+                orders[order] = quick_legal(state, static, plan, b, i, order)
 
 
 # --- SMAC's view --------------------------------------------------------------------------------------------

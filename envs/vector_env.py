@@ -45,6 +45,7 @@ from envs.smac import smac_sizes
 
 OBSERVATION_VIEWS = ("entities", "smac", "both")
 ILLEGAL_ACTIONS = ("no_op", "error")
+CHUNKS_PER_THREAD = 2
 _MAX_SEED = 2**62
 
 
@@ -470,8 +471,9 @@ class SC2VectorEnv(VectorEnv):
     def _step_threaded(self) -> None:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self.num_threads - 1, thread_name_prefix="sc2-worlds")
-        # More chunks than threads, so that a thread with easy worlds takes over from one with hard ones.
-        pieces = 4 * self.num_threads if self.num_envs >= 64 else self.num_threads
+        # More chunks than threads, so that a thread with easy worlds takes over from one with hard ones; not many more,
+        # for threads that come back from compiled code at once wait for each other.
+        pieces = CHUNKS_PER_THREAD * self.num_threads if self.num_envs >= 64 else self.num_threads
         edges = np.linspace(0, self.num_envs, pieces + 1).astype(np.int64).tolist()
         chunks = iter(list(itertools.pairwise(edges)))
 

@@ -4,9 +4,9 @@ Reads positions as they were when the loop began and writes only the unit's own 
 order of the units does not matter. Damage is done later in the loop (damage.py).
 
 Most units have nothing to decide in most loops: they walk on, reload beside their target, or wait for the next look
-around. Such a unit is *quiet* until a certain loop (`I_WAKE`): it goes on with what it does (`I_ACT`), to the bit as the full
-decision would have told it, for as long as the facts hold that this rests on. A unit that is hurt looks around at
-once.
+around. Such a unit is *quiet* until a certain loop (`I_WAKE`): it goes on with what it does (`I_ACT`), to the bit as
+the full decision would have told it, for as long as the facts hold that this rests on. One that is hurt looks around
+at once.
 """
 
 from __future__ import annotations
@@ -154,10 +154,18 @@ def decide(state, static, b):
                 else:
                     left = d - u[st.F_NEAR]
                     speed = kf[kind, st.K_SPEED]
+                    calm = calm and d > reach
+                    if obstacles and flags & (st.FLAG_FLYING | st.FLAG_COLOSSUS) == 0:
+                        calm = calm and v[st.I_CELL] == int(gy) * static.pathable.shape[1] + int(gx)
+                        wx, wy = u[st.F_WAY_X], u[st.F_WAY_Y]
+                        if wx != gx or wy != gy:
+                            dx, dy = wx - x, wy - y
+                            d = np.sqrt(dx * dx + dy * dy)
+                            left = d
                     inverse = ONE / d
                     ux, uy = dx * inverse, dy * inverse
                     faces = u[st.F_FACING_X] * ux + u[st.F_FACING_Y] * uy >= kf[kind, st.K_TURN_COS]
-                    calm = calm and d > reach and left > speed and (faces or flags & st.FLAG_OBEDIENT != 0)
+                    calm = calm and left > speed and (faces or flags & st.FLAG_OBEDIENT != 0)
                     if calm:
                         u[st.F_FACING_X] = ux
                         u[st.F_FACING_Y] = uy
@@ -458,7 +466,6 @@ def decide(state, static, b):
             if watchful and armed and not anchored:
                 period = SCAN_PERIOD if chase < 0 else RESCAN_PERIOD
                 wake = loop + period - (loop + v[st.I_PHASE]) % period
-            pathless = not obstacles or flags & (st.FLAG_FLYING | st.FLAG_COLOSSUS) != 0
             if anchored:
                 act = ACT_FIRE if wi[kind, w, st.WI_TURRET] == 0 else ACT_FIRE_TURRET
                 if wf[kind, w, st.WF_MIN_RANGE] > ZERO or cooldown <= ONE:
@@ -468,8 +475,10 @@ def decide(state, static, b):
                 aimed = chase >= 0 or (
                     order in (st.ORDER_MOVE, st.ORDER_ATTACK_MOVE, st.ORDER_PATROL) and v[st.I_ORDER_TARGET] < 0
                 )
-                if not pathless or not aimed:
+                if not aimed:
                     wake = 0
+                elif obstacles and flags & (st.FLAG_FLYING | st.FLAG_COLOSSUS) == 0:
+                    wake = min(wake, loop + PATH_PERIOD - (loop + v[st.I_PHASE]) % PATH_PERIOD)
             elif chase < 0 and (order == st.ORDER_STOP or order == st.ORDER_HOLD):
                 if near_i[st.NI_MOBILITY, k] == IDLE:
                     act = ACT_REST

@@ -102,8 +102,8 @@ def collide_lanes(
     The lanes are read as in `lanes_in_reach`. (`ux`, `uy`) is the direction that the unit moves in, 0 for one at rest;
     `moving` is 1 where it is on its way; `key` holds the bit of its owner; `target` is the slot of its target;
     `before` of the lanes stand before it in the list. Push: allies part half-way, or the unit yields where the other is
-    anchored; enemies do not yield to a moving unit. Wall: what of (`ux`, `uy`) goes into enemies and into allies that do
-    not move, as a vector, and as `side` signed by the side that they are on. Bits: allies at rest that it touches.
+    anchored; enemies do not yield to a moving unit. Wall: what of (`ux`, `uy`) goes into enemies and into allies that
+    do not move, as a vector, and as `side` signed by the side that they are on. Bits: allies at rest that it touches.
     """
     signature = types.Tuple((_real, _real, _real, _real, _real, types.int64))(
         floats, ints, _index, _index, _index, _index, _index, _index, types.int64, _real, _real, _real, _real, _real,

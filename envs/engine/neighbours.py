@@ -62,15 +62,13 @@ def describe(static, u, v):
 
 @inline_kernel
 def begin_places(state, static, b):
-    """Before the first loop of a call: brings the keys up to date and lets no unit be quiet, for the game outside may
-    have changed anything; chooses the grid."""
+    """Before the first loop of a call: brings keys and radii up to date, for units may have come, gone or changed."""
     uf, ui, alive = state.uf[b], state.ui[b], state.alive[b]
     count = state.w[b, st.W_ALIVE]
     widest, largest = np.float32(0.0), np.float32(0.0)
     for n in range(count):
         u, v = uf[alive[n]], ui[alive[n]]
         describe(static, u, v)
-        v[st.I_WAKE] = 0
         widest = max(widest, u[st.F_INNER])
         largest = max(largest, u[st.F_RADIUS])
     state.w[b, st.W_WIDEST] = int(np.ceil(widest * np.float32(1024.0)))

@@ -19,6 +19,9 @@ Use, from Python or from any `@njit` function:
         issue_order(state, rules.static, b, i, ORDER_ATTACK_MOVE, -1, 23.0, 16.0, False)
         advance_world(state, rules.static, b, 8)                  # envs.engine.step
 
+Orders, kinds, clocks and flags of a unit are changed by these functions, or by code that sets `I_WAKE` of the unit to
+0: a unit with nothing to decide (decisions.py) would not notice. Places, health, shields and energy may be written.
+
 Players are 1..players, NEUTRAL is 16. Slots are reused after a death; the tag is not. `alive` lists the slots in use:
 `for n in range(state.w[b, W_ALIVE]): i = state.alive[b, n]`, in the order of the slots.
 """
@@ -479,6 +482,7 @@ def set_kind(state, static, b, i, kind):
     f[b, i, F_ENERGY_MAX] = static.kind_f[kind, K_ENERGY]
     f[b, i, F_Z] = static.terrain[int(f[b, i, F_Y]), int(f[b, i, F_X])] + static.kind_f[kind, K_HEIGHT]
     state.ui[b, i, I_KIND] = kind
+    state.ui[b, i, I_WAKE] = 0
     state.ui[b, i, I_FLAGS] = static.kind_i[kind, KI_FLAGS] | (state.ui[b, i, I_FLAGS] & FLAG_OBEDIENT)
 
 
@@ -579,6 +583,7 @@ def _set_order(state, b, i, order, target, tag, x, y):
     state.uf[b, i, F_HOME_X] = state.uf[b, i, F_X]
     state.uf[b, i, F_HOME_Y] = state.uf[b, i, F_Y]
     ii[b, i, I_CELL] = -1
+    ii[b, i, I_WAKE] = 0
     ii[b, i, I_FLAGS] &= ~FLAG_RETURNING
     if order != ORDER_ATTACK or ii[b, i, I_TARGET] != target:
         # Before its damage point an attack is lost when the unit is told something else, and its cooldown not spent.
@@ -620,6 +625,7 @@ def issue_order(state, static, b, i, order, target, x, y, queued):
             return False
         state.uf[b, i, F_HEALTH] -= cost
         state.uf[b, i, F_STIM] = static.kind_f[kind, K_STIM_TIME]
+        ii[b, i, I_WAKE] = 0
         return True
     px = min(max(np.float32(x), static.bounds[0]), static.bounds[2])
     py = min(max(np.float32(y), static.bounds[1]), static.bounds[3])
