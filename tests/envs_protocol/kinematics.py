@@ -3,7 +3,7 @@
     python -m tests.envs_protocol.kinematics
 
 Marines move 2.25 world units a second of Normal speed; agents decide every 8 of 1,920 game loops. Each agent's
-decisions are its rules, in world coordinates where PySC2 shows it (nearly) exact ones, in cells where it shows it cells.
+decisions are its rules: in world coordinates where PySC2 shows it (nearly) exact ones, else in cells.
 """
 
 from __future__ import annotations
