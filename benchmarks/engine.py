@@ -10,6 +10,7 @@ living unit advanced by one game loop.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import itertools
 import json
 import os
@@ -18,9 +19,11 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 
+from envs.engine import source_digest, stamp_modules
 from envs.engine import state as st
 from envs.engine.state import MapSpec, create_unit, issue_order, kernel, new_state, random_uniform, reset_world
 from envs.engine.step import advance_world
@@ -73,6 +76,10 @@ def run(state, static, first, last, units, gap, steps, work):
                             issue_order(state, static, b, i, st.ORDER_ATTACK, j, 0.0, 0.0, False)
             work[b, 0] += state.w[b, st.W_ALIVE] * LOOPS
             advance_world(state, static, b, LOOPS)
+
+
+# The machine code of `run` holds the engine's: compiled anew after a change there too.
+stamp_modules([sys.modules[__name__]], source_digest() + hashlib.sha256(Path(__file__).read_bytes()).hexdigest())
 
 
 def measure(units: int, threads: int, seconds: float, mix: tuple[str, ...]) -> dict[str, float]:

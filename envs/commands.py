@@ -258,7 +258,7 @@ def write_unit_masks(state, static, plan, b, player, order_mask, target_mask):
     target_mask[:, :, :] = False
     order_mask[:, NO_OP] = True
     bounds, player_bit = static.bounds, 1 << (player + 1)
-    shown = np.int64(-1)
+    shown = -1
     for u in range(last - first):
         i = first + u
         if state.ui[b, i, I_ALIVE] == 0:
@@ -307,9 +307,9 @@ def write_unit_masks(state, static, plan, b, player, order_mask, target_mask):
                 found |= legal
             orders[ATTACK] = found
         if static.kind_f[kind, K_HEAL_RATE] > 0.0:
-            for row in range(last - first):
-                if target_legal(state, static, plan, b, player, i, HEAL_TARGET, first + row):
-                    targets[HEAL_TARGET, row] = True
+            for n in range(last - first):
+                if target_legal(state, static, plan, b, player, i, HEAL_TARGET, first + n):
+                    targets[HEAL_TARGET, n] = True
                     orders[HEAL] = True
         # Orders that few kinds have.
         if static.kind_f[kind, K_STIM_COST] > 0.0:

@@ -23,7 +23,9 @@ ANCHORED, IDLE, MOVING, TELEPORT = range(4)
 EDGE = 1e-3
 SAME_PLACE = 1e-8  # squared distance
 
-first_bit = trailing_zeros  # index of the lowest bit set, of an integer that is not 0
+# Numba's decorator has no types of its own: the functions that it makes take no context.
+_operation: Any = intrinsic
+first_bit: Any = trailing_zeros  # index of the lowest bit set, of an integer that is not 0
 
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _INTS = ir.VectorType(ir.IntType(32), LANES)
@@ -68,7 +70,7 @@ def _dot(builder: Any, ax: Any, bx: Any, ay: Any, by: Any) -> Any:
     return builder.fadd(builder.fmul(ax, bx), builder.fmul(ay, by))
 
 
-@intrinsic
+@_operation
 def lanes_in_reach(typingctx, floats, ints, at_x, at_y, at_radius, at_key, x, y, reach, wanted):  # type: ignore[no-untyped-def]
     """Bit n is set where lane n lies within reach of (x, y) and is wanted.
 
@@ -92,7 +94,7 @@ def lanes_in_reach(typingctx, floats, ints, at_x, at_y, at_radius, at_key, x, y,
     return signature, codegen
 
 
-@intrinsic
+@_operation
 def collide_lanes(
     typingctx, floats, ints, at_x, at_y, at_radius, at_key, at_mobility, at_slot, found, x, y, radius, ux, uy, key,
     moving, target, before,
