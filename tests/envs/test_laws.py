@@ -13,6 +13,7 @@ from envs.engine.state import MapSpec, create_unit, issue_order, new_state, rand
 from envs.engine.step import advance_world
 from envs.engine.vision import update_vision
 from envs.units import Rules, unit_data
+from envs.vector_env import SC2VectorEnv
 from tests.envs.arena import Arena
 
 ARMED = [name for name, entry in unit_data().items() if entry["weapons"]]
@@ -264,3 +265,25 @@ def test_random_numbers_depend_on_seed_and_count_only() -> None:
     assert first == [random_uniform(state, 1) for _ in range(200)]
     assert all(0 <= x < 1 for x in first) and len(set(first) | set(other)) == 400
     assert abs(np.mean(first) - 0.5) < 0.1
+
+
+@pytest.mark.parametrize("scenario", ["MMM", "corridor", "bane_vs_bane"])
+def test_quiet_units_do_what_a_decision_in_every_loop_would_tell_them(scenario: str) -> None:
+    quiet, deciding = SC2VectorEnv(scenario), SC2VectorEnv(scenario)
+    for env in (quiet, deciding):
+        env.reset(seed=3)
+        for n in range(int(env.state.w[0, st.W_ALIVE])):
+            x, y = 22.0 - 0.3 * (n % 7), 10.0 + 0.7 * (n % 11)
+            issue_order(
+                env.state, env.rules.static, 0, n, st.ORDER_ATTACK_MOVE if n % 3 else st.ORDER_MOVE, -1, x, y, False
+            )
+    rested = 0
+    fields = [n for n in range(st.NUM_INTS) if n not in (st.I_ACT, st.I_WAKE)]
+    for _ in range(160):
+        rested += int((quiet.state.i[0, st.I_WAKE] > quiet.state.w[0, st.W_LOOP]).sum())
+        deciding.state.i[:, st.I_WAKE] = 0
+        for env in (quiet, deciding):
+            advance_world(env.state, env.rules.static, 0, 1)
+        np.testing.assert_array_equal(quiet.state.f[:, : st.F_REACH], deciding.state.f[:, : st.F_REACH])
+        np.testing.assert_array_equal(quiet.state.i[:, fields], deciding.state.i[:, fields])
+    assert rested > 500
