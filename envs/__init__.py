@@ -1,6 +1,7 @@
 """StarCraft II worlds behind Gymnasium: the embedded simulator, the PySC2 adapter and the SC2 API server.
 
-Importing the package registers `perceiver_sc2/<scenario>-v0` for every built-in scenario.
+Importing the package registers `perceiver_sc2/<scenario>-v0` for every built-in scenario, and the two mini-games of the
+economy (`envs.economy_env`).
 """
 
 from __future__ import annotations
@@ -35,6 +36,10 @@ def _register() -> None:
                 vector_entry_point="envs.vector_env:SC2VectorEnv",
                 kwargs={"scenario": name},
             )
+    for name in ("BuildMarines", "CollectMineralsAndGas"):
+        gymnasium.register(
+            id=f"perceiver_sc2/{name}-v0", entry_point="envs.economy_env:EconomyEnv", kwargs={"scenario": name}
+        )
 
 
 _register()

@@ -17,7 +17,7 @@ from typing import Annotated
 
 import tyro
 
-from envs.protocol.install import InstallError, executable, install
+from envs.protocol.install import InstallError, compile_kernels, executable, install
 from envs.protocol.maps import available_maps
 from envs.protocol.server import ProtocolServer, ServerError
 
@@ -61,6 +61,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         if isinstance(command, Install):
             folder = install(command.folder)
+            print("Compiling once, for a few minutes if this is the first time ...", flush=True)
+            compile_kernels()
             print(f"Installed in {folder}.\nUse it with: export SC2PATH={folder}\n(starts {executable(folder)})")
             return 0
         if isinstance(command, Maps):

@@ -11,6 +11,7 @@ from envs.engine.state import inline_kernel, kernel, list_alive
 ZERO = np.float32(0.0)
 ONE = np.float32(1.0)
 LEAST_DAMAGE = np.float32(0.5)
+GUARD = np.float32(2.0)  # what a Guardian Shield takes off
 
 
 @inline_kernel
@@ -80,7 +81,12 @@ def impact(state, static, b, n):
         if ii[b, j, st.I_ALIVE] == 0 or ii[b, j, st.I_TAG] != shot[b, n, st.S_TARGET_TAG]:
             return deaths
         damage = static.damage[kind, w, ii[b, j, st.I_KIND]]
-        for _ in range(wi[kind, w, st.WI_ATTACKS]):
+        attacks = wi[kind, w, st.WI_ATTACKS]
+        if damage <= ZERO:
+            attacks = 0  # a hallucination's
+        elif ii[b, j, st.I_FLAGS] & st.FLAG_GUARDED and wi[kind, w, st.WI_MELEE] == 0:
+            damage = max(damage - GUARD, LEAST_DAMAGE)
+        for _ in range(attacks):
             if hurt(state, static, b, j, damage, source, tag):
                 deaths = True
     if wi[kind, w, st.WI_SPLASH] != st.SPLASH_NONE and splash(state, static, b, n, source):

@@ -257,6 +257,8 @@ def decide(state, static, b):
             describe(static, u, v)
             state.w[b, st.W_STALE] = 1
             done = True
+        elif order > st.ORDER_SIEGE:
+            going, gx, gy = True, u[st.F_ORDER_X], u[st.F_ORDER_Y]
         else:
             watchful = flags & st.FLAG_OBEDIENT == 0
             chase = target if watchful else -1
@@ -412,8 +414,15 @@ def decide(state, static, b):
                         u[st.F_ORDER_Y], u[st.F_HOME_Y] = u[st.F_HOME_Y], u[st.F_ORDER_Y]
                     elif order == st.ORDER_STOP:
                         v[st.I_FLAGS] &= ~st.FLAG_RETURNING
-                    elif order != st.ORDER_MOVE or near <= ZERO:
+                    elif order <= st.ORDER_SIEGE and (order != st.ORDER_MOVE or near <= ZERO):
                         done = True
+                        if near <= ZERO and acceleration > ZERO:
+                            # Exactly there, and no drifting on.
+                            near_f[st.N_VX, k] = dx
+                            near_f[st.N_VY, k] = dy
+                            near_f[st.N_STEP, k] = d
+                            near_i[st.NI_MOBILITY, k] = MOVING
+                            u[st.F_SPEED] = ZERO
         if going:
             if obstacles and flags & (st.FLAG_FLYING | st.FLAG_COLOSSUS) == 0:
                 cell = int(gy) * static.pathable.shape[1] + int(gx)

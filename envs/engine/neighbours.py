@@ -16,7 +16,7 @@ KEY_GROUND = 1 << 17  # can be hit by weapons against ground units
 KEY_AIR = 1 << 18
 KEY_HITS_GROUND = 1 << 19  # has a weapon against ground units
 KEY_HITS_AIR = 1 << 20
-KEY_WALKER = 1 << 21  # collides with ground units; no such bit: burrowed, or a marker such as a beacon
+KEY_WALKER = 1 << 21  # collides with ground units; no such bit: burrowed, a worker at work, a beacon
 KEY_FLYER = 1 << 22
 KEY_COLOSSUS = 1 << 23
 KEY_RECOVERS = 1 << 24  # regenerates something
@@ -45,7 +45,7 @@ def describe(static, u, v):
     """Key and inner radius of the unit with the rows `u` and `v`, from its kind and flags."""
     kind, flags = v[st.I_KIND], v[st.I_FLAGS]
     key = (1 << v[st.I_OWNER]) | static.kind_i[kind, st.KI_TARGETS] * KEY_HITS_GROUND
-    if flags & (st.FLAG_INVULNERABLE | st.FLAG_BURROWED) == 0:
+    if flags & (st.FLAG_INVULNERABLE | st.FLAG_BURROWED | st.FLAG_PASSING) == 0:
         if flags & st.FLAG_COLOSSUS:
             key |= KEY_COLOSSUS
         else:

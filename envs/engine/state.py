@@ -119,6 +119,8 @@ FLAG_COLOSSUS = 512  # hit by air and ground weapons, walks over ground units an
 FLAG_EXPLODED = 1024  # a Baneling that has gone off
 FLAG_AROUND = 2048  # going around what stands in its way
 FLAG_LEFT = 4096  # ... to the left of it
+FLAG_PASSING = 8192  # a worker at work: collides with nobody
+FLAG_GUARDED = 16384  # under a Guardian Shield: direct hits of ranged weapons do less
 
 # --- orders ---------------------------------------------------------------------------------------------------------
 (
@@ -132,8 +134,12 @@ FLAG_LEFT = 4096  # ... to the left of it
     ORDER_STIM,  # at once, keeps the current order
     ORDER_BLINK,  # point
     ORDER_SIEGE,  # Siege mode, Assault mode, Burrow: the kind's `changes_to`
+    # Led by the economy (`envs.economy`); the battle walks them only, to the target point, and never ends them.
+    ORDER_GATHER,  # unit: a mineral field or a gas building
+    ORDER_RETURN,  # unit: a hall, or the nearest
+    ORDER_BUILD,  # + kind; point, or unit: a geyser, or a building that is not finished
     NUM_ORDERS,
-) = range(11)
+) = range(14)
 
 # --- integers of a world: state.w[b, W_*] ---------------------------------------------------------------------------
 (
@@ -599,14 +605,14 @@ def issue_order(state, static, b, i, order, target, x, y, queued):
     changes nothing (an attack under way goes on).
     """
     ii = state.ui
-    if ii[b, i, I_ALIVE] == 0 or order < 0 or order >= NUM_ORDERS:
+    if ii[b, i, I_ALIVE] == 0 or order < 0 or order >= ORDER_BUILD + static.kind_i.shape[0]:
         return False
     tag = 0
     if target >= 0:
         if target >= ii.shape[1] or ii[b, target, I_ALIVE] == 0 or target == i:
             return False
         tag = ii[b, target, I_TAG]
-    elif order in (ORDER_ATTACK, ORDER_HEAL):
+    elif order in (ORDER_ATTACK, ORDER_HEAL, ORDER_GATHER):
         return False
     kind = ii[b, i, I_KIND]
     if order == ORDER_ATTACK and static.kind_i[kind, KI_WEAPONS] == 0:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import tomllib
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 
 from s2clientprotocol import error_pb2
 
+from envs import economy
 from envs.engine import state as st
 from envs.engine.state import issue_order
+from envs.protocol.spells import CANCEL_BEAM, CASTERS, ENERGY, GRAVITON_BEAM
 from envs.protocol.world import SCAN_MOVE, World
 
 SMART = 1
-STOP, HOLD, MOVE, ATTACK, PATROL, HEAL, STIM, BLINK, CHANGE = range(2, 11)
+STOP, HOLD, MOVE, ATTACK, PATROL, HEAL, STIM, BLINK, CHANGE, GATHER, RETURN, RALLY, CANCEL, CANCEL_LAST, HALT = range(
+    2, 17
+)
 VERBS: dict[int, int] = {
     1: SMART,
     4: STOP,
@@ -31,16 +38,62 @@ VERBS: dict[int, int] = {
     3675: STIM,
     1442: BLINK,
     3687: BLINK,
+    3666: GATHER,
+    295: GATHER,
+    298: GATHER,
+    1183: GATHER,
+    3667: RETURN,
+    296: RETURN,
+    299: RETURN,
+    1184: RETURN,
+    3673: RALLY,
+    3690: RALLY,
+    195: RALLY,
+    203: RALLY,
+    207: RALLY,
+    211: RALLY,
+    212: RALLY,
+    3659: CANCEL,
+    314: CANCEL,
+    3671: CANCEL_LAST,
+    304: CANCEL_LAST,
+    306: CANCEL_LAST,
+    308: CANCEL_LAST,
+    3660: HALT,
+    315: HALT,
+    348: HALT,
 }
+CANCEL_BUILDING, CANCEL_QUEUE, HALT_BUILDING = 314, 306, 348
 BURROW_DOWN, BURROW_UP = 3661, 3662
 SUCCESS = error_pb2.Success
-# General ability ids of the specific ones, for `Data` and for clients that compare.
-GENERAL = {4: 3665, 18: 3793, 16: 3794, 23: 3674, SCAN_MOVE: 3674, 17: 3795, 380: 3675, 253: 3675, 1442: 3687}
+# Commands that the engine has no order for.
+DO_TRAIN, DO_RALLY, DO_CANCEL_BUILDING, DO_CANCEL_LAST, DO_CAST = range(-5, 0)
+REFUSALS = {
+    economy.NOT_MADE_HERE: error_pb2.NotSupported,
+    economy.NO_MINERALS: error_pb2.NotEnoughMinerals,
+    economy.NO_VESPENE: error_pb2.NotEnoughVespene,
+    economy.NO_SUPPLY: error_pb2.NotEnoughFood,
+    economy.NO_TECH: error_pb2.BuildTechRequirementsNotMet,
+    economy.QUEUE_FULL: error_pb2.QueueIsFull,
+    economy.BAD_PLACE: error_pb2.CantBuildLocationInvalid,
+    economy.NEAR_RESOURCES: error_pb2.CantBuildTooCloseToResources,
+    economy.NO_GEYSER: error_pb2.CantBuildOnThat,
+    economy.NO_POWER: error_pb2.CantBuildTooFarFromBuildPowerSource,
+    economy.UNFINISHED: error_pb2.BuildingIsUnderConstruction,
+}
+
+
+@cache
+def ability_table() -> dict[int, tuple[str, int, int]]:
+    """Every ability by id: (name, AbilityData.Target, general id or 0)."""
+    text = resources.files("envs").joinpath("data/abilities.toml").read_text(encoding="utf-8")
+    return {int(key): (name, target, general) for key, (name, target, general) in tomllib.loads(text).items()}
 
 
 @dataclass(frozen=True)
 class Command:
-    """An engine order for one unit: `target` a slot or -1; `ability` the specific id that it is reported under."""
+    """An order for one unit: the engine's, or one of DO_*; `target` a slot or -1, for DO_TRAIN the kind; `ability` the
+    specific id that it is reported under."""
 
     slot: int
     order: int
@@ -73,8 +126,14 @@ def interpret(
     state, static = world.state, world.static
     kind = int(state.i[0, st.I_KIND, slot])
     owner = int(state.i[0, st.I_OWNER, slot])
+    if ability in CASTERS:
+        return _spell(world, slot, ability, target)
+    if world.has_economy:
+        command = _economy_command(world, slot, ability, target, point)
+        if command is not None:
+            return command
     verb = verb_of(world, kind, ability)
-    if verb is None:
+    if verb is None or verb >= GATHER:
         return error_pb2.NotSupported
     armed = static.kind_i[kind, st.KI_WEAPONS] > 0
     heals = static.kind_f[kind, st.K_HEAL_RATE] > 0
@@ -140,13 +199,118 @@ def interpret(
     return Command(slot, order, chosen, x, y, specific or ability)
 
 
+def _spell(world: World, slot: int, ability: int, target: int) -> Command | int:
+    state = world.state
+    kind = int(state.i[0, st.I_KIND, slot])
+    if world.rules.entries[kind]["label"] != CASTERS[ability]:
+        return error_pb2.NotSupported
+    if state.f[0, st.F_ENERGY, slot] < ENERGY.get(ability, 0):
+        return error_pb2.NotEnoughEnergy
+    if not world.spells.ready(world, slot, ability):
+        return error_pb2.Cooldown
+    if ability == GRAVITON_BEAM:
+        if target < 0:
+            return error_pb2.MustTargetUnit
+        attributes = world.rules.entries[int(state.i[0, st.I_KIND, target])]["attributes"]
+        flags = int(state.i[0, st.I_FLAGS, target])
+        if target == slot or flags & (st.FLAG_INVULNERABLE | st.FLAG_STRUCTURE) or "massive" in attributes:
+            return error_pb2.CantTargetThatUnit
+        if flags & st.FLAG_FLYING:
+            return error_pb2.CantTargetAirUnits
+    return Command(slot, DO_CAST, target, 0.0, 0.0, ability)
+
+
+def _economy_command(
+    world: World, slot: int, ability: int, target: int, point: tuple[float, float] | None
+) -> Command | int | None:
+    """What an ability means to workers and buildings; None if it is nothing of the economy's."""
+    state, tech = world.state, world.tech
+    kind, owner = int(state.i[0, st.I_KIND, slot]), int(state.i[0, st.I_OWNER, slot])
+    row = tech.i[kind]
+    here = float(state.f[0, st.F_X, slot]), float(state.f[0, st.F_Y, slot])
+    product = world.product_of(kind, ability)
+    if product >= 0:
+        return _make(world, slot, product, ability, target, point)
+    verb = VERBS.get(ability)
+    worker = row[economy.X_ROLE] == economy.WORKER
+    if verb == SMART and worker and target >= 0:
+        if economy.can_gather(state, tech, world.economy, 0, slot, target):
+            verb = GATHER
+        elif int(state.i[0, st.I_OWNER, target]) == owner:
+            role = tech.i[int(state.i[0, st.I_KIND, target]), economy.X_ROLE]
+            if world.unfinished(target) and world.product_of(kind, world.ability_of(target)) >= 0:
+                site = float(state.f[0, st.F_X, target]), float(state.f[0, st.F_Y, target])
+                order = st.ORDER_BUILD + int(state.i[0, st.I_KIND, target])
+                return Command(slot, order, target, *site, world.ability_of(target))
+            if role == economy.HALL and world.economy.i[0, economy.E_CARRIES, slot]:
+                verb = RETURN
+    if verb == SMART and not worker and row[economy.X_RALLY] and (target >= 0 or point is not None):
+        verb = RALLY
+    if verb == GATHER and worker:
+        if target < 0:
+            return error_pb2.MustTargetUnit
+        if not economy.can_gather(state, tech, world.economy, 0, slot, target):
+            return error_pb2.MustTargetResources
+        return Command(slot, st.ORDER_GATHER, target, *here, int(row[economy.X_GATHER]))
+    if verb == RETURN and worker:
+        if not world.economy.i[0, economy.E_CARRIES, slot]:
+            return error_pb2.NotSupported
+        return Command(slot, st.ORDER_RETURN, -1, *here, int(row[economy.X_RETURN]))
+    if verb == HALT and worker and int(state.i[0, st.I_ORDER, slot]) >= st.ORDER_BUILD:
+        return Command(slot, st.ORDER_STOP, -1, *here, HALT_BUILDING)
+    if verb == RALLY and row[economy.X_RALLY]:
+        if target < 0 and point is None:
+            return error_pb2.MustTargetVisibleLocation
+        if target >= 0:
+            point = float(state.f[0, st.F_X, target]), float(state.f[0, st.F_Y, target])
+        return Command(slot, DO_RALLY, target, *(point or here), int(row[economy.X_RALLY]))
+    if verb == CANCEL and world.unfinished(slot):
+        return Command(slot, DO_CANCEL_BUILDING, -1, *here, CANCEL_BUILDING)
+    if verb in (CANCEL_LAST, CANCEL) and world.production(slot):
+        return Command(slot, DO_CANCEL_LAST, -1, *here, CANCEL_QUEUE)
+    return None
+
+
+def _make(
+    world: World, slot: int, product: int, ability: int, target: int, point: tuple[float, float] | None
+) -> Command | int:
+    state, tech = world.state, world.tech
+    if not tech.i[product, economy.X_WIDTH]:
+        problem = economy.train_problem(state, tech, world.economy, 0, slot, product)
+        if problem != economy.FINE:
+            return REFUSALS[problem]
+        return Command(slot, DO_TRAIN, product, 0.0, 0.0, ability)
+    if target >= 0:
+        point = float(state.f[0, st.F_X, target]), float(state.f[0, st.F_Y, target])
+    if point is None:
+        gas = tech.i[product, economy.X_ROLE] == economy.GAS
+        return error_pb2.MustTargetUnit if gas else error_pb2.MustTargetVisibleLocation
+    x, y = economy.grid_place(tech, product, *point)
+    problem = economy.build_problem(state, world.static, tech, world.economy, 0, slot, product, x, y)
+    if problem != economy.FINE:
+        return REFUSALS[problem]
+    return Command(slot, st.ORDER_BUILD + product, target, float(x), float(y), ability)
+
+
 def carry_out(world: World, command: Command, queued: bool) -> bool:
-    """Gives the engine the order; False when it does not take it (the unit died meanwhile, its queue is full)."""
-    return bool(
-        issue_order(
-            world.state, world.static, 0, command.slot, command.order, command.target, command.x, command.y, queued
-        )
-    )
+    """Gives the order; False when it is not taken (the unit died meanwhile, its queue is full)."""
+    slot, target = command.slot, command.target
+    tables = (world.state, world.tech, world.economy, 0, slot)
+    if command.order >= 0:
+        place = command.x, command.y
+        return bool(issue_order(world.state, world.static, 0, slot, command.order, target, *place, queued))
+    if command.order == DO_TRAIN:
+        return bool(economy.train(*tables, target))
+    if command.order == DO_CANCEL_BUILDING:
+        return bool(economy.cancel_building(*tables))
+    if command.order == DO_CANCEL_LAST:
+        return bool(economy.cancel_training(*tables, -1))
+    if command.order == DO_RALLY:
+        world.set_rally(slot, target, command.x, command.y)
+        return True
+    if command.ability == GRAVITON_BEAM:
+        world.order(slot, st.ORDER_MOVE, target)
+    return world.spells.cast(world, slot, command.ability, target)
 
 
 def available(world: World, slot: int) -> list[tuple[int, bool]]:
@@ -157,6 +321,14 @@ def available(world: World, slot: int) -> list[tuple[int, bool]]:
         return []
     result: list[tuple[int, bool]] = []
     burrowed = bool(state.i[0, st.I_FLAGS, slot] & st.FLAG_BURROWED)
+    if world.has_economy:
+        result += _economy_abilities(world, slot, kind)
+    if world.is_structure(slot) and not static.kind_i[kind, st.KI_WEAPONS]:
+        return result
+    for ability, caster in CASTERS.items():
+        casts = caster == world.rules.entries[kind]["label"] and ability != CANCEL_BEAM
+        if casts and state.f[0, st.F_ENERGY, slot] >= ENERGY[ability] and world.spells.ready(world, slot, ability):
+            result.append((ability, ability == GRAVITON_BEAM))
     if not burrowed:
         result.append((4, False))
     if static.kind_f[kind, st.K_SPEED] > 0 and not burrowed:
@@ -173,4 +345,32 @@ def available(world: World, slot: int) -> list[tuple[int, bool]]:
         result.append((1442, True))
     if world.change[kind]:
         result.append((int(world.change[kind]), False))
+    return result
+
+
+def _economy_abilities(world: World, slot: int, kind: int) -> list[tuple[int, bool]]:
+    """What a worker or a building can do now: what it can pay for, and what its tech allows."""
+    state, tech, row = world.state, world.tech, world.tech.i[kind]
+    result: list[tuple[int, bool]] = []
+    if world.unfinished(slot):
+        return [(CANCEL_BUILDING, False)]
+    if row[economy.X_ROLE] == economy.WORKER:
+        result.append((int(row[economy.X_GATHER]), True))
+        if world.economy.i[0, economy.E_CARRIES, slot]:
+            result.append((int(row[economy.X_RETURN]), False))
+        if int(state.i[0, st.I_ORDER, slot]) >= st.ORDER_BUILD:
+            result.append((HALT_BUILDING, False))
+    owner = int(state.i[0, st.I_OWNER, slot])
+    for product in world.products[kind]:
+        building = bool(tech.i[product, economy.X_WIDTH])
+        if building:
+            problem = economy.purchase(state, tech, world.economy, 0, owner, product)
+        else:
+            problem = economy.train_problem(state, tech, world.economy, 0, slot, product)
+        if problem == economy.FINE:
+            result.append((int(tech.i[product, economy.X_ABILITY]), building))
+    if row[economy.X_RALLY]:
+        result.append((int(row[economy.X_RALLY]), True))
+    if world.production(slot):
+        result.append((CANCEL_QUEUE, False))
     return result

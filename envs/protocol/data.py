@@ -6,37 +6,25 @@ from functools import cache
 
 from s2clientprotocol import data_pb2, sc2api_pb2
 
+from envs.economy import X_ABILITY, X_PROVIDES, X_REQUIRES, X_TIME, Tech, make_tech
 from envs.engine import state as st
 from envs.engine.state import MapSpec
-from envs.protocol.abilities import BURROW_DOWN, BURROW_UP, GENERAL, VERBS
+from envs.protocol.abilities import ability_table
+from envs.protocol.spells import BEAM_BUFF, SHIELD_BUFF, SHIELD_EFFECT, SHIELD_RADIUS
 from envs.protocol.world import all_rules
-from envs.units import PLANES
+from envs.units import PLANES, Rules
 
 RACE_IDS = {"terran": 1, "zerg": 2, "protoss": 3}
-# (name, target): AbilityData.Target 1 none, 2 point, 3 unit, 4 point or unit
-ABILITY_NAMES: dict[int, tuple[str, int]] = {
-    1: ("Smart", 4),
-    4: ("Stop", 1),
-    3665: ("Stop", 1),
-    18: ("HoldPosition", 1),
-    3793: ("HoldPosition", 1),
-    16: ("Move", 4),
-    3794: ("Move", 4),
-    23: ("Attack", 4),
-    3674: ("Attack", 4),
-    19: ("ScanMove", 4),
-    17: ("Patrol", 4),
-    3795: ("Patrol", 4),
-    386: ("Heal", 3),
-    380: ("Stim", 1),
-    253: ("Stim", 1),
-    3675: ("Stim", 1),
-    1442: ("Blink", 2),
-    3687: ("Blink", 2),
-    BURROW_DOWN: ("BurrowDown", 1),
-    BURROW_UP: ("BurrowUp", 1),
+BUFFS = {
+    BEAM_BUFF: "GravitonBeam",
+    SHIELD_BUFF: "GuardianShield",
+    24: "StimpackMarauder",
+    27: "Stimpack",
+    271: "CarryMineralFieldMinerals",
+    273: "CarryHarvestableVespeneGeyserGas",
+    274: "CarryHarvestableVespeneGeyserGasProtoss",
+    275: "CarryHarvestableVespeneGeyserGasZerg",
 }
-BUFFS = {24: "StimpackMarauder", 27: "Stimpack"}
 
 
 @cache
@@ -47,35 +35,43 @@ def game_data() -> sc2api_pb2.ResponseData:
     """
     rules = all_rules(None, MapSpec())
     response = sc2api_pb2.ResponseData()
-    changes = {int(ability) for ability in rules.ability[:, st.ORDER_SIEGE] if ability}
-    known = {**ABILITY_NAMES, **{ability: ("Morph", 1) for ability in changes}}
-    for ability in range(max(known) + 1):
-        entry = response.abilities.add(ability_id=ability, available=ability in known)
-        if ability in known:
-            name, target = known[ability]
+    tech = make_tech(rules)
+    table = ability_table()
+    for ability in range(max(table) + 1):
+        # As in the game, an ability that exists is available; what a unit has is told by its observation.
+        entry = response.abilities.add(ability_id=ability, available=ability in table or ability == 0)
+        if ability in table:
+            name, target, general = table[ability]
             entry.link_name = entry.button_name = entry.friendly_name = name
             entry.target = target  # type: ignore[assignment]
-            entry.allow_minimap = target in (2, 4)
-            general = GENERAL.get(ability)
+            entry.allow_minimap = target in (2, 4, 5)
             if general:
                 entry.remaps_to_ability_id = general
-    assert set(VERBS) <= set(known)
     kinds = {int(rules.static.kind_i[kind, st.KI_UNIT_TYPE]): kind for kind in reversed(range(len(rules.entries)))}
     for unit_type in range(max(kinds) + 1):
         unit = response.units.add(unit_id=unit_type, available=unit_type in kinds)
         if unit_type in kinds:
-            _fill_unit(unit, rules.entries[kinds[unit_type]])
+            _fill_unit(unit, rules, tech, kinds[unit_type])
     for buff in range(max(BUFFS) + 1):
         response.buffs.add(buff_id=buff, name=BUFFS.get(buff, ""))
+    response.effects.add(effect_id=0, name="Null")
+    response.effects.add(effect_id=1)
+    response.effects.add(effect_id=SHIELD_EFFECT, name="GuardianShieldPersistent", radius=SHIELD_RADIUS)
     return response
 
 
-def _fill_unit(unit: data_pb2.UnitTypeData, entry: dict) -> None:
+def _fill_unit(unit: data_pb2.UnitTypeData, rules: Rules, tech: Tech, kind: int) -> None:
+    entry, row = rules.entries[kind], tech.i[kind]
+    unit.ability_id = int(row[X_ABILITY])
+    unit.build_time = float(row[X_TIME])
+    unit.food_provided = float(row[X_PROVIDES])
+    if row[X_REQUIRES] >= 0:
+        unit.tech_requirement = int(rules.static.kind_i[row[X_REQUIRES], st.KI_UNIT_TYPE])
     unit.name = entry["label"]
     unit.race = RACE_IDS.get(entry["race"], 0)  # type: ignore[assignment]
     unit.mineral_cost = int(entry["cost"].get("minerals", 0))
     unit.vespene_cost = int(entry["cost"].get("vespene", 0))
-    unit.food_required = entry["cost"].get("supply", 0)
+    unit.food_required = max(entry["cost"].get("supply", 0), 0)
     unit.sight_range = entry["sight"]
     unit.movement_speed = entry["speed"]
     unit.armor = entry["armor"]

@@ -9,6 +9,7 @@ from typing import Any
 
 from s2clientprotocol import debug_pb2, sc2api_pb2
 
+from envs.economy import B_CHEATS, B_MINERALS, B_VESPENE, CHEAT_FAST, CHEAT_FOOD, CHEAT_FREE, CHEAT_TECH
 from envs.engine import state as st
 from envs.protocol.maps import GameMap, find_map
 from envs.protocol.observation import Observer
@@ -19,6 +20,7 @@ from envs.protocol.world import RACES, SPARE_SLOTS, Outcome, Player, World
 LOOPS_PER_WALL_SECOND = 22.4
 PATIENCE = 120.0  # seconds that a client waits for the others
 MAX_CREATED = SPARE_SLOTS
+GIFT = 5000  # minerals or vespene of a debug command
 RACE_NAMES = {1: "terran", 2: "zerg", 3: "protoss"}
 RACE_IDS = {name: number for number, name in RACE_NAMES.items()}
 DEFEAT, VICTORY, TIE, UNDECIDED = 2, 1, 3, 4
@@ -130,6 +132,7 @@ class Game:
             disable_fog=self.disable_fog,
             players={n: {"race": p.race, "difficulty": p.difficulty} for n, p in self.world.players.items()},
             names={seat.player: seat.name for seat in self.seats},
+            episode=self.world.first_episode,
         )
 
     # --- playing ---
@@ -303,7 +306,7 @@ class Game:
             for number, entry in replay.players.items()
         }
         game.requested = {number: RACE_IDS.get(player.race, 0) for number, player in players.items()}
-        game.world = World(game.map, players, seed=game.seed, disable_fog=game.disable_fog)
+        game.world = World(game.map, players, seed=game.seed, disable_fog=game.disable_fog, episode=replay.episode)
         game.playing = replay
         # Every recorded player gets a seat of its own, so that selections and cameras are played back too.
         game.seats = [seat]
@@ -424,10 +427,30 @@ def _set_state(world: World, player: int, state: int) -> str | None:
         debug_pb2.show_map: world.reveal,
         debug_pb2.control_enemy: world.control_enemy,
     }
-    if state not in toggles:
-        name = debug_pb2.DebugGameState.Name(state)  # type: ignore[arg-type]
+    cheats = {
+        debug_pb2.free: CHEAT_FREE,
+        debug_pb2.food: CHEAT_FOOD,
+        debug_pb2.tech_tree: CHEAT_TECH,
+        debug_pb2.fast_build: CHEAT_FAST,
+    }
+    gifts = {
+        debug_pb2.all_resources: (B_MINERALS, B_VESPENE),
+        debug_pb2.minerals: (B_MINERALS,),
+        debug_pb2.gas: (B_VESPENE,),
+    }
+    name = debug_pb2.DebugGameState.Name(state)  # type: ignore[arg-type]
+    if state in toggles:
+        toggles[state] ^= {player}
+    elif state not in cheats and state not in gifts:
         return f"the debug state {name} is not supported by the simulator"
-    toggles[state] ^= {player}
+    elif not world.has_economy:
+        return f"the debug state {name} needs a map with an economy; {world.map.name} has none"
+    elif state in cheats:
+        bank = world.economy.bank[0, player]
+        bank[B_CHEATS] = int(bank[B_CHEATS]) ^ cheats[state]
+    else:
+        for field in gifts[state]:
+            world.economy.bank[0, player, field] += GIFT
     return None
 
 

@@ -277,6 +277,8 @@ class Session:
         return None
 
     def _join_game(self, request: sc2api_pb2.RequestJoinGame, response: sc2api_pb2.Response) -> None:
+        if self.game is None and not request.HasField("server_ports"):
+            raise RequestRefused("no game to join: create_game first, or give the ports of the host's game")
         result = response.join_game
         result.SetInParent()
         errors = sc2api_pb2.ResponseJoinGame

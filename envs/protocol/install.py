@@ -8,7 +8,9 @@ import shutil
 import sys
 from pathlib import Path
 
-from envs.protocol.handler import BASE_BUILD, DATA_VERSION, GAME_VERSION
+from s2clientprotocol import sc2api_pb2
+
+from envs.protocol.handler import BASE_BUILD, DATA_VERSION, GAME_VERSION, Session
 from envs.protocol.maps import available_maps, map_name
 from envs.scenarios import SCENARIO_FOLDER
 
@@ -66,6 +68,28 @@ def install(folder: str | Path) -> Path:
     except OSError as error:
         raise InstallError(f"{root} cannot be written: {error}") from None
     return root
+
+
+def compile_kernels() -> None:
+    """Plays a moment of every kind of game, so that the compiled code is on disk.
+
+    A first game compiles for minutes where the cache is cold, longer than clients wait for an answer.
+    """
+    options = sc2api_pb2.InterfaceOptions(raw=True, score=True, feature_layer=sc2api_pb2.SpatialCameraSetup(width=24))
+    for size in (options.feature_layer.resolution, options.feature_layer.minimap_resolution):
+        size.x = size.y = 32
+    for name in ("3m", "MoveToBeacon", "Simple64"):
+        session = Session()
+        create = sc2api_pb2.RequestCreateGame(local_map=sc2api_pb2.LocalMap(map_path=name))
+        create.player_setup.add(type=sc2api_pb2.Participant)
+        for request in (
+            sc2api_pb2.Request(create_game=create),
+            sc2api_pb2.Request(join_game=sc2api_pb2.RequestJoinGame(race=1, options=options)),
+            sc2api_pb2.Request(step=sc2api_pb2.RequestStep(count=8)),
+            sc2api_pb2.Request(observation=sc2api_pb2.RequestObservation()),
+        ):
+            session.handle(request.SerializeToString())
+        session.close()
 
 
 def executable(folder: str | Path) -> Path:

@@ -10,7 +10,37 @@ from typing import Any
 import numpy as np
 from numba import float32, int64, njit, uint8
 
+from envs import economy as economy_module
 from envs.compilation import entry
+from envs.economy import (
+    BEGUN,
+    CARRIES_MINERALS,
+    E_ASSIGNED,
+    E_CARRIES,
+    E_CONTENTS,
+    E_QUEUE,
+    E_QUEUED,
+    E_RESOURCE,
+    E_RESOURCE_TAG,
+    E_TAG,
+    E_UNFINISHED,
+    EF_PROGRESS,
+    EF_SITE_X,
+    EF_SITE_Y,
+    GAS,
+    GEYSER,
+    HALL,
+    MINERALS,
+    NOTHING,
+    R_SEARCH,
+    R_WORKERS,
+    WORKER,
+    X_ABILITY,
+    X_BUFF_MINERALS,
+    X_BUFF_VESPENE,
+    X_ROLE,
+    X_TIME,
+)
 from envs.engine import state as state_module
 from envs.engine.state import (
     F_BUSY,
@@ -38,6 +68,7 @@ from envs.engine.state import (
     I_FLAGS,
     I_KIND,
     I_ORDER,
+    I_ORDER_TAG,
     I_ORDER_TARGET,
     I_OWNER,
     I_QUEUED,
@@ -47,17 +78,21 @@ from envs.engine.state import (
     K_DETECTION,
     K_SIGHT,
     NEUTRAL,
+    ORDER_BUILD,
     ORDER_SIEGE,
     ORDER_STOP,
     W_ALIVE,
 )
+
+# Columns of the marks of spells (`envs.protocol.spells`), what a unit's observation tells beside the engine's state.
+M_BUFF_1, M_BUFF_2, M_ILLUSION_KNOWN, M_ABILITY, M_ABILITY_TARGET, NUM_MARKS = range(6)
 
 TAG_SHIFT = 18
 TAG_MASK = (1 << TAG_SHIFT) - 1
 BYTES_PER_UNIT = 640  # the longest unit message: about 150 bytes, and 30 for each of nine orders
 
 # The protocol's enumerations.
-VISIBLE, HIDDEN = 1, 3
+VISIBLE, SNAPSHOT, HIDDEN = 1, 2, 3
 SELF, NEUTRAL_ALLIANCE, ENEMY = 1, 3, 4
 CLOAKED_UNKNOWN, CLOAKED, CLOAKED_DETECTED, NOT_CLOAKED, CLOAKED_ALLIED = 0, 1, 2, 3, 4
 STIMPACK_MARINE, STIMPACK_MARAUDER, MARAUDER = 27, 24, 51
@@ -90,7 +125,7 @@ def stamp(*functions: Any) -> None:
     Numba keys a cached function by its own file alone, though it holds the constants of the modules that it imports.
     """
     digest = hashlib.sha256()
-    for source in (state_module, sys.modules[functions[0].__module__]):
+    for source in (state_module, economy_module, sys.modules[functions[0].__module__]):
         digest.update(Path(str(source.__file__)).read_bytes())
     for function in functions:
         file = getattr(getattr(function, "_cache", None), "_cache_file", None)
@@ -150,11 +185,66 @@ def tag_of(state, i, offset):
 
 
 @entry
-def write_units(state, static, ability, points, change, types, selected, camera, see, out):
+def build_progress(state, tech, economy, i):
+    """From 0 to 1; 1 of everything that is not under construction."""
+    if economy.i.shape[2] == 0 or economy.i[0, E_TAG, i] != state.ui[0, i, I_TAG] or economy.i[0, E_UNFINISHED, i] == 0:
+        return np.float32(1.0)
+    return economy.f[0, EF_PROGRESS, i] / np.float32(max(tech.i[state.ui[0, i, I_KIND], X_TIME], 1))
+
+
+@entry
+def put_economy(out, n, state, tech, economy, i, own):
+    """What an economy adds to a unit: contents, buffs of cargo, harvesters."""
+    kind = state.ui[0, i, I_KIND]
+    role = tech.i[kind, X_ROLE]
+    if economy.i[0, E_TAG, i] != state.ui[0, i, I_TAG]:
+        return n
+    if role == MINERALS:
+        n = put_int(out, n, 18, economy.i[0, E_CONTENTS, i])
+    elif role == GEYSER:
+        n = put_int(out, n, 19, economy.i[0, E_CONTENTS, i])
+    elif role == GAS and economy.i[0, E_RESOURCE_TAG, i] != 0:
+        n = put_int(out, n, 19, economy.i[0, E_CONTENTS, economy.i[0, E_RESOURCE, i]])
+    elif role == WORKER and economy.i[0, E_CARRIES, i] != NOTHING:
+        buff = X_BUFF_MINERALS if economy.i[0, E_CARRIES, i] == CARRIES_MINERALS else X_BUFF_VESPENE
+        n = put_int(out, n, 27, tech.i[kind, buff])
+    if own and role in (GAS, HALL) and economy.i[0, E_UNFINISHED, i] == 0:
+        ideal = tech.harvest[1, R_WORKERS]
+        if role == HALL:
+            ideal = np.float32(0.0)
+            for k in range(state.w[0, W_ALIVE]):
+                j = state.alive[0, k]
+                if tech.i[state.ui[0, j, I_KIND], X_ROLE] == MINERALS:
+                    dx, dy = state.uf[0, i, F_X] - state.uf[0, j, F_X], state.uf[0, i, F_Y] - state.uf[0, j, F_Y]
+                    if dx * dx + dy * dy < tech.harvest[0, R_SEARCH] * tech.harvest[0, R_SEARCH]:
+                        ideal += tech.harvest[0, R_WORKERS]
+        n = put_int(out, n, 28, economy.i[0, E_ASSIGNED, i])
+        n = put_int(out, n, 29, int(ideal))
+    return n
+
+
+@entry
+def write_units(
+    state,
+    static,
+    tech,
+    economy,
+    marks,
+    memory,
+    ability,
+    points,
+    change,
+    types,
+    selected,
+    camera,
+    see,
+    out,
+):
     """`ObservationRaw.units` (field 2, repeated) as seen by a player; returns the number of bytes.
 
     ability [T, orders], points [orders] (1: the order takes a place), change [T]: ability of the change of mode;
-    types [2, T]: type ids of player 1's units and of the others'; selected [N]; camera x0, y0, x1, y1.
+    types [2, T]: type ids of player 1's units and of the others'; selected [N]; camera x0, y0, x1, y1;
+    marks [N, NUM_MARKS] of the spells; memory [N]: tags of the buildings that the player has seen, kept up here.
     """
     f, ii = state.uf, state.ui
     player = see[SEE_PLAYER]
@@ -174,6 +264,10 @@ def write_units(state, static, ability, points, change, types, selected, camera,
         details = True
         if flags & FLAG_CLOAKED:
             cloak = CLOAKED_ALLIED if own or player == 0 else (CLOAKED_DETECTED if seen else CLOAKED)
+        shown = VISIBLE if seen else HIDDEN
+        has_economy = economy.i.shape[2] > 0 and economy.i[0, E_TAG, i] == ii[0, i, I_TAG]
+        if seen and flags & FLAG_STRUCTURE:
+            memory[i] = ii[0, i, I_TAG]
         if not seen:
             near = False
             if hidden:
@@ -187,10 +281,13 @@ def write_units(state, static, ability, points, change, types, selected, camera,
                 details = False
             elif see[SEE_REVEALED] != 0:
                 cloak = CLOAKED_UNKNOWN
+            elif owner == NEUTRAL or memory[i] == ii[0, i, I_TAG]:
+                # As it was last seen; resources are known from the start.
+                shown, cloak, details = SNAPSHOT, CLOAKED_UNKNOWN, False
             else:
                 continue
         n = 0
-        n = put_int(scratch, n, 1, VISIBLE if seen else HIDDEN)
+        n = put_int(scratch, n, 1, shown)
         n = put_int(scratch, n, 2, SELF if own else (NEUTRAL_ALLIANCE if owner == NEUTRAL else ENEMY))
         n = put_int(scratch, n, 3, tag_of(state, i, see[SEE_TAG_OFFSET]))
         unit_type = types[0 if owner == 1 else 1, kind]
@@ -204,7 +301,7 @@ def write_units(state, static, ability, points, change, types, selected, camera,
         angle = np.float32(np.arctan2(f[0, i, F_FACING_Y], f[0, i, F_FACING_X]))
         n = put_float(scratch, n, 7, angle, word, word_bytes)
         n = put_float(scratch, n, 8, f[0, i, F_RADIUS], word, word_bytes)
-        n = put_float(scratch, n, 9, np.float32(1.0), word, word_bytes)
+        n = put_float(scratch, n, 9, build_progress(state, tech, economy, i), word, word_bytes)
         n = put_int(scratch, n, 10, cloak)
         x, y = f[0, i, F_X], f[0, i, F_Y]
         on_screen = camera[0] <= x <= camera[2] and camera[1] <= y <= camera[3] and seen
@@ -224,10 +321,18 @@ def write_units(state, static, ability, points, change, types, selected, camera,
                 if f[0, i, F_STIM] > 0.0:
                     buff = STIMPACK_MARAUDER if unit_type == MARAUDER else STIMPACK_MARINE
                     n = put_int(scratch, n, 27, buff)
+            for buff in (M_BUFF_1, M_BUFF_2):
+                if marks[i, buff] != 0:
+                    n = put_int(scratch, n, 27, marks[i, buff])
+            if (marks[i, M_ILLUSION_KNOWN] >> player) & 1:
+                n = put_int(scratch, n, 38, 1)
+            if has_economy:
+                n = put_economy(scratch, n, state, tech, economy, i, own)
             n = put_int(scratch, n, 20, 1 if flags & FLAG_FLYING else 0)
             n = put_int(scratch, n, 21, 1 if flags & FLAG_BURROWED else 0)
             n = put_int(scratch, n, 35, 1)
             active = ii[0, i, I_ORDER] != ORDER_STOP or ii[0, i, I_TARGET] >= 0
+            active |= has_economy and economy.i[0, E_QUEUED, i] > 0
             n = put_int(scratch, n, 39, 1 if active else 0)
             detection = static.kind_f[kind, K_DETECTION]
             if detection > 0.0:
@@ -237,13 +342,33 @@ def write_units(state, static, ability, points, change, types, selected, camera,
                 target = ii[0, i, I_TARGET]
                 if target >= 0:
                     n = put_int(scratch, n, 34, tag_of(state, target, see[SEE_TAG_OFFSET]))
+                if marks[i, M_ABILITY] != 0:
+                    held = tag_of(state, marks[i, M_ABILITY_TARGET] - 1, see[SEE_TAG_OFFSET])
+                    n = put_order(scratch, n, marks[i, M_ABILITY], NOWHERE, NOWHERE, held, NOT_BEGUN, word, word_bytes)
+                if has_economy:
+                    for q in range(economy.i[0, E_QUEUED, i]):
+                        product = economy.i[0, E_QUEUE + q, i]
+                        progress = NOT_BEGUN
+                        if q == 0:
+                            progress = economy.f[0, EF_PROGRESS, i] / np.float32(max(tech.i[product, X_TIME], 1))
+                        made_by = np.int64(tech.i[product, X_ABILITY])
+                        none = np.int64(0)
+                        n = put_order(scratch, n, made_by, NOWHERE, NOWHERE, none, progress, word, word_bytes)
                 busy = f[0, i, F_BUSY] > 0.0 and change[kind] > 0
                 order = ii[0, i, I_ORDER]
                 if busy and order != ORDER_SIEGE:
                     # A change of mode that goes on under a later order is told as an order on the unit itself.
                     own_tag = tag_of(state, i, see[SEE_TAG_OFFSET])
                     n = put_order(scratch, n, change[kind], NOWHERE, NOWHERE, own_tag, HALF_WAY, word, word_bytes)
-                if order != ORDER_STOP:
+                if order >= ORDER_BUILD:
+                    t = ii[0, i, I_ORDER_TARGET]
+                    tag = tag_of(state, t, see[SEE_TAG_OFFSET]) if t >= 0 else np.int64(0)
+                    built_by = np.int64(tech.i[order - ORDER_BUILD, X_ABILITY])
+                    led = has_economy and ii[0, i, I_ORDER_TAG] == BEGUN
+                    ox = economy.f[0, EF_SITE_X, i] if led else f[0, i, F_ORDER_X]
+                    oy = economy.f[0, EF_SITE_Y, i] if led else f[0, i, F_ORDER_Y]
+                    n = put_order(scratch, n, built_by, ox, oy, tag, NOT_BEGUN, word, word_bytes)
+                elif order != ORDER_STOP and marks[i, M_ABILITY] == 0:
                     t = ii[0, i, I_ORDER_TARGET]
                     tag = tag_of(state, t, see[SEE_TAG_OFFSET]) if t >= 0 else np.int64(0)
                     ox = f[0, i, F_ORDER_X] if points[order] != 0 else np.float32(-1)
@@ -254,9 +379,13 @@ def write_units(state, static, ability, points, change, types, selected, camera,
                     order = state.queue_i[0, i, q, 0]
                     t = state.queue_i[0, i, q, 1]
                     tag = tag_of(state, t, see[SEE_TAG_OFFSET]) if t >= 0 else np.int64(0)
-                    ox = state.queue_f[0, i, q, 0] if points[order] != 0 else np.float32(-1)
+                    told = np.int64(tech.i[order - ORDER_BUILD, X_ABILITY] if order >= ORDER_BUILD else 0)
+                    if order < ORDER_BUILD:
+                        told = np.int64(ability[kind, order])
+                    takes_place = order >= ORDER_BUILD or points[min(order, ORDER_BUILD)] != 0
+                    ox = state.queue_f[0, i, q, 0] if takes_place else np.float32(-1)
                     oy = state.queue_f[0, i, q, 1]
-                    n = put_order(scratch, n, ability[kind, order], ox, oy, tag, NOT_BEGUN, word, word_bytes)
+                    n = put_order(scratch, n, told, ox, oy, tag, NOT_BEGUN, word, word_bytes)
         total = varint(out, total, (2 << 3) | 2)
         total = varint(out, total, n)
         for m in range(n):
@@ -310,4 +439,4 @@ def count_structures(state, counts):
             counts[state.ui[0, i, I_OWNER]] += 1
 
 
-stamp(tag_of, write_units, count_units, note_tags, list_gone, count_structures)
+stamp(tag_of, build_progress, put_economy, write_units, count_units, note_tags, list_gone, count_structures)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +12,17 @@ from s2clientprotocol import common_pb2, sc2api_pb2, spatial_pb2
 from envs.compilation import entry
 from envs.engine import state as st
 from envs.engine.state import F_RADIUS, F_X, F_Y, I_KIND, I_OWNER, K_SIGHT, W_ALIVE
-from envs.protocol.kernels import ENEMY, NEUTRAL_ALLIANCE, SELF, STIMPACK_MARINE, stamp
+from envs.protocol.kernels import (
+    ENEMY,
+    M_BUFF_1,
+    M_BUFF_2,
+    M_ILLUSION_KNOWN,
+    NEUTRAL_ALLIANCE,
+    SELF,
+    STIMPACK_MARINE,
+    stamp,
+)
+from envs.protocol.spells import SHIELD_EFFECT, SHIELD_RADIUS
 from envs.protocol.world import World
 
 # (layer, bits per pixel) that are drawn from units; in the order of the columns of `_unit_values`.
@@ -30,9 +42,12 @@ UNIT_LAYERS = (
     ("buff_duration", 8),
     ("active", 1),
     ("build_progress", 8),
+    ("hallucinations", 1),
 )
 GROUND_LAYERS = (("height_map", 8), ("visibility_map", 8), ("pathable", 1), ("buildable", 1))
-EMPTY_LAYERS = (("creep", 1), ("power", 1), ("effects", 8), ("hallucinations", 1), ("blip", 1), ("placeholder", 1))
+EMPTY_LAYERS = (("creep", 1), ("power", 1), ("blip", 1), ("placeholder", 1))
+# What of a unit is told that is cloaked and not detected: whose and what it is, and that it is cloaked.
+GHOST_LAYERS = ("player_id", "player_relative", "unit_type", "cloaked")
 MINIMAP_UNIT_LAYERS = (("player_id", 8), ("player_relative", 8), ("unit_type", 32), ("selected", 1))
 UNSEEN, EXPLORED, SEEN = 0, 1, 2
 _TYPES = {8: np.uint8, 32: np.int32}
@@ -51,6 +66,14 @@ class View:
     def world(self, px: float, py: float) -> tuple[float, float]:
         """The place in the world at the middle of a pixel."""
         return self.x0 + (px + 0.5) * self.pixel, self.y1 - (py + 0.5) * self.pixel
+
+    def pixel_at(self, x: float, y: float) -> tuple[int, int]:
+        """The pixel that a place in the world lies on, which may be outside the view."""
+        return math.floor((x - self.x0) / self.pixel), math.floor((self.y1 - y) / self.pixel)
+
+    def holds(self, px: int, py: int) -> bool:
+        """Whether a pixel is in the view."""
+        return 0 <= px < self.width and 0 <= py < self.height
 
 
 def screen_view(setup: sc2api_pb2.SpatialCameraSetup, camera: tuple[float, float]) -> View:
@@ -139,9 +162,32 @@ def height_image(world: World) -> np.ndarray:
 
 
 def visible_slots(world: World, player: int, revealed: bool) -> list[int]:
-    """Units that a player's layers show, ground below air."""
+    """Units that a player's layers show in the order that they are drawn in: buildings, ground units, air units."""
+    flags = world.state.i[0, st.I_FLAGS]
     slots = [int(i) for i in world.alive_slots() if revealed or world.sees(player, int(i))]
-    return sorted(slots, key=lambda i: bool(world.state.i[0, st.I_FLAGS, i] & st.FLAG_FLYING))
+    return sorted(slots, key=lambda i: (flags[i] & st.FLAG_FLYING, not flags[i] & st.FLAG_STRUCTURE))
+
+
+def covers(view: View, x: float, y: float, radius: float, px: int, py: int) -> bool:
+    """Whether `draw_units` draws a disc with its centre at (x, y) over a pixel."""
+    dx, dy = px - (x - view.x0) / view.pixel + 0.5, py - (view.y1 - y) / view.pixel + 0.5
+    r = max(radius / view.pixel, 0.5)
+    return (abs(dx) <= 0.5 and abs(dy) <= 0.5) or dx * dx + dy * dy <= r * r
+
+
+def ghost_slots(world: World, player: int) -> list[int]:
+    """Cloaked enemies that a player has in sight but does not detect."""
+    f, i = world.state.f[0], world.state.i[0]
+    own = world.slots_of(player)
+    cloaked = [int(j) for j in world.alive_slots() if i[st.I_FLAGS, j] & st.FLAG_CLOAKED]
+    ghosts = []
+    for j in cloaked:
+        if i[I_OWNER, j] == player or world.sees(player, j) or not own:
+            continue
+        sight = world.static.kind_f[i[I_KIND, own], K_SIGHT] + f[F_RADIUS, j]
+        if (np.hypot(f[F_X, own] - f[F_X, j], f[F_Y, own] - f[F_Y, j]) <= sight).any():
+            ghosts.append(j)
+    return ghosts
 
 
 def _unit_values(world: World, player: int, slots: list[int], selected: set[int]) -> tuple[np.ndarray, np.ndarray]:
@@ -157,6 +203,10 @@ def _unit_values(world: World, player: int, slots: list[int], selected: set[int]
     relative = np.where(owner == player, SELF, np.where(owner == st.NEUTRAL, NEUTRAL_ALLIANCE, ENEMY))
     mortal = owner != st.NEUTRAL
     stim = f[st.F_STIM, slots]
+    marks = world.spells.marks[slots]
+    spell_buff = np.where(marks[:, M_BUFF_2] != 0, marks[:, M_BUFF_2], marks[:, M_BUFF_1])
+    progress = np.array([world.build_progress(slot) for slot in slots])
+    producing = np.array([bool(world.production(slot)) for slot in slots]) if world.has_economy else False
     columns = (
         owner,
         relative,
@@ -169,37 +219,64 @@ def _unit_values(world: World, player: int, slots: list[int], selected: set[int]
         f[st.F_SHIELD, slots],
         ratio(f[st.F_SHIELD, slots], f[st.F_SHIELD_MAX, slots]),
         (i[st.I_FLAGS, slots] & st.FLAG_CLOAKED) != 0,
-        np.where(stim > 0, STIMPACK_MARINE, 0),
+        np.where(stim > 0, STIMPACK_MARINE, spell_buff),
         ratio(stim, world.static.kind_f[kinds, st.K_STIM_TIME]),
-        (i[st.I_ORDER, slots] != st.ORDER_STOP) | (i[st.I_TARGET, slots] >= 0),
-        np.zeros(len(slots)),
+        (i[st.I_ORDER, slots] != st.ORDER_STOP) | (i[st.I_TARGET, slots] >= 0) | producing,
+        np.where(progress < 1, progress * 255, 0),
+        (marks[:, M_ILLUSION_KNOWN] >> player) & 1,
     )
     return places, np.stack([np.asarray(column) for column in columns], axis=1).astype(np.int32)
 
 
 @dataclass
 class Picture:
-    """Layers of one view: ground [4, H, W], units [len(UNIT_LAYERS), H, W], density [H, W]."""
+    """Layers of one view: ground [4, H, W], units [len(UNIT_LAYERS), H, W], density and effects [H, W]."""
 
     ground: np.ndarray
     units: np.ndarray
     density: np.ndarray
+    effects: np.ndarray
 
 
-def draw(world: World, player: int, view: View, grid: np.ndarray, revealed: bool, selected: set[int]) -> Picture:
-    """Draws a view; `grid` [height, width] is what the player sees and saw of the map."""
+def draw(
+    world: World,
+    player: int,
+    view: View,
+    grid: np.ndarray,
+    revealed: bool,
+    selected: set[int],
+    shields: Sequence[tuple[float, float, int]] = (),
+    show_cloaked: bool = False,
+) -> Picture:
+    """Draws a view; `grid` [height, width] is what the player sees and saw of the map.
+
+    `shields` are the (x, y, owner) of Guardian Shields; `show_cloaked` draws cloaked enemies in sight.
+    """
     pathable = world.static.pathable.astype(np.int32)
     grids = np.stack([height_image(world), grid.astype(np.int32), pathable, pathable])
     picture = Picture(
         ground=np.zeros((4, view.height, view.width), np.int32),
         units=np.zeros((len(UNIT_LAYERS), view.height, view.width), np.int32),
         density=np.zeros((view.height, view.width), np.int32),
+        effects=np.zeros((view.height, view.width), np.int32),
     )
     draw_ground(view.x0, view.y1, view.pixel, grids, np.zeros(4, np.int32), picture.ground)
     slots = visible_slots(world, player, revealed)
     if slots:
         places, values = _unit_values(world, player, slots, selected)
         draw_units(view.x0, view.y1, view.pixel, places, values, picture.units, picture.density)
+    ghosts = ghost_slots(world, player) if show_cloaked and player else []
+    if ghosts:
+        places, values = _unit_values(world, player, ghosts, selected)
+        for n, (name, _) in enumerate(UNIT_LAYERS):
+            if name not in GHOST_LAYERS:
+                values[:, n] = 0
+        draw_units(view.x0, view.y1, view.pixel, places, values, picture.units, picture.density)
+    if shields:
+        circles = np.array([(x, y, SHIELD_RADIUS) for x, y, _ in shields])
+        drawn, ignored = picture.effects[None], np.zeros_like(picture.density)
+        values = np.full((len(shields), 1), SHIELD_EFFECT, np.int32)
+        draw_units(view.x0, view.y1, view.pixel, circles, values, drawn, ignored)
     return picture
 
 
@@ -213,6 +290,7 @@ def screen_layers(picture: Picture) -> spatial_pb2.FeatureLayers:
     empty = np.zeros_like(picture.density)
     for name, bits in EMPTY_LAYERS:
         getattr(layers, name).CopyFrom(image(empty, bits))
+    layers.effects.CopyFrom(image(picture.effects, 8))
     layers.unit_density.CopyFrom(image(np.minimum(picture.density, 15), 8))
     layers.unit_density_aa.CopyFrom(image(np.minimum(picture.density * 16, 255), 8))
     return layers

@@ -1,15 +1,18 @@
 """The maps that the server can play, found by name or read from a map file.
 
-A map is one of three things: a scenario of `envs/data/scenarios` (mini-games, SMAC's maps), a scenario's TOML text in
-the place of a map file (a user's own), or a melee map: `Flat*`, `Simple*`, or the terrain of a real `.SC2Map`.
+A map is one of four things: a scenario of `envs/data/scenarios` (mini-games, SMAC's maps), a scenario's TOML text in
+the place of a map file (a user's own), a mini-game of the economy (`ECONOMY_GAMES`), or a melee map: `Flat*`,
+`Simple*`, or the terrain of a real `.SC2Map`.
 """
 
 from __future__ import annotations
 
 import difflib
 import io
+import math
 import re
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path, PurePosixPath
@@ -21,7 +24,6 @@ from envs.plan import scenario_rules
 from envs.scenarios import Scenario, ScenarioError, load_scenario, scenario_names
 
 Point = tuple[float, float]
-ECONOMY_MAPS = ("BuildMarines", "CollectMineralsAndGas")
 FLAT_SIZES = (32, 48, 64, 96, 128)
 SIMPLE_SIZES = (64, 96, 128)
 MAX_MAP_BYTES = 64 << 20
@@ -45,8 +47,28 @@ class PlacedUnit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EconomyGame:
+    """A mini-game of the economy: one player with a Command Center and SCVs.
+
+    `scored`: "collected" (minerals and vespene gathered) or the name of the unit whose making scores. The SCVs stand
+    beside the hall, on its east or west side by lot, and gather from the start if `gathering`.
+    """
+
+    hall: Point
+    scored: str
+    loops: int
+    gathering: bool
+    workers: int = 12
+    minerals: int = 50
+
+
+@dataclass(frozen=True, kw_only=True)
 class GameMap:
-    """A map for the server. `scenario` is None on melee maps, whose players start with a base at a start location."""
+    """A map for the server. `scenario` is None on maps with an economy.
+
+    Without `economy` that is a melee map, whose players start with a base at a start location. `placed_units` are the
+    resources and what else stands on the map from the start.
+    """
 
     name: str
     path: str
@@ -55,6 +77,7 @@ class GameMap:
     start_locations: tuple[Point, ...] = ()
     players: int = 2
     placed_units: tuple[PlacedUnit, ...] = ()
+    economy: EconomyGame | None = None
 
     @property
     def playable(self) -> tuple[float, float, float, float]:
@@ -78,7 +101,8 @@ def available_maps() -> tuple[str, ...]:
     """Paths, below `Maps`, of every map that the server has by name."""
     melee = [f"Flat{size}" for size in FLAT_SIZES] + [f"Simple{size}" for size in SIMPLE_SIZES]
     scenarios = [scenario_path(load_scenario(name)) for name in scenario_names()]
-    return (*scenarios, *(f"Melee/{name}.SC2Map" for name in melee))
+    economy = [economy_map(name).path for name in ECONOMY_GAMES]
+    return (*scenarios, *economy, *(f"Melee/{name}.SC2Map" for name in melee))
 
 
 def find_map(path: str, data: bytes = b"") -> GameMap:
@@ -88,8 +112,8 @@ def find_map(path: str, data: bytes = b"") -> GameMap:
         MapError: unknown name without data, unreadable data, or a map that needs what the simulator lacks.
     """
     name = map_name(path)
-    if name in ECONOMY_MAPS:
-        raise MapError("InvalidMapPath", f"{name} needs an economy, which the simulator does not have")
+    if name in ECONOMY_GAMES:
+        return economy_map(name)
     if name in scenario_names():
         return scenario_map(load_scenario(name))
     melee = _melee_map(name)
@@ -120,6 +144,44 @@ def scenario_map(scenario: Scenario) -> GameMap:
     )
 
 
+# The economy's mini-games: hall, resources, playable rectangle and rules as PySC2's map files and scripts have them.
+_HALL = (29.5, 28.5)
+_WEST_MINERALS = ((23, 28.5), (24, 29.5), (23, 26.5), (25, 22.5), (25, 32.5), (24, 23.5), (24, 31.5), (24, 25.5))
+_EAST_MINERALS = ((41, 22.5), (42, 25.5), (42, 23.5), (41, 32.5), (43, 26.5), (43, 28.5), (42, 29.5), (42, 31.5))
+_GEYSERS = ((39.5, 20.5), (26.5, 34.5), (39.5, 34.5), (26.5, 20.5))
+ECONOMY_GAMES: dict[str, tuple[EconomyGame, tuple[Point, ...], tuple[Point, ...]]] = {
+    "CollectMineralsAndGas": (
+        EconomyGame(hall=_HALL, scored="collected", loops=420 * 16, gathering=False),
+        _WEST_MINERALS + _EAST_MINERALS,
+        _GEYSERS,
+    ),
+    "BuildMarines": (EconomyGame(hall=_HALL, scored="Marine", loops=900 * 16, gathering=True), _WEST_MINERALS, ()),
+}
+
+
+@cache
+def economy_map(name: str) -> GameMap:
+    """One of the `ECONOMY_GAMES` as a map."""
+    game, minerals, geysers = ECONOMY_GAMES[name]
+    return GameMap(
+        name=name,
+        path=f"mini_games/{name}.SC2Map",
+        spec=MapSpec(width=64, height=64, bounds=(20, 19, 46, 37), fog=False),
+        start_locations=(game.hall,),
+        players=1,
+        placed_units=_resources(minerals, geysers),
+        economy=game,
+    )
+
+
+def _resources(minerals: Sequence[Point], geysers: Sequence[Point]) -> tuple[PlacedUnit, ...]:
+    return tuple(
+        PlacedUnit(name=name, owner=16, position=place)
+        for name, places in (("MineralField", minerals), ("VespeneGeyser", geysers))
+        for place in places
+    )
+
+
 @cache
 def _melee_map(name: str) -> GameMap | None:
     for prefix, sizes in (("Flat", FLAT_SIZES), ("Simple", SIMPLE_SIZES)):
@@ -129,14 +191,49 @@ def _melee_map(name: str) -> GameMap | None:
     return None
 
 
-def _flat(name: str, size: int) -> GameMap:
-    edge = size / 5
+def _melee(name: str, spec: MapSpec, start: Point) -> GameMap:
+    """A map of two bases: one at `start`, the other turned by half a circle, so that no side has an advantage."""
+    base = base_resources(start, (spec.width / 2, spec.height / 2))
+    other = tuple(
+        PlacedUnit(name=unit.name, owner=16, position=(spec.width - unit.position[0], spec.height - unit.position[1]))
+        for unit in base
+    )
     return GameMap(
         name=name,
         path=f"Melee/{name}.SC2Map",
-        spec=MapSpec(width=size, height=size),
-        start_locations=((edge, size - edge), (size - edge, edge)),
+        spec=spec,
+        start_locations=(start, (spec.width - start[0], spec.height - start[1])),
+        placed_units=base + other,
     )
+
+
+def base_resources(start: Point, centre: Point) -> tuple[PlacedUnit, ...]:
+    """Eight mineral fields in an arc behind a hall at `start`, seen from the map's `centre`; a geyser at each end."""
+    outward = math.atan2(start[1] - centre[1], start[0] - centre[0])
+    placed: list[tuple[float, float, int, int]] = [(*start, 11, 11)]  # no resource so near to the hall
+
+    def place(angle: float, width: int, height: int) -> Point:
+        distance = 6.0
+        while True:
+            x, y = start[0] + distance * math.cos(angle), start[1] + distance * math.sin(angle)
+            x = round(x) if width % 2 == 0 else math.floor(x) + 0.5
+            y = math.floor(y) + 0.5
+            clear = all(
+                abs(x - ox) >= (width + ow) / 2 or abs(y - oy) >= (height + oh) / 2 for ox, oy, ow, oh in placed
+            )
+            if clear:
+                placed.append((x, y, width, height))
+                return x, y
+            distance += 0.25
+
+    minerals = [place(outward + 0.3 * (n - 3.5), 2, 1) for n in (3, 4, 2, 5, 1, 6, 0, 7)]
+    geysers = [place(outward + side * 1.55, 3, 3) for side in (-1, 1)]
+    return _resources(minerals, geysers)
+
+
+def _flat(name: str, size: int) -> GameMap:
+    edge = math.floor(max(size / 5, 9.5)) + 0.5
+    return _melee(name, MapSpec(width=size, height=size), (edge, size - edge))
 
 
 def _two_bases(name: str, size: int) -> GameMap:
@@ -150,15 +247,9 @@ def _two_bases(name: str, size: int) -> GameMap:
     pathable[size - base + way :, base : base + wall] = False
     middle, half = size // 2, size // 16
     pathable[middle - half : middle + half, middle - half : middle + half] = False
-    # The lower right base is the same turned by half a circle, so that no side has an advantage.
     pathable &= pathable[::-1, ::-1]
-    start = base / 2
-    return GameMap(
-        name=name,
-        path=f"Melee/{name}.SC2Map",
-        spec=MapSpec(width=size, height=size, pathable=pathable),
-        start_locations=((start, size - start), (size - start, start)),
-    )
+    start = math.floor(base / 2) + 0.5
+    return _melee(name, MapSpec(width=size, height=size, pathable=pathable), (start, size - start))
 
 
 def _map_from_data(path: str, name: str, data: bytes) -> GameMap:
@@ -285,5 +376,13 @@ def _read_objects(data: bytes) -> tuple[tuple[Point, ...], tuple[PlacedUnit, ...
         elif item.tag == "ObjectUnit" and "UnitType" in item.attrib:
             owner = item.attrib.get("Player", "0")
             number = int(owner) if owner.isdigit() and 1 <= int(owner) <= 15 else 16
-            units.append(PlacedUnit(name=item.attrib["UnitType"], owner=number, position=(x, y)))
+            units.append(PlacedUnit(name=_plain_name(item.attrib["UnitType"]), owner=number, position=(x, y)))
     return tuple(starts), tuple(units)
+
+
+def _plain_name(unit_type: str) -> str:
+    """The simulator has one mineral field and one geyser; a map's tile set has its own looks of them."""
+    for name in ("MineralField", "Geyser"):
+        if name in unit_type:
+            return {"MineralField": "MineralField", "Geyser": "VespeneGeyser"}[name]
+    return unit_type

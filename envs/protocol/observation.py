@@ -6,13 +6,37 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from s2clientprotocol import common_pb2, raw_pb2, sc2api_pb2, ui_pb2
+from s2clientprotocol import common_pb2, raw_pb2, sc2api_pb2, score_pb2, ui_pb2
 
+from envs.economy import (
+    B_COLLECTED_MINERALS,
+    B_COLLECTED_VESPENE,
+    B_IDLE_PRODUCTION,
+    B_IDLE_WORKERS,
+    B_MINERALS,
+    B_SPENT_MINERALS,
+    B_SPENT_VESPENE,
+    B_SUPPLY,
+    B_SUPPLY_USED,
+    B_VALUE_BUILDINGS,
+    B_VALUE_UNITS,
+    B_VESPENE,
+    R_SUPPLY,
+    X_ABILITY,
+    X_HEIGHT,
+    X_MINERALS,
+    X_VESPENE,
+    X_WIDTH,
+    XF_SUPPLY,
+    count_workers,
+)
 from envs.engine import state as st
 from envs.protocol.abilities import available
 from envs.protocol.kernels import (
     BYTES_PER_UNIT,
     ENEMY,
+    M_BUFF_1,
+    M_BUFF_2,
     NEUTRAL_ALLIANCE,
     NUM_COUNTS,
     NUM_SEE,
@@ -29,6 +53,7 @@ from envs.protocol.kernels import (
     write_units,
 )
 from envs.protocol.layers import (
+    SEEN,
     draw,
     height_image,
     image,
@@ -38,9 +63,11 @@ from envs.protocol.layers import (
     screen_layers,
 )
 from envs.protocol.seat import Seat
+from envs.protocol.spells import SHIELD_EFFECT, SHIELD_RADIUS
 from envs.protocol.world import WORKERS, World
 
 STIMPACK_BUFF = 27
+LOOPS_PER_WALL_SECOND = 22.4  # at the speed that games are played at
 
 
 def wrap(field: int, *payload: bytes) -> bytes:
@@ -78,7 +105,7 @@ class Observer:
         self._visibility = visibility + wrap(3, bytes(height * width))[: -height * width]
         self._no_creep = wrap(2, image(np.zeros((height, width)), 1).SerializeToString())
         entries = world.rules.entries
-        self._supply = np.array([entry["cost"].get("supply", 0) for entry in entries], np.float64)
+        self._supply = world.tech.f[:, XF_SUPPLY].astype(np.float64)
         self._role = np.array([self._role_of(entry) for entry in entries], np.int64)
         self._counts = np.zeros(NUM_COUNTS)
 
@@ -106,15 +133,16 @@ class Observer:
         observation.game_loop = world.loop
         self._player_common(observation.player_common, seat.player)
         if options.score:
-            observation.score.score_type = 2 if world.scenario is None else 1
+            observation.score.score_type = 2 if world.is_melee else 1
             observation.score.score = world.score(seat.player or 1)
-            observation.score.score_details.SetInParent()
+            self._score_details(observation.score.score_details, seat.player or 1)
         if world.outcome is not None:
             for player, result in sorted(world.outcome.results.items()):
                 response.player_result.add(player_id=player, result=result)  # type: ignore[arg-type]
         spatial = options.HasField("feature_layer") or options.HasField("render")
         if options.raw or spatial:
             seat.update_grid(world)
+            world.spells.update_marks(world)
         if spatial:
             self._ui(observation, seat)
             self._pictures(observation, seat, disable_fog)
@@ -124,6 +152,10 @@ class Observer:
         raw.player.camera.x, raw.player.camera.y = seat.camera
         if world.dead:
             raw.event.dead_units.extend(world.dead)
+        for x, y, owner in self._effects(seat, disable_fog):
+            effect = raw.effects.add(effect_id=SHIELD_EFFECT, owner=owner, radius=SHIELD_RADIUS)
+            effect.alliance = raw_pb2.Self if owner == seat.player else raw_pb2.Enemy
+            effect.pos.add(x=x, y=y)
         visibility = wrap(1, self._visibility, seat.grid.tobytes())
         bulk = wrap(5, wrap(3, visibility, self._no_creep), self._units(seat, disable_fog))
         return response.SerializeToString() + wrap(3, bulk)
@@ -131,8 +163,20 @@ class Observer:
     def _reveals(self, seat: Seat, disable_fog: bool) -> bool:
         return disable_fog or seat.revealed or self.world.is_battle or seat.player in self.world.reveal
 
+    def _effects(self, seat: Seat, disable_fog: bool) -> list[tuple[float, float, int]]:
+        """(x, y, owner) of the Guardian Shields that a seat sees."""
+        grid, revealed = seat.grid, self._reveals(seat, disable_fog)
+        height, width = grid.shape
+        return [
+            (x, y, owner)
+            for x, y, owner in self.world.spells.shields_at(self.world)
+            if revealed or owner == seat.player or grid[min(int(y), height - 1), min(int(x), width - 1)] == SEEN
+        ]
+
     def _units(self, seat: Seat, disable_fog: bool) -> bytes:
         world, see = self.world, self._see
+        if world.has_economy:
+            count_workers(world.state, world.tech, world.economy, 0)
         self._selected[:] = False
         if seat.selection:
             self._selected[seat.selected_slots(world)] = True
@@ -156,6 +200,10 @@ class Observer:
         count = write_units(
             world.state,
             world.static,
+            world.tech,
+            world.economy,
+            world.spells.marks,
+            seat.memory,
             world.ability,
             world.points,
             world.change,
@@ -174,12 +222,45 @@ class Observer:
             return
         count_units(world.state, self._supply, self._role, player, self._counts)
         used, workers, idle, army = self._counts
-        common.food_cap = 200 if world.scenario is not None else 15
+        common.food_cap = 200
+        if world.has_economy:
+            bank = world.economy.bank[0, player]
+            used = bank[B_SUPPLY_USED]
+            common.minerals, common.vespene = int(bank[B_MINERALS]), int(bank[B_VESPENE])
+            common.food_cap = int(min(bank[B_SUPPLY], world.tech.limits[R_SUPPLY]))
         common.food_used = int(used)
         common.food_workers = int(workers)
         common.food_army = int(used - workers)
         common.idle_worker_count = int(idle)
         common.army_count = int(army)
+
+    def _score_details(self, details: score_pb2.ScoreDetails, player: int) -> None:
+        """What the simulator counts: resources, supply and what is made; nothing of battles."""
+        details.SetInParent()
+        world = self.world
+        if not world.has_economy:
+            return
+        bank = world.economy.bank[0, player]
+        minutes = max(world.loop / (LOOPS_PER_WALL_SECOND * 60), 1e-6)
+        details.idle_production_time = bank[B_IDLE_PRODUCTION] / st.LOOPS_PER_SECOND
+        details.idle_worker_time = bank[B_IDLE_WORKERS] / st.LOOPS_PER_SECOND
+        details.total_value_units = bank[B_VALUE_UNITS]
+        details.total_value_structures = bank[B_VALUE_BUILDINGS]
+        details.collected_minerals, details.collected_vespene = bank[B_COLLECTED_MINERALS], bank[B_COLLECTED_VESPENE]
+        # The mean over the game so far; the game's own is over the last minute.
+        details.collection_rate_minerals = bank[B_COLLECTED_MINERALS] / minutes
+        details.collection_rate_vespene = bank[B_COLLECTED_VESPENE] / minutes
+        details.spent_minerals, details.spent_vespene = bank[B_SPENT_MINERALS], bank[B_SPENT_VESPENE]
+        for slot in world.slots_of(player):
+            kind = int(world.state.i[0, st.I_KIND, slot])
+            part = "army" if world.is_army(slot) else "economy" if world.is_economic(slot) else "technology"
+            for field, value in (
+                ("food_used", float(world.tech.f[kind, XF_SUPPLY])),
+                ("used_minerals", float(world.tech.i[kind, X_MINERALS])),
+                ("used_vespene", float(world.tech.i[kind, X_VESPENE])),
+            ):
+                category = getattr(details, field)
+                setattr(category, part, getattr(category, part) + value)
 
     # --- the interface panels ---
 
@@ -196,6 +277,7 @@ class Observer:
             max_health=int(f[st.F_HEALTH_MAX, slot]),
             max_shields=int(f[st.F_SHIELD_MAX, slot]),
             max_energy=int(f[st.F_ENERGY_MAX, slot]),
+            build_progress=world.build_progress(slot),
         )
 
     def _ui(self, observation: sc2api_pb2.Observation, seat: Seat) -> None:
@@ -206,11 +288,22 @@ class Observer:
             if alive:
                 leader = self._unit_info(alive[0], seat.player).unit_type
                 observation.ui_data.groups.add(control_group_index=index, leader_unit_type=leader, count=len(alive))
-        if len(slots) == 1:
+        if len(slots) == 1 and world.production(slots[0]) and seat.may_command(world, slots[0]):
+            production = observation.ui_data.production
+            production.unit.CopyFrom(self._unit_info(slots[0], seat.player))
+            owner = 0 if int(world.state.i[0, st.I_OWNER, slots[0]]) == 1 else 1
+            for kind, progress in world.production(slots[0]):
+                number = int(world.types[owner, kind])
+                production.build_queue.add(unit_type=number, player_relative=SELF, build_progress=progress)
+                ability = int(world.tech.i[kind, X_ABILITY])
+                production.production_queue.add(ability_id=ability, build_progress=progress)
+        elif len(slots) == 1:
             panel = observation.ui_data.single
             panel.unit.CopyFrom(self._unit_info(slots[0], seat.player))
             if world.state.f[0, st.F_STIM, slots[0]] > 0:
                 panel.buffs.append(STIMPACK_BUFF)
+            marks = world.spells.marks[slots[0]]
+            panel.buffs.extend(int(marks[column]) for column in (M_BUFF_1, M_BUFF_2) if marks[column])
         elif slots:
             observation.ui_data.multi.units.extend(self._unit_info(slot, seat.player) for slot in slots)
         offered: dict[int, bool] = {}
@@ -229,8 +322,10 @@ class Observer:
                 continue
             setup = getattr(options, name)
             screen, minimap = seat.screen(setup), minimap_view(setup, world)
-            near = draw(world, seat.player, screen, seat.grid, revealed, selected)
-            far = draw(world, seat.player, minimap, seat.grid, revealed, selected)
+            shields = self._effects(seat, disable_fog)
+            ghosts = options.show_cloaked
+            near = draw(world, seat.player, screen, seat.grid, revealed, selected, shields, ghosts)
+            far = draw(world, seat.player, minimap, seat.grid, revealed, selected, shields, ghosts)
             if name == "feature_layer":
                 data = observation.feature_layer_data
                 data.renders.CopyFrom(screen_layers(near))
@@ -251,7 +346,14 @@ def start_raw(world: World, player: int) -> raw_pb2.StartRaw:
     playable = (xs + 1 > x0) & (xs < x1) & (ys + 1 > y0) & (ys < y1)
     free = (world.static.pathable != 0) & playable
     start.pathing_grid.CopyFrom(image(free, 1))
-    start.placement_grid.CopyFrom(image(free, 1))
+    placement = free.copy()
+    for unit in world.map.placed_units:
+        kind = world.rules.kind.get(unit.name)
+        if kind is not None:
+            x, y = unit.position
+            w, h = world.tech.i[kind, X_WIDTH] / 2, world.tech.i[kind, X_HEIGHT] / 2
+            placement[round(y - h) : round(y + h), round(x - w) : round(x + w)] = False
+    start.placement_grid.CopyFrom(image(placement, 1))
     start.terrain_height.CopyFrom(image(height_image(world), 8))
     for number, place in enumerate(world.map.start_locations, start=1):
         if number != player:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import heapq
 import math
 
+import numpy as np
 from s2clientprotocol import error_pb2, query_pb2
 
+from envs import economy
 from envs.engine import state as st
-from envs.protocol.abilities import available
+from envs.protocol.abilities import REFUSALS, available
 from envs.protocol.seat import Seat
 from envs.protocol.world import World
 
@@ -44,10 +46,26 @@ def answer(world: World, seat: Seat, request: query_pb2.RequestQuery) -> query_p
             entry.unit_type_id = int(world.types[owner, int(world.state.i[0, st.I_KIND, slot])])
             for ability, point in available(world, slot):
                 entry.abilities.add(ability_id=ability, requires_point=point)
-    for _ in request.placements:
-        # The simulator builds nothing, so no building has a place.
-        response.placements.add(result=error_pb2.NotSupported)
+    for placement in request.placements:
+        place = (placement.target_pos.x, placement.target_pos.y)
+        response.placements.add(result=place_result(world, seat, placement.ability_id, place))  # type: ignore[arg-type]
     return response
+
+
+def place_result(world: World, seat: Seat, ability: int, place: tuple[float, float]) -> int:
+    """The ActionResult of placing the building of an ability: whether it fits there, not whether it can be paid."""
+    if not world.has_economy:
+        return error_pb2.NotSupported
+    abilities = world.tech.i[:, economy.X_ABILITY]
+    kinds = np.flatnonzero((abilities == ability) & (world.tech.i[:, economy.X_WIDTH] > 0))
+    if not len(kinds):
+        return error_pb2.NotSupported
+    if not all(math.isfinite(part) and abs(part) < 1e6 for part in place):
+        return error_pb2.CantBuildLocationInvalid
+    kind = int(kinds[0])
+    x, y = economy.grid_place(world.tech, kind, *place)
+    problem = economy.site_problem(world.state, world.static, world.tech, world.economy, 0, seat.player, kind, x, y)
+    return REFUSALS.get(problem, error_pb2.Success)
 
 
 def distance(world: World, start: tuple[float, float], end: tuple[float, float], flying: bool) -> float:

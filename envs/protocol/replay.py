@@ -21,7 +21,11 @@ class ReplayError(ValueError):
 
 @dataclass
 class Replay:
-    """A game's record. `actions`: (game loop, player, "action" or "debug", protobuf bytes), in order."""
+    """A game's record.
+
+    `actions`: (game loop, player, "action" or "debug", protobuf bytes), in order; `episode`: how many games with this
+    seed were played before.
+    """
 
     map_path: str
     map_data: bytes
@@ -32,6 +36,7 @@ class Replay:
     actions: list[tuple[int, int, str, bytes]] = field(default_factory=list)
     loops: int = 0
     results: dict[int, int] = field(default_factory=dict)
+    episode: int = 0
 
     def to_bytes(self) -> bytes:
         """The replay as a file's content."""
@@ -47,6 +52,7 @@ class Replay:
             ],
             "loops": self.loops,
             "results": self.results,
+            "episode": self.episode,
         }
         return MAGIC + zlib.compress(json.dumps(content).encode())
 
@@ -76,6 +82,7 @@ class Replay:
                 actions=[(int(a), int(b), str(c), base64.b64decode(d)) for a, b, c, d in content["actions"]],
                 loops=int(content["loops"]),
                 results={int(player): int(result) for player, result in content["results"].items()},
+                episode=int(content["episode"]),
             )
         except (KeyError, TypeError, ValueError, AttributeError, zlib.error, RecursionError) as error:
             if isinstance(error, ReplayError):

@@ -8,8 +8,9 @@ import numpy as np
 from s2clientprotocol import error_pb2, sc2api_pb2, spatial_pb2, ui_pb2
 
 from envs.engine import state as st
-from envs.protocol.abilities import VERBS, Command, carry_out, interpret
-from envs.protocol.layers import View, look_around, minimap_view, screen_view
+from envs.protocol.abilities import GATHER, RALLY, VERBS, Command, ability_table, carry_out, interpret
+from envs.protocol.layers import View, covers, look_around, minimap_view, screen_view, visible_slots
+from envs.protocol.spells import GRAVITON_BEAM
 from envs.protocol.world import World
 
 MAX_SELECTED = 500
@@ -44,12 +45,19 @@ class Seat:
         self.camera = (0.0, 0.0)
         self.target_loop = None
         self.grid = np.zeros((1, 1), np.uint8)
+        self.memory = np.zeros(0, np.int32)
         if world is None:
             return
+        self.memory = np.zeros(world.state.i.shape[2], np.int32)
         x0, y0, x1, y1 = world.map.playable
         self.camera = ((x0 + x1) / 2, (y0 + y1) / 2)
-        if world.scenario is None and self.player and world.map.start_locations:
+        if world.is_melee and self.player and world.map.start_locations:
             self.camera = world.map.start_locations[(self.player - 1) % len(world.map.start_locations)]
+            # As in the game, which centres the camera on the base by itself and reports it at the second loop.
+            report = self._camera_report(world, *self.camera)
+            if report is not None:
+                report.game_loop = 1
+                self.executed.append((2, report))
         self.grid = np.zeros((world.map.spec.height, world.map.spec.width), np.uint8)
 
     # --- what the seat looks at ---
@@ -165,7 +173,34 @@ class Seat:
         report.action_raw.unit_command.ability_id = done[0][1]
         del report.action_raw.unit_command.unit_tags[:]
         report.action_raw.unit_command.unit_tags.extend(tag for tag, _ in done)
+        self._report_on_layers(world, report)
         return report
+
+    def _report_on_layers(self, world: World, report: sc2api_pb2.Action) -> None:
+        """A command is told in the terms of every interface that the client has: here, of the feature layers."""
+        setup = self.options.feature_layer
+        if not self.options.HasField("feature_layer") or not setup.resolution.x or not setup.minimap_resolution.x:
+            return
+        raw, spatial = report.action_raw.unit_command, report.action_feature_layer.unit_command
+        spatial.ability_id, spatial.queue_command = raw.ability_id, raw.queue_command
+        slot = world.slot(raw.target_unit_tag) if raw.HasField("target_unit_tag") else -1
+        if slot >= 0:
+            place = float(world.state.f[0, st.F_X, slot]), float(world.state.f[0, st.F_Y, slot])
+        elif raw.HasField("target_world_space_pos"):
+            place = raw.target_world_space_pos.x, raw.target_world_space_pos.y
+        else:
+            return
+        screen = self.screen(setup)
+        pixel = screen.pixel_at(*place)
+        far = ability_table().get(raw.ability_id, ("", 0, 0))[1] in (2, 4)
+        if screen.holds(*pixel) or not far:
+            pixel = min(max(pixel[0], 0), screen.width - 1), min(max(pixel[1], 0), screen.height - 1)
+            spatial.target_screen_coord.x, spatial.target_screen_coord.y = pixel
+        else:
+            view = minimap_view(setup, world)
+            pixel = view.pixel_at(*place)
+            spatial.target_minimap_coord.x = min(max(pixel[0], 0), view.width - 1)
+            spatial.target_minimap_coord.y = min(max(pixel[1], 0), view.height - 1)
 
     def _move_camera(self, world: World, x: float, y: float) -> None:
         if np.isfinite(x) and np.isfinite(y):
@@ -179,8 +214,8 @@ class Seat:
         view = minimap_view(self.options.feature_layer, world)
         report = sc2api_pb2.Action()
         centre = report.action_feature_layer.camera_move.center_minimap
-        centre.x = min(max(int((x - view.x0) / view.pixel), 0), view.width - 1)
-        centre.y = min(max(int((view.y1 - y) / view.pixel), 0), view.height - 1)
+        px, py = view.pixel_at(x, y)
+        centre.x, centre.y = min(max(px, 0), view.width - 1), min(max(py, 0), view.height - 1)
         return report
 
     def _spatial(self, world: World, action: spatial_pb2.ActionSpatial, setup: sc2api_pb2.SpatialCameraSetup) -> bool:
@@ -213,13 +248,18 @@ class Seat:
         command = action.unit_command
         target, point = -1, None
         if command.HasField("target_screen_coord"):
-            point = screen.world(command.target_screen_coord.x, command.target_screen_coord.y)
-            target = self._unit_at(world, point, screen.pixel)
+            coord = command.target_screen_coord
+            point = screen.world(coord.x, coord.y)
+            target = self._unit_at(world, screen, coord.x, coord.y)
         elif command.HasField("target_minimap_coord"):
             point = minimap_view(setup, world).world(command.target_minimap_coord.x, command.target_minimap_coord.y)
         # A click names a unit only where the ability aims at units: moving to a beacon is moving to the place.
-        aims = VERBS.get(command.ability_id, 0) in (VERBS[23], VERBS[1], VERBS[386])
-        if target >= 0 and (not aims or world.state.i[0, st.I_OWNER, target] == st.NEUTRAL):
+        verb = VERBS.get(command.ability_id, 0)
+        aims = verb in (VERBS[23], VERBS[1], VERBS[386], GATHER, RALLY) or command.ability_id == GRAVITON_BEAM
+        aims = aims or command.ability_id in world.gas_abilities
+        if target >= 0 and world.state.i[0, st.I_OWNER, target] == st.NEUTRAL:
+            aims = aims and world.has_economy and verb != VERBS[23]
+        if not aims:
             target = -1
         if target >= 0 and VERBS.get(command.ability_id) == VERBS[23] and self.may_command(world, target):
             target = -1
@@ -234,18 +274,21 @@ class Seat:
                 self._refuse(world.tag(slot), command.ability_id, outcome)
         return done
 
-    def _unit_at(self, world: World, point: tuple[float, float], pixel: float) -> int:
-        """The unit that a click at a place hits: the nearest whose disc it is on."""
+    def _unit_at(self, world: World, screen: View, px: int, py: int) -> int:
+        """The unit that a click hits: the one drawn on top at the pixel, else the nearest within the margin."""
         best, nearest = -1, np.inf
-        for slot in world.alive_slots():
-            if not (world.sees(self.player, int(slot)) or self.revealed):
+        x, y = screen.world(px, py)
+        slots = visible_slots(world, self.player, self.revealed)
+        for slot in slots:
+            place = float(world.state.f[0, st.F_X, slot]), float(world.state.f[0, st.F_Y, slot])
+            radius = float(world.state.f[0, st.F_RADIUS, slot])
+            if covers(screen, *place, radius, px, py):
+                best, nearest = slot, -1.0
                 continue
-            dx = float(world.state.f[0, st.F_X, slot]) - point[0]
-            dy = float(world.state.f[0, st.F_Y, slot]) - point[1]
-            reach = max(float(world.state.f[0, st.F_RADIUS, slot]), pixel * 0.75) + CLICK_MARGIN * pixel
-            distance = dx * dx + dy * dy
+            reach = max(radius, screen.pixel * 0.75) + CLICK_MARGIN * screen.pixel
+            distance = (place[0] - x) ** 2 + (place[1] - y) ** 2
             if distance <= reach * reach and distance < nearest:
-                best, nearest = int(slot), distance
+                best, nearest = slot, distance
         return best
 
     # --- selection ---
@@ -259,7 +302,7 @@ class Seat:
 
     def _select_point(self, world: World, screen: View, px: int, py: int, how: int) -> None:
         kinds = spatial_pb2.ActionSpatialUnitSelectionPoint
-        slot = self._unit_at(world, screen.world(px, py), screen.pixel)
+        slot = self._unit_at(world, screen, px, py)
         if slot < 0 or not self.may_command(world, slot):
             return
         tag = world.tag(slot)
@@ -291,7 +334,14 @@ class Seat:
             return self._multi_panel(world, action.multi_panel)
         if name == "control_group":
             return self._control_group(action.control_group)
-        # Cargo, production, larvae, warp gates and autocast: the engine has none of them.
+        if name == "production_panel":
+            slots = self.selected_slots(world)
+            place = action.production_panel.unit_index
+            if len(slots) == 1 and self.may_command(world, slots[0]) and world.cancel_production(slots[0], place):
+                return True
+            self._refuse(0, 0, error_pb2.Error)
+            return False
+        # Cargo, larvae, warp gates and autocast: the engine has none of them.
         self._refuse(0, action.toggle_autocast.ability_id if name == "toggle_autocast" else 0, error_pb2.NotSupported)
         return False
 

@@ -10,12 +10,56 @@ from typing import Any
 import numpy as np
 
 from envs import driver
+from envs.economy import (
+    B_COLLECTED_MINERALS,
+    B_COLLECTED_VESPENE,
+    B_MINERALS,
+    E_QUEUE,
+    E_QUEUED,
+    E_RALLY,
+    E_RALLY_SLOT,
+    E_RALLY_TAG,
+    E_TAG,
+    E_UNFINISHED,
+    EF_PROGRESS,
+    EF_RALLY_X,
+    EF_RALLY_Y,
+    GAS,
+    HALL,
+    RALLY_POINT,
+    RALLY_UNIT,
+    WORKER,
+    X_ABILITY,
+    X_GATHER,
+    X_MAKER,
+    X_PROVIDES,
+    X_RETURN,
+    X_ROLE,
+    X_TIME,
+    advance_with_economy,
+    cancel_training,
+    count_supply,
+    grid_place,
+    make_tech,
+    new_economy,
+    no_economy,
+    reset_economy,
+)
 from envs.engine import state as st
-from envs.engine.state import MapSpec, create_unit, create_unit_in, issue_order, kill_unit, new_state, reset_world
-from envs.engine.step import advance_world
+from envs.engine.state import (
+    MapSpec,
+    create_unit,
+    create_unit_in,
+    issue_order,
+    kill_unit,
+    new_state,
+    random_uniform,
+    reset_world,
+)
 from envs.engine.vision import update_vision
 from envs.opponents import opponent_id
 from envs.plan import (
+    E_EPISODE,
     E_NEXT_OPPONENT,
     E_SEED,
     E_STEP,
@@ -36,7 +80,8 @@ from envs.plan import (
     unit_kinds,
 )
 from envs.protocol.kernels import TAG_MASK, TAG_SHIFT, count_structures, list_gone, note_tags
-from envs.protocol.maps import GameMap
+from envs.protocol.maps import EconomyGame, GameMap
+from envs.protocol.spells import Spells, hallucinated_units, make_illusory
 from envs.scenarios import Scenario
 from envs.units import Rules, unit_data
 
@@ -46,32 +91,12 @@ CUSTOM_TYPE_IDS = 1970  # the first type id of the units that SMAC's maps bring 
 SCAN_MOVE = 19  # what an attack-move of a unit without weapons is called
 RACES = ("terran", "zerg", "protoss")
 
-# What melee maps need beyond the data file: (base of the data file, changes).
-_HALL = {"attributes": ["armored", "structure"], "weapons": [], "priority": 11, "sight": 11, "inner_radius": 2.5}
-_RESOURCE: dict[str, Any] = {"inner_radius": 0}
-MELEE_KINDS: dict[str, tuple[str, dict[str, Any]]] = {
-    "CommandCenter": ("SpineCrawler", {**_HALL, "unit_type": 18, "race": "terran", "health": 1500, "radius": 2.75}),
-    "Hatchery": ("SpineCrawler", {**_HALL, "unit_type": 86, "race": "zerg", "health": 1500, "radius": 2.75}),
-    "Nexus": (
-        "SpineCrawler",
-        {
-            **_HALL,
-            "unit_type": 59,
-            "race": "protoss",
-            "health": 1000,
-            "shield": 1000,
-            "radius": 2.75,
-            "health_regen": 0,
-        },
-    ),
-    "MineralField": ("MineralShard", {**_RESOURCE, "unit_type": 341, "radius": 1.125}),
-    "VespeneGeyser": ("MineralShard", {**_RESOURCE, "unit_type": 342, "radius": 2.5}),
-}
 HALLS = {"terran": "CommandCenter", "zerg": "Hatchery", "protoss": "Nexus"}
 WORKERS = {"terran": "SCV", "zerg": "Drone", "protoss": "Probe"}
 SOLDIERS = {"terran": "Marine", "zerg": "Roach", "protoss": "Zealot"}
 STARTING_WORKERS = 12
-WAVE_LOOPS = 640  # every 40 s a melee computer gets its reinforcements, in the place of an economy
+STARTING_MINERALS = 50
+WAVE_LOOPS = 640  # every 40 s a melee computer gets its reinforcements: it gathers, but does not build
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,15 +128,22 @@ def all_rules(scenario: Scenario | None, spec: MapSpec) -> Rules:
     overrides: Mapping[str, Mapping[str, float]] = {} if scenario is None else scenario.unit_overrides
     units: list[Any] = [(name, dict(overrides.get(name, {}))) for name in names]
     units += [name for name in unit_data() if name not in names]
-    units += [(base, {**changes, "label": label}) for label, (base, changes) in MELEE_KINDS.items()]
-    return Rules(units, spec, players=2)
+    rules = Rules([*units, *hallucinated_units()], spec, players=2)
+    make_illusory(rules)
+    return rules
 
 
 class World:
     """A game of one or two players on a map. Not thread-safe: `game.Game` locks around it."""
 
     def __init__(
-        self, game_map: GameMap, players: Mapping[int, Player], *, seed: int, disable_fog: bool = False
+        self,
+        game_map: GameMap,
+        players: Mapping[int, Player],
+        *,
+        seed: int,
+        disable_fog: bool = False,
+        episode: int = 0,
     ) -> None:
         self.map = game_map
         self.players = dict(players)
@@ -135,7 +167,7 @@ class World:
                 drawn=np.zeros((1, team_slots), np.int64),
                 last_action=np.zeros((1, 1, own), np.int32),
             )
-            self.episode.i[0, E_SEED] = seed
+            self.episode.i[0, E_SEED], self.episode.i[0, E_EPISODE] = seed, episode
             policy = computer_policy(self._difficulty(2), game_map.scenario)
             self.episode.i[0, E_NEXT_OPPONENT] = opponent_id(policy)
         self.state = new_state(self.static, 1, slots, seed)
@@ -158,6 +190,18 @@ class World:
             self._run = driver.advance_battles if self.is_battle else driver.advance_games
         # Mini-games have no second seat: their enemies follow the map's script like a computer's.
         self.commanded = self._difficulty(2) > 0 or 2 not in self.players
+        self.tech = make_tech(self.rules)
+        # Without an economy its arrays are empty, and nothing reads them.
+        self.has_economy = self.plan is None
+        self.economy = new_economy(self.state, self.tech) if self.has_economy else no_economy(self.tech)
+        self.spells = Spells(self.rules, slots)
+        makers = self.tech.i[:, X_MAKER]
+        gas = self.tech.i[:, X_ROLE] == GAS
+        self.gas_abilities = {int(ability) for ability in self.tech.i[gas, X_ABILITY]}
+        self.products = [np.flatnonzero(makers == kind).tolist() for kind in range(len(makers))]
+        self._product = {
+            (int(maker), int(self.tech.i[kind, X_ABILITY])): kind for kind, maker in enumerate(makers) if maker >= 0
+        }
         self.ability = self._abilities()
         self.change = self.rules.ability[:, st.ORDER_SIEGE].copy()
         self.points = np.zeros(st.NUM_ORDERS, np.int8)
@@ -168,6 +212,7 @@ class World:
         self.god: set[int] = set()
         self.control_enemy: set[int] = set()
         self.reveal: set[int] = set()
+        self.first_episode = episode  # of this game: the seed and it tell all that is drawn by lot
         self.loop_offset = 0
         self.tag_offset = 0
         self.dead: list[int] = []
@@ -185,6 +230,11 @@ class World:
     @property
     def scenario(self) -> Scenario | None:
         return self.map.scenario
+
+    @property
+    def is_melee(self) -> bool:
+        """A map of bases, with an economy."""
+        return self.map.scenario is None and self.map.economy is None
 
     @property
     def is_battle(self) -> bool:
@@ -223,6 +273,12 @@ class World:
         """The map's own score (player 1's); a battle has none."""
         if player in self.score_override:
             return self.score_override[player]
+        game = self.map.economy
+        if game is not None:
+            if game.scored != "collected":
+                return int(self.economy.made[0, player, self.rules.kind[game.scored]])
+            bank = self.economy.bank[0, player]
+            return int(bank[B_COLLECTED_MINERALS] + bank[B_COLLECTED_VESPENE])
         if self.plan is None or self.is_battle:
             return 0
         return round(float(self.episode.f[0, EF_SCORE])) * (1 if player == 1 else -1)
@@ -235,8 +291,59 @@ class World:
     def is_worker(self, slot: int) -> bool:
         return self.rules.entries[int(self.state.i[0, st.I_KIND, slot])]["label"] in WORKERS.values()
 
+    def is_economic(self, slot: int) -> bool:
+        """A worker, a hall, a gas building, or one that provides supply."""
+        row = self.tech.i[int(self.state.i[0, st.I_KIND, slot])]
+        return row[X_ROLE] in (WORKER, HALL, GAS) or row[X_PROVIDES] > 0
+
     def is_structure(self, slot: int) -> bool:
         return bool(self.state.i[0, st.I_FLAGS, slot] & st.FLAG_STRUCTURE)
+
+    # --- the economy ---
+
+    def product_of(self, kind: int, ability: int) -> int:
+        """The kind that units of `kind` make by an ability, -1 if none."""
+        return self._product.get((kind, ability), -1)
+
+    def ability_of(self, slot: int) -> int:
+        """The ability by which a unit is made, 0 if there is none."""
+        return int(self.tech.i[int(self.state.i[0, st.I_KIND, slot]), X_ABILITY])
+
+    def unfinished(self, slot: int) -> bool:
+        """A building under construction."""
+        return self.has_economy and bool(self._economy_of(slot, E_UNFINISHED))
+
+    def build_progress(self, slot: int) -> float:
+        """From 0 to 1; 1 of everything that is finished."""
+        if not self.unfinished(slot):
+            return 1.0
+        time = max(int(self.tech.i[int(self.state.i[0, st.I_KIND, slot]), X_TIME]), 1)
+        return float(self.economy.f[0, EF_PROGRESS, slot]) / time
+
+    def production(self, slot: int) -> list[tuple[int, float]]:
+        """(kind, progress from 0 to 1) of the units in production in a building."""
+        if not self.has_economy:
+            return []
+        kinds = [int(self.economy.i[0, E_QUEUE + n, slot]) for n in range(self._economy_of(slot, E_QUEUED))]
+        progress = float(self.economy.f[0, EF_PROGRESS, slot])
+        return [(k, 0.0 if n else progress / max(int(self.tech.i[k, X_TIME]), 1)) for n, k in enumerate(kinds)]
+
+    def cancel_production(self, slot: int, place: int) -> bool:
+        """Takes a unit out of a building's queue; False if there is none at that place."""
+        return self.has_economy and bool(cancel_training(self.state, self.tech, self.economy, 0, slot, place))
+
+    def _economy_of(self, slot: int, field: int) -> int:
+        """An integer of the economy's, 0 when the slot's is another unit's."""
+        if self.economy.i[0, E_TAG, slot] != self.state.i[0, st.I_TAG, slot]:
+            return 0
+        return int(self.economy.i[0, field, slot])
+
+    def set_rally(self, slot: int, target: int, x: float, y: float) -> None:
+        """Where units go that a building makes: to a unit (a slot; resources are gathered), or to a place."""
+        self.economy.i[0, E_RALLY, slot] = RALLY_UNIT if target >= 0 else RALLY_POINT
+        self.economy.i[0, E_RALLY_SLOT, slot] = target
+        self.economy.i[0, E_RALLY_TAG, slot] = self.state.i[0, st.I_TAG, target] if target >= 0 else 0
+        self.economy.f[0, EF_RALLY_X, slot], self.economy.f[0, EF_RALLY_Y, slot] = x, y
 
     # --- advancing ---
 
@@ -246,10 +353,15 @@ class World:
             return
         note_tags(self.state, self._tags)
         offset = self.tag_offset
-        if self.plan is not None:
-            self._advance_scenario(loops)
-        else:
-            self._advance_melee(loops)
+        while self.outcome is None and loops > 0:
+            # Spells are looked at once a loop while there are any.
+            piece = 1 if self.spells.active else loops
+            self.spells.advance(self)
+            if self.plan is not None:
+                self._advance_scenario(piece)
+            else:
+                self._advance_melee(piece)
+            loops -= piece
         self.dead = self._gone[: list_gone(self.state, self._tags, offset, self._gone)].tolist()
 
     def _advance_scenario(self, loops: int) -> None:
@@ -276,16 +388,21 @@ class World:
     def _advance_melee(self, loops: int) -> None:
         while loops > 0 and self.outcome is None:
             piece = min(loops, 16 - self.loop % 16)
+            if self.map.economy is not None:
+                piece = min(piece, self.map.economy.loops - self.loop)
             if self.loop % 16 == 0:
                 for player, seat in self.players.items():
                     if seat.difficulty:
                         self._command_melee(player, seat)
             if self.god:
-                self._advance_gods(piece, lambda: advance_world(self.state, self.static, 0, 1))
+                self._advance_gods(piece, lambda: self._advance_economy(1))
             else:
-                advance_world(self.state, self.static, 0, piece)
+                self._advance_economy(piece)
             loops -= piece
             self._judge_melee()
+
+    def _advance_economy(self, loops: int) -> None:
+        advance_with_economy(self.state, self.static, self.tech, self.economy, 0, loops)
 
     def _advance_gods(self, loops: int, one: Any) -> None:
         """Loop by loop, giving back what the units of the players in god mode lost."""
@@ -319,6 +436,9 @@ class World:
             self.outcome = Outcome({1: 1 if first else (2 if second else 3), 2: 1 if second else (2 if first else 3)})
 
     def _judge_melee(self) -> None:
+        game = self.map.economy
+        if game is not None and self.loop >= game.loops:
+            self.outcome = Outcome({1: 3})
         if not self.map.start_locations or len(self.players) < 2:
             return
         count_structures(self.state, self._structures)
@@ -340,6 +460,8 @@ class World:
         """The same game from its start; scenarios go on to their next episode."""
         self.loop_offset = self.tag_offset = 0
         self.dead, self.outcome = [], None
+        self.first_episode = self.first_episode + 1 if self.plan is None else int(self.episode.i[0, E_EPISODE])
+        self.spells.clear()
         self.score_override.clear()
         self.god.clear()
         self._start()
@@ -348,38 +470,77 @@ class World:
         if self.plan is not None:
             self._begin_episode()
             return
-        reset_world(self.state, 0, self.seed)
-        x0, y0, x1, y1 = self.map.playable
-        centre = np.array([(x0 + x1) / 2, (y0 + y1) / 2])
-        for player, seat in self.players.items():
-            place = np.array(self.map.start_locations[(player - 1) % len(self.map.start_locations)])
-            self.create(self.rules.kind[HALLS[seat.race]], player, *place)
-            inward = (centre - place) / max(float(np.hypot(*(centre - place))), 1e-6)
-            for n in range(STARTING_WORKERS):
-                angle = np.arctan2(*inward[::-1]) + (n - (STARTING_WORKERS - 1) / 2) * 0.16
-                spot = place + 3.8 * np.array([np.cos(angle), np.sin(angle)])
-                self.create(self.rules.kind[WORKERS[seat.race]], player, *spot)
-            for n in range(8):
-                angle = np.arctan2(*-inward[::-1]) + (n - 3.5) * 0.3
-                spot = np.clip(
-                    place + 6.0 * np.array([np.cos(angle), np.sin(angle)]), (x0 + 1, y0 + 1), (x1 - 1, y1 - 1)
-                )
-                self._place_neutral("MineralField", *spot)
+        reset_world(self.state, 0, self.seed + self.first_episode)
+        reset_economy(self.economy, 0)
         for unit in self.map.placed_units:
-            kind = self.rules.kind.get(unit.name)
-            if kind is not None:
-                self._place_neutral(unit.name, *unit.position)
+            if unit.name in self.rules.kind:
+                neutral = self.rules.entries[self.rules.kind[unit.name]]["race"] == "neutral"
+                owner = unit.owner if unit.owner in self.players and not neutral else st.NEUTRAL
+                self._place(unit.name, owner, unit.position)
+        if self.map.economy is not None:
+            self._start_economy_game(self.map.economy)
+        else:
+            for player, seat in self.players.items():
+                self._start_base(player, seat.race)
         update_vision(self.state, self.static, 0)
+        count_supply(self.state, self.tech, self.economy, 0)
+
+    def _start_base(self, player: int, race: str) -> None:
+        """A hall and workers, which gather from the start."""
+        x0, y0, x1, y1 = self.map.playable
+        place = self.map.start_locations[(player - 1) % len(self.map.start_locations)]
+        hall = self.rules.kind[HALLS[race]]
+        place = grid_place(self.tech, hall, *place)
+        self.economy.bank[0, player, B_MINERALS] = STARTING_MINERALS
+        self.create(hall, player, *place)
+        outward = np.arctan2(place[1] - (y0 + y1) / 2, place[0] - (x0 + x1) / 2)
+        fields = self._near_fields(place)
+        for n in range(STARTING_WORKERS):
+            angle = outward + (n - (STARTING_WORKERS - 1) / 2) * 0.16
+            spot = place[0] + 3.8 * np.cos(angle), place[1] + 3.8 * np.sin(angle)
+            slot = self.create(self.rules.kind[WORKERS[race]], player, *spot)
+            if fields:
+                field = min(fields, key=lambda other: (n >= len(fields) and other, self._distance(slot, other)))
+                issue_order(self.state, self.static, 0, slot, st.ORDER_GATHER, field, *spot, False)
+
+    def _near_fields(self, place: tuple[float, float]) -> list[int]:
+        """Slots of the mineral fields of a base."""
+        f, kinds = self.state.f[0], self.state.i[0, st.I_KIND]
+        return [
+            int(slot)
+            for slot in self.alive_slots()
+            if kinds[slot] == self.rules.kind["MineralField"]
+            and np.hypot(f[st.F_X, slot] - place[0], f[st.F_Y, slot] - place[1]) < 10
+        ]
+
+    def _distance(self, slot: int, other: int) -> float:
+        f = self.state.f[0]
+        return float(np.hypot(f[st.F_X, slot] - f[st.F_X, other], f[st.F_Y, slot] - f[st.F_Y, other]))
+
+    def _start_economy_game(self, game: EconomyGame) -> None:
+        """A Command Center, and SCVs in two columns on its east or west side."""
+        self.economy.bank[0, 1, B_MINERALS] = game.minerals
+        self.create(self.rules.kind["CommandCenter"], 1, *game.hall)
+        # The map scripts draw the side anew for every game.
+        side = 1.0 if random_uniform(self.state, 0) < 0.5 else -1.0
+        field = next(iter(self._near_fields(game.hall)), -1)
+        for n in range(game.workers):
+            spot = game.hall[0] + side * (4.5 - n % 2), game.hall[1] + 2.5 - n // 2
+            slot = self.create(self.rules.kind["SCV"], 1, *spot)
+            if game.gathering and field >= 0:
+                issue_order(self.state, self.static, 0, slot, st.ORDER_GATHER, field, *spot, False)
 
     def _begin_episode(self) -> None:
         start = driver.start_battles if self.is_battle else driver.start_games
         start(self._context, 0, 1)
         driver.open_episodes(self._context, 0, 1)
 
-    def _place_neutral(self, label: str, x: float, y: float) -> None:
-        slot = create_unit(self.state, self.static, 0, self.rules.kind[label], st.NEUTRAL, x, y)
-        if slot >= 0:
+    def _place(self, label: str, owner: int, place: tuple[float, float]) -> None:
+        slot = create_unit(self.state, self.static, 0, self.rules.kind[label], owner, *place)
+        if slot >= 0 and owner == st.NEUTRAL:
             self.state.i[0, st.I_FLAGS, slot] |= st.FLAG_INVULNERABLE
+            # Resources are known to everybody from the start.
+            self.state.i[0, st.I_VISIBLE, slot] |= 2 | 4
 
     def _respawn(self) -> None:
         """SMAC's maps set their units up again when none is left; the game's clock and tags go on."""
@@ -395,6 +556,12 @@ class World:
         if slot >= 0 and self.plan is not None and owner == 1 and self.plan.i[P_OBEDIENT]:
             self.state.i[0, st.I_FLAGS, slot] |= st.FLAG_OBEDIENT
         return slot
+
+    def order(self, slot: int, order: int, target: int = -1, place: tuple[float, float] | None = None) -> bool:
+        """Gives a unit an order of the engine's at once; False if it cannot take it."""
+        f = self.state.f[0]
+        x, y = (float(f[st.F_X, slot]), float(f[st.F_Y, slot])) if place is None else place
+        return bool(issue_order(self.state, self.static, 0, slot, order, target, x, y, False))
 
     def kill(self, slot: int) -> None:
         """Takes a unit out of the game."""
@@ -436,9 +603,21 @@ class World:
 
     def snapshot(self) -> dict[str, Any]:
         """A copy of everything that changes."""
-        names = ["god", "control_enemy", "reveal", "loop_offset", "tag_offset", "dead", "score_override", "outcome"]
+        names = [
+            "first_episode",
+            "god",
+            "control_enemy",
+            "reveal",
+            "loop_offset",
+            "tag_offset",
+            "dead",
+            "score_override",
+            "outcome",
+        ]
         saved = {name: copy.deepcopy(getattr(self, name)) for name in names}
         saved["state"] = [array.copy() for array in self.state]
+        saved["economy"] = [array.copy() for array in self.economy]
+        saved["spells"] = self.spells.snapshot()
         if self.plan is not None:
             saved["episode"] = [array.copy() for array in self.episode]
         return saved
@@ -446,7 +625,9 @@ class World:
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Brings a snapshot back; it can be restored again."""
         for name, value in saved.items():
-            if name in ("state", "episode"):
+            if name == "spells":
+                self.spells.restore(value)
+            elif name in ("state", "episode", "economy"):
                 for array, old in zip(getattr(self, name), value, strict=True):
                     array[...] = old
             else:
@@ -456,6 +637,8 @@ class World:
 
     def _abilities(self) -> np.ndarray:
         table = self.rules.ability.copy()
+        table[:, st.ORDER_GATHER] = self.tech.i[:, X_GATHER]
+        table[:, st.ORDER_RETURN] = self.tech.i[:, X_RETURN]
         for kind, entry in enumerate(self.rules.entries):
             if not entry["weapons"] and table[kind, st.ORDER_ATTACK_MOVE]:
                 table[kind, st.ORDER_ATTACK_MOVE] = SCAN_MOVE

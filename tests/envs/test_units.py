@@ -42,7 +42,7 @@ ISSUE_UNITS = (
 )
 # The client library calls these units by other names.
 OTHER_NAMES = {"HellionTank": "Hellbat", "ThorAP": "ThorHighImpactMode"}
-NEUTRAL = ("Beacon", "MineralShard")
+NEUTRAL = ("Beacon", "MineralShard", "MineralField", "VespeneGeyser")
 
 
 def test_unit_type_ids_are_the_games_own() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import subprocess
@@ -10,9 +11,10 @@ import time
 
 import pytest
 from s2clientprotocol import sc2api_pb2
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from envs.protocol.handler import IN_GAME, LAUNCHED
+from envs.protocol.handler import IN_GAME, LAUNCHED, MAX_REQUEST_BYTES
 from envs.protocol.install import InstallError, executable, install
 from envs.protocol.server import ProtocolServer, ServerError
 from tests.envs_protocol.test_handler import RAW, fuzz
@@ -143,6 +145,13 @@ def test_bad_messages_over_a_websocket():
 
         # websockets sends empty messages too; the server answers them like any other
         fuzz(None, cases=10_000, seed=9, send=send)
+        # One that is too long to be read closes its connection and no other.
+        with open_client(server) as other:
+            with contextlib.suppress(ConnectionClosed):
+                other.send(bytes(MAX_REQUEST_BYTES + 1))
+            with pytest.raises(ConnectionClosed):
+                other.recv(timeout=30)
+        assert request(client, ping=sc2api_pb2.RequestPing()).ping.base_build == 75689
 
 
 @pytest.mark.slow
