@@ -48,6 +48,7 @@ from envs.engine.state import (
     I_OWNER,
     I_QUEUED,
     I_TAG,
+    I_WAKE,
     K_INNER_RADIUS,
     LOOPS_PER_SECOND,
     MAX_OWNERS,
@@ -1027,6 +1028,7 @@ def run_economy(state, static, tech, economy, b):
         role = tech.i[kind, X_ROLE]
         if role == WORKER:
             order = state.ui[b, slot, I_ORDER]
+            state.ui[b, slot, I_WAKE] = 0  # its orders and flags change here
             if order < ORDER_GATHER:
                 state.ui[b, slot, I_FLAGS] &= ~FLAG_PASSING
                 ei[b, E_PHASE, slot] = ON_THE_WAY

@@ -183,10 +183,12 @@ class Spells:
             if self._lasts(world, beam):
                 # Both are held: a unit that changes its mode does nothing else, and neither do these.
                 f[st.F_BUSY, beam.slot] = f[st.F_BUSY, beam.caster] = 3
+                i[st.I_WAKE, beam.slot] = i[st.I_WAKE, beam.caster] = 0
                 held.append(beam)
             elif i[st.I_ALIVE, beam.slot] and i[st.I_TAG, beam.slot] == beam.tag:
                 i[st.I_FLAGS, beam.slot] &= ~st.FLAG_FLYING
                 f[st.F_BUSY, beam.slot] = 0
+                i[st.I_WAKE, beam.slot] = 0
                 f[st.F_Z, beam.slot] -= BEAM_HEIGHT
         self.beams = held
 
