@@ -200,8 +200,9 @@ def read_batches(recording: Recording, *, rows_per_batch: int, epochs: int, seed
     `value_target` (the return to go), `weight [T, B]` (0 on padding), `start` and `episode` `[B]`.
     """
     import ray
+    import ray.data
 
-    # It reports every pass over the data, and that its progress bars are off.
+    # It reports every pass over the data, and that its progress bars are off. Its import sets the level.
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False

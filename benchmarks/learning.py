@@ -5,8 +5,11 @@
     python -m benchmarks.learning --presets 8m 2s3z --seeds 0 --train False        # the table and the plot alone
 
 A preset and seed that has a result is left alone, one that was interrupted is resumed, so the benchmark can be stopped
-and started at will. Results: `benchmarks/results/learning/<preset>[-cloned]-<seed>.json` with the score over held-out
-seeds, its interval, env-steps, times, the curve and the settings; `<preset>-scripted.json` with what the scripted
+and started at will. A run may go on from another's weights (`--arguments="--initial-weights CHECKPOINT ..."`): all such
+stages are in the result, and their steps are added up.
+
+Results: `benchmarks/results/learning/<preset>[-cloned]-<seed>.json` with the score over held-out seeds, its interval,
+env-steps, times, the curve and the settings of every stage; `<preset>-scripted.json` with what the scripted
 policies reach in the agent's place; `curves.png` of all results that are there.
 
 Acting and learning take turns in one process, one thread: about one core, and what `processor_seconds` counts is all of
@@ -133,29 +136,42 @@ def train_and_collect(benchmark: LearningBenchmark, name: str, seed: int) -> dic
         subprocess.run(command, check=True)
     run, evaluation = RunFolder.open(folder), evaluated(folder)
     assert evaluation is not None
-    result = {
+    stages = stages_of(run)
+    return {
         "preset": name,
         "seed": seed,
-        "learning": dataclasses.asdict(run.config.learning),
         "network": dataclasses.asdict(run.config.network),
-        "num_envs": run.config.world.num_envs,
-        "training": evaluation["training"],
+        "expert": open_recording(recording).player if any(stage["learning"] is None for stage in stages) else None,
+        "stages": stages,
         "results": evaluation["results"],
-        "curve": curve(run),
+        "curve": curve(run, sum(stage["training"]["env_steps"] for stage in stages[:-1] if stage["learning"])),
     }
-    if start is not None:
-        demonstrations = open_recording(recording)
-        result["clone"] = {"expert": demonstrations.player, "episodes": demonstrations.episodes}
-        result["clone"] |= dataclasses.asdict(read_info(start))
-    return result
 
 
-def curve(run: RunFolder) -> list[dict[str, float]]:
+def stages_of(run: RunFolder) -> list[dict[str, Any]]:
+    """What led to a run's weights, oldest first: the runs (and the clone, without `learning`) that it started from."""
+    checkpoint, start = run.latest(), run.config.initial_weights
+    assert checkpoint is not None
+    stage = {
+        "training": dataclasses.asdict(read_info(checkpoint)),
+        "learning": dataclasses.asdict(run.config.learning) if (run.path / "metrics.jsonl").exists() else None,
+        "num_envs": run.config.world.num_envs,
+    }
+    return [*(stages_of(RunFolder.open(start.parent.parent)) if start else []), stage]
+
+
+def curve(run: RunFolder, steps_before: int) -> list[dict[str, float]]:
     """Some points of the training curve, each the mean over the reports since the one before."""
     records = read_metrics(run.path / "metrics.jsonl")
+    start = run.config.initial_weights
     points = []
+    if start is not None and (start.parent.parent / "metrics.jsonl").exists():
+        earlier = RunFolder.open(start.parent.parent)
+        last = earlier.latest()
+        assert last is not None
+        points = curve(earlier, steps_before - read_info(last).env_steps)
     for part in np.array_split(np.arange(len(records)), min(_CURVE_POINTS, len(records))):
-        point = {"env_steps": records[part[-1]]["env_steps"]}
+        point = {"env_steps": steps_before + records[part[-1]]["env_steps"]}
         for key in ("return", "win_rate", "score"):
             values = [records[i][key] for i in part if records[i][key] is not None]
             if values:
@@ -196,12 +212,15 @@ def print_table(benchmark: LearningBenchmark) -> None:
                 for policy, result in content.items():
                     print(f"{name:28s} {policy:14s} {line(result)}")
                 continue
-            training = content["training"]
-            start = f", from a clone of {content['clone']['expert']}" if "clone" in content else ""
+            learnt = [stage["training"] for stage in content["stages"] if stage["learning"]]
+            cloned = [stage["training"] for stage in content["stages"] if not stage["learning"]]
+            steps, processor, wall = (
+                sum(training[key] for training in learnt) for key in ("env_steps", "processor_seconds", "seconds")
+            )
             print(
-                f"{name:28s} seed {content['seed']}         {line(content['results'][0])}, "
-                f"{training['env_steps']:,} steps, {training['processor_seconds'] / 60:.1f} processor minutes, "
-                f"{training['seconds'] / 60:.1f} on the wall{start}"
+                f"{name:28s} seed {content['seed']}         {line(content['results'][0])}, {steps:,} steps in "
+                f"{len(learnt)} runs, {processor / 60:.1f} processor minutes, {wall / 60:.1f} on the wall"
+                + (f", from a clone of {content['expert']}" if cloned else "")
             )
 
 
@@ -227,10 +246,10 @@ def plot(results: Path) -> None:
         key = "win_rate" if is_battle(preset(name).world.scenario) else "score"
         for content in contents:
             points = [(p["env_steps"] / 1e6, p[key]) for p in content["curve"] if key in p]
-            label = f"seed {content['seed']}" + (", from a clone" if "clone" in content else "")
+            label = f"seed {content['seed']}" + (", from a clone" if content["expert"] else "")
             (drawn,) = axis.plot(*zip(*points, strict=True), label=label, linewidth=1.4)
             final = content["results"][0]["win_rate" if key == "win_rate" else "score_mean"]
-            axis.plot(content["training"]["env_steps"] / 1e6, final, "o", color=drawn.get_color(), markersize=5)
+            axis.plot(points[-1][0], final, "o", color=drawn.get_color(), markersize=5)
         scripted = json.loads((results / f"{name}-scripted.json").read_text())
         best = max(scripted, key=lambda policy: scripted[policy]["win_rate" if key == "win_rate" else "score_mean"])
         level = scripted[best]["win_rate" if key == "win_rate" else "score_mean"]
