@@ -162,6 +162,7 @@ class AgentNetwork(nn.Module):
         kept = self._compaction(observation)
         seen = kept.observation(observation) if kept else observation
         scene, state = self._encode(seen, state, is_first[None])
+        action: Any
         action, log_prob = self.head.sample(self._features(scene, kept), seen, deterministic)
         if kept:
             action = kept.full_action(action, self.num_units)
@@ -197,9 +198,8 @@ class AgentNetwork(nn.Module):
             flat_action: Any = {name: array.flatten(0, 1) for name, array in action.items()}
         else:
             flat_action = action.flatten(0, 1)
-        of_action = self.head.evaluate(
-            self._features(scene, kept), seen, kept.action(flat_action) if kept else flat_action
-        )
+        seen_action: Any = kept.action(flat_action) if kept else flat_action
+        of_action = self.head.evaluate(self._features(scene, kept), seen, seen_action)
         if kept:
             of_action = ActionEvaluation(
                 kept.full_log_prob(of_action.log_prob, flat, flat_action),
