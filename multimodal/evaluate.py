@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
-import ray
 import torch
 import tyro
 from rich.console import Console
@@ -25,6 +24,7 @@ from multimodal.datasets import LabelledFile, Problem, Split, check_files, find_
 from multimodal.errors import DataError
 from multimodal.evaluation import ClipMeasures, Summary, measure_files, summarize
 from multimodal.loader import evaluation_loader
+from multimodal.ray_cluster import connect
 from multimodal.report import Example, class_rows, summary_rows, write_report
 from multimodal.runs import load_model, load_run
 from perceiver_core.model import PerceiverIO
@@ -90,13 +90,9 @@ def measure_run(config: EvaluateConfig, files: Sequence[LabelledFile]) -> tuple[
     count = min(config.num_processes or cores, len(files))
     if count == 1:
         return _measure_share(config.run, files, config, cores)
-    if not ray.is_initialized():
-        ray.init(
-            address=config.ray_address or "local",
-            num_cpus=None if config.ray_address else max(cores, count),
-            include_dashboard=False,
-            log_to_driver=False,
-        )
+    connect(config.ray_address, num_cpus=max(cores, count))
+    import ray
+
     share = ray.remote(num_cpus=1, num_gpus=1 if config.gpu else 0)(_measure_share)
     run = str(Path(config.run).resolve())
     tasks = [share.remote(run, files[first::count], config, 1) for first in range(count)]

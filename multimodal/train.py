@@ -12,19 +12,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-import ray
-import ray.train
 import torch
 import torch.distributed
 import tyro
-from ray.train import FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer, get_device, prepare_model
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from multimodal.datasets import check_files, find_files
 from multimodal.errors import DataError
 from multimodal.loader import EpochBatches
+from multimodal.ray_cluster import connect
 from multimodal.runs import (
     RUN_FILE,
     RunInfo,
@@ -87,6 +84,9 @@ def _barrier() -> None:
 
 def _process(arguments: dict[str, Any]) -> None:
     """One training process, started by Ray Train."""
+    import ray.train
+    from ray.train.torch import get_device, prepare_model
+
     context = ray.train.get_context()
     config: TrainConfig = arguments["config"]
     place = Place(
@@ -109,10 +109,11 @@ def run(config: TrainConfig) -> dict[str, float]:
     """
     data = prepare_run(config)
     threads = config.cpus_per_process or max(1, (os.cpu_count() or 1) // config.num_processes)
-    if not ray.is_initialized():
-        # Ray itself needs no core of its own here: on a two-core machine both train.
-        needed = None if config.ray_address else max(os.cpu_count() or 1, threads * config.num_processes)
-        ray.init(address=config.ray_address or "local", num_cpus=needed, include_dashboard=False, log_to_driver=False)
+    # Ray itself needs no core of its own here: on a two-core machine both train.
+    connect(config.ray_address, num_cpus=max(os.cpu_count() or 1, threads * config.num_processes))
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
     resources: dict[str, float] = {"CPU": threads}
     if config.gpu:
         resources["GPU"] = 1

@@ -100,7 +100,8 @@ def impact(state, static, b, n):
 def splash(state, static, b, n, source):
     """The splash of projectile `n` on every unit but its target. True when one dies.
 
-    Distances are measured to the centres of units.
+    Distances are measured to the centres of units. A burst (Baneling) is all splash: what it was aimed at takes it in
+    full, however far the centre of a building lies behind its edge.
     """
     f, ii, shot = state.uf, state.ui, state.shot_i
     wf, wi = static.weapon_f, static.weapon_i
@@ -139,6 +140,8 @@ def splash(state, static, b, n, source):
             for ring in range(3):
                 if fraction == ZERO and d <= wf[kind, w, st.WF_SPLASH_1 + ring]:
                     fraction = wf[kind, w, st.WF_FRACTION_1 + ring]
+            if v == j:
+                fraction = wf[kind, w, st.WF_FRACTION_1]
             if shape == st.SPLASH_CONE and dx * ux + dy * uy < d * wf[kind, w, st.WF_ARC_COS]:
                 fraction = ZERO
         else:

@@ -1,0 +1,37 @@
+"""Starting and reaching Ray: on the loopback interface unless a cluster is named."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+# Ray's own switch between "this machine only" (every server binds 127.0.0.1) and clusters; on by default on Linux,
+# where it would listen on all interfaces. Read when Ray is imported, so modules here import Ray after `connect`.
+_CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+
+
+def connect(address: str | None, num_cpus: int) -> None:
+    """Connects to the Ray cluster at `address`, or starts Ray on this machine with `num_cpus`; one at work is kept.
+
+    Raises:
+        RuntimeError: Ray would have to be started, but was imported before in a way that makes it listen on all
+            network interfaces.
+    """
+    imported_before = "ray" in sys.modules
+    if address is None and not imported_before:
+        os.environ.setdefault(_CLUSTERS, "0")
+    import ray
+
+    if ray.is_initialized():
+        return
+    if address is None and _CLUSTERS not in os.environ:
+        raise RuntimeError(
+            f"Ray was imported before {_CLUSTERS}=0 could be set, so its servers would listen on all network "
+            "interfaces: set that variable (1 allows it), or start Ray yourself with ray.init"
+        )
+    ray.init(
+        address=address or "local",
+        num_cpus=None if address else num_cpus,
+        include_dashboard=False,
+        log_to_driver=False,
+    )
