@@ -1,10 +1,10 @@
-"""The state of many StarCraft II-like battles as structures of arrays, and the tables that rule them.
+"""The state of many StarCraft II-like battles in a few arrays, and the tables that rule them.
 
-Layout. A battle ("world") `b` of a batch of `B` holds `N` unit slots. Every per-unit field is an array `[B, N]`; all
-float fields lie in one array `State.f [B, NUM_FLOATS, N]` and all integer fields in `State.i [B, NUM_INTS, N]`, so that
-one battle is one contiguous block and a kernel takes two arrays instead of sixty. `state.uf[b, i, F_X]` is the x of
-unit `i`; from Python `state.uf[:, F_X]` is the `[B, N]` view of it. Names that start with `F_` index `f`, `I_` index
-`i`, `W_` index `w`; `K_`/`KI_` index the tables of unit kinds, `WF_`/`WI_` those of weapons.
+Layout. A battle ("world") `b` of a batch of `B` holds `N` unit slots. A unit is one row of `State.uf`
+`[B, N, FLOAT_ROW]` and one of `State.ui` `[B, N, INT_ROW]`, four cache lines in all, so that a kernel that looks at a
+unit touches no others. `state.uf[b, i, F_X]` is the x of unit `i`; from Python `state.f[:, F_X]` is the `[B, N]` view
+of it. Names that start with `F_` index float rows, `I_` integer rows, `W_` index `w`; `K_`/`KI_` index the tables of
+unit kinds, `WF_`/`WI_` those of weapons.
 
 A *kind* is a row of the tables in `Static`: a unit type with the scenario's overrides; `Static.kind_i[k, KI_UNIT_TYPE]`
 is the game's own unit type id. Positions are in world units, time in game loops (16 loops = one "Normal" second).
