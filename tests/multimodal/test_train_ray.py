@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -53,6 +55,12 @@ def config_for(out: Path, data: str, steps: int, **changes: object) -> TrainConf
         cpus_per_process=1,
     )
     return replace(base, **changes)
+
+
+def test_commands_leave_ray_unimported_until_it_is_told_to_stay_on_this_machine() -> None:
+    """Ray reads where to listen when it is imported: one that came with the command would listen everywhere."""
+    check = "import sys, multimodal.train, multimodal.evaluate; sys.exit('ray' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", check], cwd=Path(__file__).parents[2]).returncode == 0
 
 
 def test_two_processes_end_with_the_weights_of_one(tmp_path: Path, data: str) -> None:
