@@ -17,8 +17,7 @@ def connect(address: str | None, num_cpus: int) -> None:
         RuntimeError: Ray would have to be started, but was imported before in a way that makes it listen on all
             network interfaces.
     """
-    imported_before = "ray" in sys.modules
-    if address is None and not imported_before:
+    if address is None and "ray" not in sys.modules:
         os.environ.setdefault(_CLUSTERS, "0")
     import ray
 
