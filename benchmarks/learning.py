@@ -243,21 +243,24 @@ def plot(results: Path) -> None:
     for axis in axes.flat[len(runs) :]:
         axis.set_visible(False)
     for axis, (name, contents) in zip(axes.flat, runs.items(), strict=False):
-        key = "win_rate" if is_battle(preset(name).world.scenario) else "score"
+        battle = is_battle(preset(name).world.scenario)
+        key, measured = ("win_rate", "win_rate") if battle else ("score", "score_mean")
         for content in contents:
             points = [(p["env_steps"] / 1e6, p[key]) for p in content["curve"] if key in p]
             label = f"seed {content['seed']}" + (", from a clone" if content["expert"] else "")
             (drawn,) = axis.plot(*zip(*points, strict=True), label=label, linewidth=1.4)
-            final = content["results"][0]["win_rate" if key == "win_rate" else "score_mean"]
-            axis.plot(points[-1][0], final, "o", color=drawn.get_color(), markersize=5)
+            last = sum(stage["training"]["env_steps"] for stage in content["stages"] if stage["learning"]) / 1e6
+            final = content["results"][0][measured]
+            axis.plot(last, final, "o", color=drawn.get_color(), markersize=5, clip_on=False)
         scripted = json.loads((results / f"{name}-scripted.json").read_text())
-        best = max(scripted, key=lambda policy: scripted[policy]["win_rate" if key == "win_rate" else "score_mean"])
-        level = scripted[best]["win_rate" if key == "win_rate" else "score_mean"]
+        best = max(scripted, key=lambda policy: scripted[policy][measured])
+        level = scripted[best][measured]
         axis.axhline(level, color="0.5", linestyle="--", linewidth=1, label=f"scripted: {best}")
         axis.set_title(name, loc="left", fontsize=10)
         axis.set_xlabel("million environment steps", fontsize=8)
-        axis.set_ylabel("win rate" if key == "win_rate" else "score", fontsize=8)
-        axis.set_ylim(bottom=0.0, top=1.02 if key == "win_rate" else None)
+        axis.set_ylabel("win rate" if battle else "score", fontsize=8)
+        axis.set_xlim(left=0.0)
+        axis.set_ylim(bottom=0.0, top=1.02 if battle else None)
         axis.tick_params(labelsize=8)
         axis.legend(fontsize=7, frameon=False, loc="lower right")
         axis.grid(color="0.92")
