@@ -67,7 +67,7 @@ class EntityEncoder(HubModel):
         """
         check_tensor("entities", entities, "B N C", C=self.inputs.features)
         check_mask("mask", mask, entities.shape[0], entities.shape[1])
-        packing = None if mask is None else pack(mask)
+        packing = None if mask is None else pack(mask, self.inputs.channels)
         if packing is not None:
             return self._forward_packed(entities, packing)
         if mask is not None:

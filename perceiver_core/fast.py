@@ -39,8 +39,13 @@ class Form(Enum):
     ABSORB_QUERIES_OUTPUT = "project neither queries nor outputs: many queries, few inputs"
 
 
+# What the additional operations of a re-associated form cost a sample, in multiply-adds: with few rows of little width
+# they take longer than the products that they save.
+REASSOCIATION_COST = 2**17
+
+
 def plan(layer: CrossAttention, *, num_queries: int, num_inputs: int, shared_queries: bool, projected: bool) -> Form:
-    """The form with the fewest multiply-adds a sample.
+    """The cheapest form: the one with the fewest multiply-adds a sample, unless it saves too few.
 
     Args:
         layer: the cross-attention.
@@ -57,14 +62,16 @@ def plan(layer: CrossAttention, *, num_queries: int, num_inputs: int, shared_que
     scores = num_queries * num_inputs * (qk + v)
     costs = {
         Form.CLEAR: query_side + input_side + scores + output_side,
-        Form.ABSORB_QUERIES_OUTPUT: input_side
+        Form.ABSORB_QUERIES_OUTPUT: REASSOCIATION_COST
+        + input_side
         + num_inputs * (query_channels * qk + v * layer.output.out_features)
         + num_queries * heads * num_inputs * (query_channels + layer.output.out_features),
     }
     if not projected:
         absorbed_queries = 0 if shared_queries else num_queries * qk * input_channels
         costs[Form.ABSORB_KEYS_VALUES] = (
-            query_side
+            REASSOCIATION_COST
+            + query_side
             + absorbed_queries
             + 2 * heads * num_queries * num_inputs * input_channels
             + num_queries * v * input_channels
@@ -150,6 +157,15 @@ def affine_folded(linear: nn.Linear, norm: nn.LayerNorm) -> tuple[Tensor, Tensor
     return linear.weight * norm.weight, torch.addmv(linear.bias, linear.weight, norm.bias)
 
 
+def each_head(x: Tensor, weight: Tensor) -> Tensor:
+    """x [B, H, O, E] by weight [H, E, C], one product a head: [B, H, O, C].
+
+    A broadcast matmul would copy the weights for every sample, and sum a gradient of that size.
+    """
+    batch = len(x)
+    return (x.transpose(0, 1).flatten(1, 2) @ weight).unflatten(1, (batch, -1)).transpose(0, 1)
+
+
 def absorb_keys_values(layer: CrossAttention, queries: Tensor, inputs: Tensor, mask: Tensor | None) -> Tensor:
     """Output of the attention, before residual and feed-forward, for few queries and many inputs.
 
@@ -166,12 +182,12 @@ def absorb_keys_values(layer: CrossAttention, queries: Tensor, inputs: Tensor, m
     key_weight, _ = affine_folded(layer.key, layer.input_norm)
     value_weight, value_bias = affine_folded(layer.value, layer.input_norm)
     projected = layer.query(layer.query_norm(queries)).unflatten(-1, (heads, -1)).transpose(1, 2)
-    absorbed = projected @ key_weight.unflatten(0, (heads, -1))
+    absorbed = each_head(projected, key_weight.unflatten(0, (heads, -1)))
     # Scores are scaled by the heads' own width, not by that of the inputs, which `attend` divides by.
     absorbed = absorbed * (inputs.shape[-1] / projected.shape[-1]) ** 0.5
     num_queries = queries.shape[1]
     averages = attend(absorbed.flatten(1, 2)[:, None], x, x, mask).squeeze(1).unflatten(1, (heads, num_queries))
-    values = averages @ value_weight.unflatten(0, (heads, -1)).transpose(1, 2)
+    values = each_head(averages, value_weight.unflatten(0, (heads, -1)).transpose(1, 2))
     # The key bias has no effect and an exact zero gradient; it stays in the graph, as data-parallel training expects.
     values = values + value_bias.unflatten(0, (heads, 1, -1)) + 0.0 * layer.key.bias.sum()
     if mask is not None:
@@ -195,9 +211,9 @@ def absorb_queries_output(layer: CrossAttention, queries: Tensor, memory: KeysVa
     x = standardize(queries, layer.query_norm)
     query_weight, query_bias = affine_folded(layer.query, layer.query_norm)
     scaled = keys * keys.shape[-1] ** -0.5
-    score_weight = (scaled @ query_weight.unflatten(0, (heads, -1))).flatten(1, 2)
-    score_bias = (scaled @ query_bias.unflatten(0, (heads, -1, 1))).flatten(1)
-    output_weight = (values @ layer.output.weight.unflatten(1, (heads, -1)).permute(1, 2, 0)).flatten(1, 2)
+    score_weight = each_head(scaled, query_weight.unflatten(0, (heads, -1))).flatten(1, 2)
+    score_bias = each_head(scaled, query_bias.unflatten(0, (heads, -1, 1))).flatten(1)
+    output_weight = each_head(values, layer.output.weight.unflatten(1, (heads, -1)).permute(1, 2, 0)).flatten(1, 2)
     x = x.expand(len(keys), -1, -1)
     scores = torch.baddbmm(score_bias[:, None].to(x.dtype), x, score_weight.transpose(1, 2).to(x.dtype))
     scores = scores.unflatten(-1, (heads, num_inputs))

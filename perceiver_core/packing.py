@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# What one more group costs, in elements: its calls take about as long as the work on so many.
-GROUP_COST = 64
+# What one more group costs, in numbers (elements times channels): its calls take about as long as the work on so many.
+GROUP_COST = 2**15
 
 # Packing pays where it leaves at most this share of the padded batch.
 WORTHWHILE_SHARE = 0.75
@@ -72,19 +72,22 @@ class Packing:
         return padded.index_copy_(0, slots, torch.cat(rows)).unflatten(0, (batch, length))
 
 
-def _cuts(lengths: list[int]) -> list[int]:
-    """Sizes of the groups of descending lengths: a group ends where its padding would cost more than a new group."""
+def _cuts(lengths: list[int], group_cost: float) -> list[int]:
+    """Sizes of the groups of descending lengths: a group ends where its padding would cost more than a new group.
+
+    group_cost: in elements.
+    """
     sizes, longest, padding = [0], max(lengths[0], 1), 0
     for length in lengths:
         padding += longest - length
-        if padding > GROUP_COST:
+        if padding > group_cost:
             sizes.append(0)
             longest, padding = max(length, 1), 0
         sizes[-1] += 1
     return sizes
 
 
-def pack(mask: Tensor) -> Packing | None:
+def pack(mask: Tensor, channels: int) -> Packing | None:
     """Cut a batch of sets into groups of similar length.
 
     Reads the lengths, so on a GPU it waits for the mask. Compiled and exported programs, whose shapes must not depend
@@ -92,6 +95,7 @@ def pack(mask: Tensor) -> Packing | None:
 
     Args:
         mask: bool [B, N], True for valid elements.
+        channels: width of the layers that the elements go through.
 
     Returns:
         None where packing does not pay.
@@ -99,7 +103,7 @@ def pack(mask: Tensor) -> Packing | None:
     if torch.compiler.is_compiling() or mask.numel() == 0:
         return None
     lengths, order = mask.sum(dim=1).sort(descending=True)
-    sizes = _cuts(lengths.tolist())
+    sizes = _cuts(lengths.tolist(), GROUP_COST / channels)
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     longest = [max(int(lengths[start]), 1) for start in starts]
     if sum(size * length for size, length in zip(sizes, longest, strict=True)) > WORTHWHILE_SHARE * mask.numel():

@@ -149,6 +149,10 @@ def test_the_plan_takes_the_form_with_the_fewest_operations() -> None:
     assert form_of(encoder, 784, 52_097, shared=True) is Form.ABSORB_KEYS_VALUES
     assert form_of(decoder, 100_000, 784, shared=False, projected=True) is Form.ABSORB_QUERIES_OUTPUT
     assert form_of(decoder, 1, 784, shared=True, projected=True) is Form.CLEAR
+    # Few rows of little width: the products saved are fewer than what the operations around them cost.
+    assert form_of(CrossAttention(AttentionConfig(num_heads=2), query_channels=64, input_channels=64), 8, 16, True) is (
+        Form.CLEAR
+    )
     # Eight heads over few channels: absorbing would multiply every input by eight matrices as wide as the input.
     assert form_of(language, 256, 2_048, shared=True) is Form.CLEAR
 

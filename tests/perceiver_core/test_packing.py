@@ -28,7 +28,7 @@ def test_every_valid_element_is_in_one_group_and_comes_back_to_its_place(lengths
     mask = mask_of(lengths, 40)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(packing, "GROUP_COST", group_cost)
-        packed = packing.pack(mask)
+        packed = packing.pack(mask, channels=1)
     assert packed is not None
     values = torch.arange(1.0, mask.numel() + 1).view(*mask.shape, 1)
     gathered = [group.gather(values) for group in packed.groups]
@@ -43,9 +43,9 @@ def test_every_valid_element_is_in_one_group_and_comes_back_to_its_place(lengths
 
 
 def test_nothing_is_packed_where_it_does_not_pay() -> None:
-    assert packing.pack(torch.ones(8, 16, dtype=torch.bool)) is None
-    assert packing.pack(torch.zeros(0, 16, dtype=torch.bool)) is None
-    assert packing.pack(mask_of([2] * 8, 16)) is not None
+    assert packing.pack(torch.ones(8, 16, dtype=torch.bool), 8) is None
+    assert packing.pack(torch.zeros(0, 16, dtype=torch.bool), 8) is None
+    assert packing.pack(mask_of([2] * 8, 16), 8) is not None
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def encoder() -> EntityEncoder:
 
 def padded(module: EntityEncoder, values: Tensor, mask: Tensor) -> EntityEncoding:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(entities, "pack", lambda mask: None)
+        patch.setattr(entities, "pack", lambda mask, channels: None)
         return module(values, mask)
 
 
@@ -74,8 +74,8 @@ def test_a_packed_encoder_is_the_padded_one(lengths: list[int]) -> None:
     values = torch.randn(*mask.shape, 5, dtype=torch.float64)
     values[~mask] = torch.nan
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(packing, "GROUP_COST", 8)
-        assert packing.pack(mask) is not None
+        patch.setattr(packing, "GROUP_COST", 8 * 8)
+        assert packing.pack(mask, 8) is not None
         fast = module(values, mask)
     clear = padded(module, values, mask)
     torch.testing.assert_close(fast.per_entity, clear.per_entity, rtol=1e-11, atol=1e-12)
@@ -83,8 +83,15 @@ def test_a_packed_encoder_is_the_padded_one(lengths: list[int]) -> None:
     assert not fast.per_entity[~mask].any()
 
 
+def test_wide_elements_are_cut_into_more_groups() -> None:
+    mask = mask_of([30] * 20 + [10] * 20, 40)
+    for channels, groups in ((64, 1), (256, 2)):
+        packed = packing.pack(mask, channels)
+        assert (1 if packed is None else len(packed.groups)) == groups
+
+
 def test_gradients_go_through_the_packing(encoder: EntityEncoder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packing, "GROUP_COST", 6)
+    monkeypatch.setattr(packing, "GROUP_COST", 6 * 8)
     mask = mask_of([3, 0, 7, 5, 1, 12, 5, 5, 2], 20)
     values = torch.randn(*mask.shape, 5, dtype=torch.float64, requires_grad=True)
     found = []
