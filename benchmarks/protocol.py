@@ -18,8 +18,9 @@ from pysc2_evolved.env import sc2_env
 from pysc2_evolved.lib import actions
 from s2clientprotocol import debug_pb2, sc2api_pb2
 
-from envs.protocol import handler, memory, server
+from envs.protocol import memory, server
 from envs.protocol.handler import Session
+from envs.protocol.wire import header
 from envs.pysc2_client import TRANSPORTS, simulator
 
 UNITS = (15, 60, 200)
@@ -46,7 +47,8 @@ class StaticSession(Session):
         # A later occurrence of a field wins, so the loop is set behind the frozen bytes.
         loop = sc2api_pb2.ResponseObservation()
         loop.observation.game_loop = self.loop
-        return handler.wrap(10, self.frozen + loop.SerializeToString())
+        later = loop.SerializeToString()
+        return header(10, len(self.frozen) + len(later)), self.frozen, later
 
 
 def make(transport: str, interface, units: int) -> sc2_env.SC2Env:

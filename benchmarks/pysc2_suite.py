@@ -30,8 +30,6 @@ KNOWN = {
         "the test asks `pysc2_evolved.lib.features` for `Effects`, which that module does not have; with the name put "
         "there it passes"
     ),
-    "versions_test.TestVersions.test_version_numbers": "wants every historic binary of the game",
-    "versions_test.TestVersions.test_versions_create_game": "wants every historic binary of the game",
 }
 
 

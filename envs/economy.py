@@ -58,6 +58,7 @@ from envs.engine.state import (
     ORDER_RETURN,
     ORDER_STOP,
     W_ALIVE,
+    W_NEXT_TAG,
     State,
     create_unit_in,
     issue_order,
@@ -161,6 +162,9 @@ NO_RALLY, RALLY_POINT, RALLY_UNIT = range(3)
     NUM_BANK,
 ) = range(14)
 CHEAT_FREE, CHEAT_FOOD, CHEAT_TECH, CHEAT_FAST = 1, 2, 4, 8
+
+# --- what the list of works is of: economy.listed[b, L_*] -----------------------------------------------------------
+L_COUNT, L_NEXT_TAG, L_ALIVE, NUM_LISTED = range(4)
 FAST = 50.0  # by how much the debug command `fast_build` speeds work up
 
 # Why something cannot be made.
@@ -201,6 +205,9 @@ class Economy(NamedTuple):
     f: np.ndarray  # float32 [B, NUM_ECONOMY_FLOATS, N]
     bank: np.ndarray  # float64 [B, MAX_OWNERS, NUM_BANK]
     made: np.ndarray  # int32 [B, MAX_OWNERS, T]: units trained and buildings finished
+    works: np.ndarray  # int32 [B, N]: slots of the units that are not PLAIN, increasing
+    listed: np.ndarray  # int64 [B, NUM_LISTED]: how many they are, and of which units the list is
+    plain_supply: np.ndarray  # float64 [B, MAX_OWNERS]: used by the PLAIN ones
 
 
 @cache
@@ -291,6 +298,9 @@ def new_economy(state: State, tech: Tech) -> Economy:
         f=np.zeros((worlds, NUM_ECONOMY_FLOATS, slots), np.float32),
         bank=np.zeros((worlds, MAX_OWNERS, NUM_BANK)),
         made=np.zeros((worlds, MAX_OWNERS, tech.i.shape[0]), np.int32),
+        works=np.zeros((worlds, slots), np.int32),
+        listed=np.zeros((worlds, NUM_LISTED), np.int64),
+        plain_supply=np.zeros((worlds, MAX_OWNERS)),
     )
 
 
@@ -301,6 +311,9 @@ def no_economy(tech: Tech) -> Economy:
         f=np.zeros((1, NUM_ECONOMY_FLOATS, 0), np.float32),
         bank=np.zeros((1, MAX_OWNERS, NUM_BANK)),
         made=np.zeros((1, MAX_OWNERS, tech.i.shape[0]), np.int32),
+        works=np.zeros((1, 0), np.int32),
+        listed=np.zeros((1, NUM_LISTED), np.int64),
+        plain_supply=np.zeros((1, MAX_OWNERS)),
     )
 
 
@@ -311,6 +324,7 @@ def reset_economy(economy, b):
     economy.f[b, :, :] = 0.0
     economy.bank[b, :, :] = 0.0
     economy.made[b, :, :] = 0
+    economy.listed[b, :] = 0
 
 
 # --- looking around -------------------------------------------------------------------------------------------------
@@ -329,6 +343,32 @@ def refresh(state, tech, economy, b, slot):
             economy.i[b, E_CONTENTS, slot] = int(tech.harvest[0, R_CONTENTS])
         elif role == GEYSER:
             economy.i[b, E_CONTENTS, slot] = int(tech.harvest[1, R_CONTENTS])
+
+
+@kernel
+def list_works(state, tech, economy, b):
+    """Brings `works` and `plain_supply` up to date.
+
+    Most units of an army game are PLAIN and cost nothing here: who lives changes only with a death, after which fewer
+    live, or with a new unit, which takes the next tag.
+    """
+    listed, count = economy.listed[b], state.w[b, W_ALIVE]
+    if listed[L_NEXT_TAG] == state.w[b, W_NEXT_TAG] and listed[L_ALIVE] == count:
+        return
+    plain = economy.plain_supply[b]
+    plain[:] = 0.0
+    n = 0
+    for m in range(count):
+        slot = state.alive[b, m]
+        kind = state.ui[b, slot, I_KIND]
+        if tech.i[kind, X_ROLE] == PLAIN:
+            plain[state.ui[b, slot, I_OWNER]] += tech.f[kind, XF_SUPPLY]
+        else:
+            refresh(state, tech, economy, b, slot)
+            economy.works[b, n] = slot
+            n += 1
+    listed[L_COUNT] = n
+    listed[L_NEXT_TAG], listed[L_ALIVE] = state.w[b, W_NEXT_TAG], count
 
 
 @kernel
@@ -978,11 +1018,12 @@ def run_production(state, static, tech, economy, b, slot):
 def count_supply(state, tech, economy, b):
     """Supply used (living units, and those under way in production) and provided."""
     ei, bank = economy.i, economy.bank
-    bank[b, :, B_SUPPLY_USED] = 0.0
-    bank[b, :, B_SUPPLY] = 0.0
-    for n in range(state.w[b, W_ALIVE]):
-        slot = state.alive[b, n]
-        refresh(state, tech, economy, b, slot)
+    list_works(state, tech, economy, b)
+    for owner in range(bank.shape[1]):
+        bank[b, owner, B_SUPPLY_USED] = economy.plain_supply[b, owner]
+        bank[b, owner, B_SUPPLY] = 0.0
+    for n in range(economy.listed[b, L_COUNT]):
+        slot = economy.works[b, n]
         owner, kind = state.ui[b, slot, I_OWNER], state.ui[b, slot, I_KIND]
         bank[b, owner, B_SUPPLY_USED] += tech.f[kind, XF_SUPPLY]
         if ei[b, E_UNFINISHED, slot] == 0:
@@ -991,14 +1032,15 @@ def count_supply(state, tech, economy, b):
             bank[b, owner, B_SUPPLY_USED] += tech.f[ei[b, E_QUEUE, slot], XF_SUPPLY]
 
 
-@entry
+@kernel
 def count_workers(state, tech, economy, b):
     """Writes E_ASSIGNED of every patch, gas building and hall: the workers that gather there."""
     ei = economy.i
-    for n in range(state.w[b, W_ALIVE]):
-        ei[b, E_ASSIGNED, state.alive[b, n]] = 0
-    for n in range(state.w[b, W_ALIVE]):
-        slot = state.alive[b, n]
+    list_works(state, tech, economy, b)
+    for n in range(economy.listed[b, L_COUNT]):
+        ei[b, E_ASSIGNED, economy.works[b, n]] = 0
+    for n in range(economy.listed[b, L_COUNT]):
+        slot = economy.works[b, n]
         if tech.i[state.ui[b, slot, I_KIND], X_ROLE] != WORKER:
             continue
         order = state.ui[b, slot, I_ORDER]
@@ -1020,10 +1062,11 @@ def run_economy(state, static, tech, economy, b):
     """The economy's part of a loop of world `b`, before the battle's."""
     ei, bank = economy.i, economy.bank
     count_supply(state, tech, economy, b)
-    for slot in range(state.ui.shape[1]):
-        if state.ui[b, slot, I_ALIVE] == 0:
+    # What is made in this loop has its turn in the next one.
+    for n in range(economy.listed[b, L_COUNT]):
+        slot = economy.works[b, n]
+        if not is_unit(state, b, slot, ei[b, E_TAG, slot]):
             continue
-        refresh(state, tech, economy, b, slot)
         kind, owner = state.ui[b, slot, I_KIND], state.ui[b, slot, I_OWNER]
         role = tech.i[kind, X_ROLE]
         if role == WORKER:

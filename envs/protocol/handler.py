@@ -6,7 +6,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -16,10 +16,11 @@ from envs.protocol.data import game_data
 from envs.protocol.game import Game, GameError
 from envs.protocol.link import GuestLink, HostLink, LinkError
 from envs.protocol.maps import MAX_MAP_BYTES, MapError, available_maps, find_map
-from envs.protocol.observation import start_raw, wrap
+from envs.protocol.observation import start_raw
 from envs.protocol.queries import answer
 from envs.protocol.replay import Replay, ReplayError
 from envs.protocol.seat import Seat
+from envs.protocol.wire import header
 
 log = logging.getLogger(__name__)
 
@@ -110,7 +111,7 @@ class Session:
         self._guest: GuestLink | None = None
         self._gone = False
         self._created: Game | None = None
-        self._handlers: dict[str, Callable[[Any, sc2api_pb2.Response], bytes | None]] = {
+        self._handlers: dict[str, Callable[[Any, sc2api_pb2.Response], Sequence[bytes] | None]] = {
             name: getattr(self, f"_{name}") for name in ALLOWED
         }
 
@@ -119,7 +120,7 @@ class Session:
     def handle(self, data: bytes) -> bytes:
         """Answers the bytes of a Request with the bytes of a Response; whatever comes, there is an answer."""
         response = sc2api_pb2.Response()
-        tail = b""
+        tail: Sequence[bytes] = ()
         try:
             if len(data) > MAX_REQUEST_BYTES:
                 raise RequestRefused(f"the request has {len(data)} bytes; at most {MAX_REQUEST_BYTES} are read")
@@ -132,7 +133,7 @@ class Session:
             if self._guest is not None:
                 return self._forward(name, data)
             self._check_state(name)
-            tail = self._handlers[name](getattr(request, name), response) or b""
+            tail = self._handlers[name](getattr(request, name), response) or ()
         except DecodeError as error:
             response.error.append(f"the request cannot be parsed as a protobuf Request: {error}")
         except (RequestRefused, GameError) as error:
@@ -142,7 +143,7 @@ class Session:
             response.error.append(f"internal error: {error!r}")
         self._notice_end()
         response.status = self.status  # type: ignore[assignment]
-        return response.SerializeToString() + tail
+        return b"".join((response.SerializeToString(), *tail))
 
     def disconnect(self) -> None:
         """The client is gone: a game under way is left, one that is set up still waits for a player."""
@@ -428,9 +429,10 @@ class Session:
                     player.ai_build = setup.ai_build
             player.player_name = names.get(number) or setup.player_name or f"player {number}"
 
-    def _observation(self, request: sc2api_pb2.RequestObservation, response: sc2api_pb2.Response) -> bytes:
+    def _observation(self, request: sc2api_pb2.RequestObservation, response: sc2api_pb2.Response) -> Sequence[bytes]:
         game, seat = self._playing()
-        return wrap(10, game.observe(seat, request.game_loop, request.disable_fog))
+        observation = game.observe(seat, request.game_loop, request.disable_fog)
+        return header(10, len(observation)), observation
 
     def _action(self, request: sc2api_pb2.RequestAction, response: sc2api_pb2.Response) -> None:
         game, seat = self._playing()

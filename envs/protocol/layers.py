@@ -11,13 +11,14 @@ from s2clientprotocol import common_pb2, sc2api_pb2, spatial_pb2
 
 from envs.compilation import entry
 from envs.engine import state as st
-from envs.engine.state import F_RADIUS, F_X, F_Y, I_KIND, I_OWNER, K_SIGHT, W_ALIVE
+from envs.engine.state import F_RADIUS, F_X, F_Y, I_KIND, I_OWNER, K_SIGHT
 from envs.protocol.kernels import (
     ENEMY,
     M_BUFF_1,
     M_BUFF_2,
     M_ILLUSION_KNOWN,
     NEUTRAL_ALLIANCE,
+    SEEN,
     SELF,
     STIMPACK_MARINE,
     stamp,
@@ -49,7 +50,6 @@ EMPTY_LAYERS = (("creep", 1), ("power", 1), ("blip", 1), ("placeholder", 1))
 # What of a unit is told that is cloaked and not detected: whose and what it is, and that it is cloaked.
 GHOST_LAYERS = ("player_id", "player_relative", "unit_type", "cloaked")
 MINIMAP_UNIT_LAYERS = (("player_id", 8), ("player_relative", 8), ("unit_type", 32), ("selected", 1))
-UNSEEN, EXPLORED, SEEN = 0, 1, 2
 _TYPES = {8: np.uint8, 32: np.int32}
 
 
@@ -93,31 +93,6 @@ def minimap_view(setup: sc2api_pb2.SpatialCameraSetup, world: World) -> View:
 
 
 @entry
-def look_around(state, static, player, grid):
-    """grid [height, width]: SEEN where a unit of `player` looks, what was seen before becomes EXPLORED."""
-    height, width = grid.shape
-    for y in range(height):
-        for x in range(width):
-            if grid[y, x] == 2:
-                grid[y, x] = 1
-    for n in range(state.w[0, W_ALIVE]):
-        i = state.alive[0, n]
-        if state.ui[0, i, I_OWNER] != player:
-            continue
-        sight = static.kind_f[state.ui[0, i, I_KIND], K_SIGHT]
-        cx, cy = state.uf[0, i, F_X], state.uf[0, i, F_Y]
-        for y in range(max(0, int(cy - sight)), min(height, int(cy + sight) + 1)):
-            dy = y + 0.5 - cy
-            if dy * dy <= sight * sight:
-                # The cells of a row whose middles lie within the circle, filled without looking at each.
-                half = np.sqrt(sight * sight - dy * dy)
-                first = max(0, int(np.ceil(cx - half - 0.5)))
-                last = min(width, int(np.floor(cx + half - 0.5)) + 1)
-                if first < last:
-                    grid[y, first:last] = 2
-
-
-@entry
 def draw_ground(x0, y1, pixel, grids, outside, out):
     """out [L, H, W]: the cells of grids [L, height, width] under the pixels; outside [L] off the map."""
     for py in range(out.shape[1]):
@@ -146,7 +121,7 @@ def draw_units(x0, y1, pixel, places, values, out, density):
                         out[layer, py, px] = values[n, layer]
 
 
-stamp(look_around, draw_ground, draw_units)
+stamp(draw_ground, draw_units)
 
 
 def image(array: np.ndarray, bits: int) -> common_pb2.ImageData:

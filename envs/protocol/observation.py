@@ -2,58 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
-from s2clientprotocol import common_pb2, raw_pb2, sc2api_pb2, score_pb2, ui_pb2
+from s2clientprotocol import common_pb2, raw_pb2, sc2api_pb2, ui_pb2
 
-from envs.economy import (
-    B_COLLECTED_MINERALS,
-    B_COLLECTED_VESPENE,
-    B_IDLE_PRODUCTION,
-    B_IDLE_WORKERS,
-    B_MINERALS,
-    B_SPENT_MINERALS,
-    B_SPENT_VESPENE,
-    B_SUPPLY,
-    B_SUPPLY_USED,
-    B_VALUE_BUILDINGS,
-    B_VALUE_UNITS,
-    B_VESPENE,
-    R_SUPPLY,
-    X_ABILITY,
-    X_HEIGHT,
-    X_MINERALS,
-    X_VESPENE,
-    X_WIDTH,
-    XF_SUPPLY,
-    count_workers,
-)
+from envs.economy import X_ABILITY, X_HEIGHT, X_WIDTH
 from envs.engine import state as st
 from envs.protocol.abilities import available
 from envs.protocol.kernels import (
-    BYTES_PER_UNIT,
     ENEMY,
     M_BUFF_1,
     M_BUFF_2,
     NEUTRAL_ALLIANCE,
-    NUM_COUNTS,
-    NUM_SEE,
-    ROLE_ARMY,
-    ROLE_NONE,
-    ROLE_WORKER,
-    SEE_CLOAKED,
-    SEE_ORDERS_OF_ALL,
-    SEE_PLAYER,
-    SEE_REVEALED,
-    SEE_TAG_OFFSET,
+    SEEN,
+    SEES_ALL,
     SELF,
-    count_units,
-    write_units,
+    write_observation,
 )
 from envs.protocol.layers import (
-    SEEN,
     draw,
     height_image,
     image,
@@ -64,60 +29,70 @@ from envs.protocol.layers import (
 )
 from envs.protocol.seat import Seat
 from envs.protocol.spells import SHIELD_EFFECT, SHIELD_RADIUS
-from envs.protocol.world import WORKERS, World
+from envs.protocol.world import World
 
 STIMPACK_BUFF = 27
-LOOPS_PER_WALL_SECOND = 22.4  # at the speed that games are played at
-
-
-def wrap(field: int, *payload: bytes) -> bytes:
-    """A length-delimited protobuf field. Repeated occurrences of a message field are merged by every parser."""
-    return b"".join((_varint(field << 3 | 2), _varint(sum(map(len, payload))), *payload))
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value >= 128:
-        out.append(value & 127 | 128)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+SCREEN = 12.0  # half the width of what a player without a screen is taken to look at, in world units
 
 
 class Observer:
-    """Writes observations of one world; keeps the buffers between them.
+    """Writes observations of one world.
 
-    What there is much of, units and map, goes out as bytes that compiled code wrote; the rest is built as protobuf. The
-    two are put one behind the other, as wire format allows.
+    What every observation has goes out as bytes that compiled code wrote; what it seldom has, and pictures, are built
+    as protobuf. The two are put one behind the other, as wire format allows.
     """
 
     def __init__(self, world: World) -> None:
         self.world = world
-        slots = world.state.i.shape[2]
-        self._bytes = np.zeros(slots * BYTES_PER_UNIT, np.uint8)
-        self._selected = np.zeros(slots, np.bool_)
-        self._see = np.zeros(NUM_SEE, np.int64)
-        self._camera = np.zeros(4, np.float32)
-        height, width = world.static.pathable.shape
-        size = common_pb2.Size2DI(x=width, y=height)
-        visibility = common_pb2.ImageData(bits_per_pixel=8, size=size).SerializeToString()
-        # The tag and length of `data`, which the bytes of the grid follow.
-        self._visibility = visibility + wrap(3, bytes(height * width))[: -height * width]
-        self._no_creep = wrap(2, image(np.zeros((height, width)), 1).SerializeToString())
-        entries = world.rules.entries
-        self._supply = world.tech.f[:, XF_SUPPLY].astype(np.float64)
-        self._role = np.array([self._role_of(entry) for entry in entries], np.int64)
-        self._counts = np.zeros(NUM_COUNTS)
-
-    @staticmethod
-    def _role_of(entry: Mapping[str, Any]) -> int:
-        if entry["label"] in WORKERS.values():
-            return ROLE_WORKER
-        return ROLE_ARMY if entry["weapons"] or entry["heal"] else ROLE_NONE
+        self._out = memoryview(world.out)
 
     def observe(self, seat: Seat, *, disable_fog: bool = False) -> bytes:
         """The bytes of a `ResponseObservation` for a seat; hands over its executed actions, errors and chat."""
-        world, options = self.world, seat.options
+        world, player = self.world, seat.player
+        sees = seat.sees(world, disable_fog)
+        if seat.options.raw or seat.spatial:
+            world.spells.update_marks(world)
+        if seat.selection:
+            world.selected[:] = False
+            world.selected[seat.selected_slots(world)] = True
+        x, y = seat.camera
+        x0, y0, x1, y1 = self._screen(seat) if seat.spatial else (x - SCREEN, y - SCREEN, x + SCREEN, y + SCREEN)
+        start, end = write_observation(
+            world.tables,
+            seat.memory,
+            seat.grid,
+            seat.looked,
+            player,
+            sees,
+            world.tag_offset,
+            world.loop,
+            2 if world.is_melee else 1,
+            world.score(player or 1),
+            x,
+            y,
+            x0,
+            y0,
+            x1,
+            y1,
+        )
+        if seat.selection:
+            world.selected[:] = False
+        rest = self._rest(seat, disable_fog)
+        return b"".join((self._out[start:end], rest)) if rest else self._out[start:end].tobytes()
+
+    @staticmethod
+    def _screen(seat: Seat) -> tuple[float, float, float, float]:
+        """x0, y0, x1, y1 of what the seat's screen shows."""
+        setup = seat.options.feature_layer if seat.options.HasField("feature_layer") else seat.options.render
+        view = seat.screen(setup)
+        return view.x0, view.y1 - view.height * view.pixel, view.x0 + view.width * view.pixel, view.y1
+
+    def _rest(self, seat: Seat, disable_fog: bool) -> bytes:
+        """What not every observation has."""
+        world = self.world
+        quiet = not (seat.executed or seat.errors or seat.chat or world.dead or world.spells.shields)
+        if quiet and world.outcome is None and not seat.spatial:
+            return b""
         response = sc2api_pb2.ResponseObservation()
         due = [action for loop, action in seat.executed if loop <= world.loop]
         if due:
@@ -129,39 +104,25 @@ class Observer:
         for player, message in seat.chat:
             response.chat.add(player_id=player, message=message)
         seat.chat.clear()
-        observation = response.observation
-        observation.game_loop = world.loop
-        self._player_common(observation.player_common, seat.player)
-        if options.score:
-            observation.score.score_type = 2 if world.is_melee else 1
-            observation.score.score = world.score(seat.player or 1)
-            self._score_details(observation.score.score_details, seat.player or 1)
         if world.outcome is not None:
             for player, result in sorted(world.outcome.results.items()):
                 response.player_result.add(player_id=player, result=result)  # type: ignore[arg-type]
-        spatial = options.HasField("feature_layer") or options.HasField("render")
-        if options.raw or spatial:
-            seat.update_grid(world)
-            world.spells.update_marks(world)
-        if spatial:
+        observation = response.observation
+        if seat.spatial:
             self._ui(observation, seat)
             self._pictures(observation, seat, disable_fog)
-        if not options.raw:
-            return response.SerializeToString()
-        raw = observation.raw_data
-        raw.player.camera.x, raw.player.camera.y = seat.camera
-        if world.dead:
-            raw.event.dead_units.extend(world.dead)
-        for x, y, owner in self._effects(seat, disable_fog):
-            effect = raw.effects.add(effect_id=SHIELD_EFFECT, owner=owner, radius=SHIELD_RADIUS)
-            effect.alliance = raw_pb2.Self if owner == seat.player else raw_pb2.Enemy
-            effect.pos.add(x=x, y=y)
-        visibility = wrap(1, self._visibility, seat.grid.tobytes())
-        bulk = wrap(5, wrap(3, visibility, self._no_creep), self._units(seat, disable_fog))
-        return response.SerializeToString() + wrap(3, bulk)
+        if seat.options.raw:
+            raw = observation.raw_data
+            if world.dead:
+                raw.event.dead_units.extend(world.dead)
+            for x, y, owner in self._effects(seat, disable_fog):
+                effect = raw.effects.add(effect_id=SHIELD_EFFECT, owner=owner, radius=SHIELD_RADIUS)
+                effect.alliance = raw_pb2.Self if owner == seat.player else raw_pb2.Enemy
+                effect.pos.add(x=x, y=y)
+        return response.SerializeToString()
 
     def _reveals(self, seat: Seat, disable_fog: bool) -> bool:
-        return disable_fog or seat.revealed or self.world.is_battle or seat.player in self.world.reveal
+        return bool(seat.sees(self.world, disable_fog) & SEES_ALL)
 
     def _effects(self, seat: Seat, disable_fog: bool) -> list[tuple[float, float, int]]:
         """(x, y, owner) of the Guardian Shields that a seat sees."""
@@ -172,95 +133,6 @@ class Observer:
             for x, y, owner in self.world.spells.shields_at(self.world)
             if revealed or owner == seat.player or grid[min(int(y), height - 1), min(int(x), width - 1)] == SEEN
         ]
-
-    def _units(self, seat: Seat, disable_fog: bool) -> bytes:
-        world, see = self.world, self._see
-        if world.has_economy:
-            count_workers(world.state, world.tech, world.economy, 0)
-        self._selected[:] = False
-        if seat.selection:
-            self._selected[seat.selected_slots(world)] = True
-        see[SEE_PLAYER] = seat.player
-        see[SEE_REVEALED] = self._reveals(seat, disable_fog)
-        see[SEE_CLOAKED] = seat.options.show_cloaked
-        see[SEE_TAG_OFFSET] = world.tag_offset
-        see[SEE_ORDERS_OF_ALL] = seat.player == 0
-        setup = seat.options.feature_layer if seat.options.HasField("feature_layer") else seat.options.render
-        if setup.resolution.x:
-            view = seat.screen(setup)
-            self._camera[:] = (
-                view.x0,
-                view.y1 - view.height * view.pixel,
-                view.x0 + view.width * view.pixel,
-                view.y1,
-            )
-        else:
-            x, y = seat.camera
-            self._camera[:] = x - 12, y - 12, x + 12, y + 12
-        count = write_units(
-            world.state,
-            world.static,
-            world.tech,
-            world.economy,
-            world.spells.marks,
-            seat.memory,
-            world.ability,
-            world.points,
-            world.change,
-            world.types,
-            self._selected,
-            self._camera,
-            see,
-            self._bytes,
-        )
-        return self._bytes[:count].tobytes()
-
-    def _player_common(self, common: sc2api_pb2.PlayerCommon, player: int) -> None:
-        world = self.world
-        common.player_id = player
-        if player == 0:
-            return
-        count_units(world.state, self._supply, self._role, player, self._counts)
-        used, workers, idle, army = self._counts
-        common.food_cap = 200
-        if world.has_economy:
-            bank = world.economy.bank[0, player]
-            used = bank[B_SUPPLY_USED]
-            common.minerals, common.vespene = int(bank[B_MINERALS]), int(bank[B_VESPENE])
-            common.food_cap = int(min(bank[B_SUPPLY], world.tech.limits[R_SUPPLY]))
-        common.food_used = int(used)
-        common.food_workers = int(workers)
-        common.food_army = int(used - workers)
-        common.idle_worker_count = int(idle)
-        common.army_count = int(army)
-
-    def _score_details(self, details: score_pb2.ScoreDetails, player: int) -> None:
-        """What the simulator counts: resources, supply and what is made; nothing of battles."""
-        details.SetInParent()
-        world = self.world
-        if not world.has_economy:
-            return
-        bank = world.economy.bank[0, player]
-        minutes = max(world.loop / (LOOPS_PER_WALL_SECOND * 60), 1e-6)
-        details.idle_production_time = bank[B_IDLE_PRODUCTION] / st.LOOPS_PER_SECOND
-        details.idle_worker_time = bank[B_IDLE_WORKERS] / st.LOOPS_PER_SECOND
-        details.total_value_units = bank[B_VALUE_UNITS]
-        details.total_value_structures = bank[B_VALUE_BUILDINGS]
-        details.collected_minerals, details.collected_vespene = bank[B_COLLECTED_MINERALS], bank[B_COLLECTED_VESPENE]
-        # The mean over the game so far; the game's own is over the last minute.
-        details.collection_rate_minerals = bank[B_COLLECTED_MINERALS] / minutes
-        details.collection_rate_vespene = bank[B_COLLECTED_VESPENE] / minutes
-        details.spent_minerals, details.spent_vespene = bank[B_SPENT_MINERALS], bank[B_SPENT_VESPENE]
-        for slot in world.slots_of(player):
-            kind = int(world.state.i[0, st.I_KIND, slot])
-            part = "army" if world.is_army(slot) else "economy" if world.is_economic(slot) else "technology"
-            for field, value in (
-                ("food_used", float(world.tech.f[kind, XF_SUPPLY])),
-                ("used_minerals", float(world.tech.i[kind, X_MINERALS])),
-                ("used_vespene", float(world.tech.i[kind, X_VESPENE])),
-            ):
-                category = getattr(details, field)
-                setattr(category, part, getattr(category, part) + value)
 
     # --- the interface panels ---
 
@@ -315,6 +187,7 @@ class Observer:
 
     def _pictures(self, observation: sc2api_pb2.Observation, seat: Seat, disable_fog: bool) -> None:
         world, options = self.world, seat.options
+        seat.update_grid(world)
         revealed = self._reveals(seat, disable_fog)
         selected = set(seat.selected_slots(world))
         for name in ("feature_layer", "render"):

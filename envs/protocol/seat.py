@@ -9,7 +9,8 @@ from s2clientprotocol import error_pb2, sc2api_pb2, spatial_pb2, ui_pb2
 
 from envs.engine import state as st
 from envs.protocol.abilities import GATHER, RALLY, VERBS, Command, ability_table, carry_out, interpret
-from envs.protocol.layers import View, covers, look_around, minimap_view, screen_view, visible_slots
+from envs.protocol.kernels import SEES_ALL, SEES_CLOAKED, SEES_GRID, SEES_RAW, SEES_SCORE, update_grid
+from envs.protocol.layers import View, covers, minimap_view, screen_view, visible_slots
 from envs.protocol.spells import GRAVITON_BEAM
 from envs.protocol.world import World
 
@@ -25,6 +26,7 @@ class Seat:
     ) -> None:
         self.player = player
         self.options = options
+        self.spatial = options.HasField("feature_layer") or options.HasField("render")
         self.name = name
         self.revealed = revealed
         self.pending: list[sc2api_pb2.Action] = []
@@ -46,9 +48,12 @@ class Seat:
         self.target_loop = None
         self.grid = np.zeros((1, 1), np.uint8)
         self.memory = np.zeros(0, np.int32)
+        self.looked = np.zeros((1, 3), np.float32)
         if world is None:
             return
-        self.memory = np.zeros(world.state.i.shape[2], np.int32)
+        slots = world.state.ui.shape[1]
+        self.memory = np.zeros(slots, np.int32)
+        self.looked = np.zeros((slots + 1, 3), np.float32)
         x0, y0, x1, y1 = world.map.playable
         self.camera = ((x0 + x1) / 2, (y0 + y1) / 2)
         if world.is_melee and self.player and world.map.start_locations:
@@ -62,12 +67,23 @@ class Seat:
 
     # --- what the seat looks at ---
 
+    def sees(self, world: World, disable_fog: bool = False) -> int:
+        """What the seat is shown, the bits SEES_*."""
+        revealed = self.revealed or self.player in world.reveal
+        bits = SEES_ALL if revealed or disable_fog or world.is_battle else 0
+        if revealed or self.player == 0 or not world.has_fog:
+            bits |= SEES_GRID
+        options = self.options
+        return (
+            bits
+            | (SEES_CLOAKED if options.show_cloaked else 0)
+            | (SEES_RAW if options.raw else 0)
+            | (SEES_SCORE if options.score else 0)
+        )
+
     def update_grid(self, world: World) -> np.ndarray:
         """Visibility [height, width] of the map's cells: 0 unseen, 1 seen before, 2 in sight."""
-        if self.player == 0 or self.revealed or not world.static.options[st.O_FOG] or self.player in world.reveal:
-            self.grid[:] = 2
-        else:
-            look_around(world.state, world.static, self.player, self.grid)
+        update_grid(world.tables, self.player, self.sees(world), self.grid, self.looked)
         return self.grid
 
     def screen(self, setup: sc2api_pb2.SpatialCameraSetup) -> View:

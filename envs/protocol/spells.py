@@ -98,6 +98,7 @@ class Spells:
         self.illusions: list[_Cast] = []
         self.cooldowns: dict[int, int] = {}
         self.marks[:] = 0
+        self._marked = False
 
     @property
     def active(self) -> bool:
@@ -112,7 +113,11 @@ class Spells:
     def restore(self, saved: Mapping[str, Any]) -> None:
         """Brings a snapshot back."""
         for name, value in saved.items():
-            setattr(self, name, copy.deepcopy(value))
+            if name == "marks":
+                self.marks[:] = value
+                self._marked = True
+            else:
+                setattr(self, name, copy.deepcopy(value))
 
     # --- casting ---
 
@@ -228,11 +233,12 @@ class Spells:
 
     def update_marks(self, world: World) -> np.ndarray:
         """`marks` [N, NUM_MARKS] as of now: buffs, who knows a hallucination for one (bit p: player p), spells held."""
-        if not self.active:
-            self.marks[:] = 0
-            return self.marks
         marks = self.marks
-        marks[:] = 0
+        if self._marked:
+            marks[:] = 0
+        self._marked = self.active
+        if not self.active:
+            return marks
         f, i = world.state.f[0], world.state.i[0]
         if self.shields:
             marks[self._guarded(world), M_BUFF_1] = SHIELD_BUFF

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from s2clientprotocol import common_pb2
 
 from envs import driver
 from envs.economy import (
@@ -36,7 +37,6 @@ from envs.economy import (
     X_RETURN,
     X_ROLE,
     X_TIME,
-    advance_with_economy,
     cancel_training,
     count_supply,
     grid_place,
@@ -79,9 +79,26 @@ from envs.plan import (
     compile_scenario,
     unit_kinds,
 )
-from envs.protocol.kernels import TAG_MASK, TAG_SHIFT, count_structures, list_gone, note_tags
+from envs.protocol.kernels import (
+    BYTES_PER_UNIT,
+    IN_ARMY,
+    IN_ECONOMY,
+    IN_TECHNOLOGY,
+    NUM_CATEGORIES,
+    PREFIX_BYTES,
+    ROLE_ARMY,
+    ROLE_NONE,
+    ROLE_WORKER,
+    TAG_MASK,
+    TAG_SHIFT,
+    advance_bases,
+    list_gone,
+    make_tables,
+    note_tags,
+)
 from envs.protocol.maps import EconomyGame, GameMap
 from envs.protocol.spells import Spells, hallucinated_units, make_illusory
+from envs.protocol.wire import header, wrap
 from envs.scenarios import Scenario
 from envs.units import Rules, unit_data
 
@@ -172,8 +189,6 @@ class World:
             self.episode.i[0, E_NEXT_OPPONENT] = opponent_id(policy)
         self.state = new_state(self.static, 1, slots, seed)
         slots = self.state.i.shape[2]
-        self._tags, self._gone = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
-        self._structures = np.zeros(st.NEUTRAL + 1, np.int64)
         if self.plan is not None:
             self._restart = np.ones(1, np.bool_)
             empty = np.zeros((1, 1, 0), np.int64)
@@ -190,6 +205,7 @@ class World:
             self._run = driver.advance_battles if self.is_battle else driver.advance_games
         # Mini-games have no second seat: their enemies follow the map's script like a computer's.
         self.commanded = self._difficulty(2) > 0 or 2 not in self.players
+        self.has_fog = bool(self.static.options[st.O_FOG])
         self.tech = make_tech(self.rules)
         # Without an economy its arrays are empty, and nothing reads them.
         self.has_economy = self.plan is None
@@ -209,6 +225,10 @@ class World:
         self.types = self._type_ids()
         self._kind_of_type = {int(number): kind for kind, number in reversed(list(enumerate(self.types[1])))}
         self._kind_of_type.update({int(number): kind for kind, number in reversed(list(enumerate(self.types[0])))})
+        self._roles = self._kind_roles()
+        self._tags, self._gone = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
+        self.selected = np.zeros(slots, np.bool_)
+        self.tables = self._make_tables()
         self.god: set[int] = set()
         self.control_enemy: set[int] = set()
         self.reveal: set[int] = set()
@@ -216,6 +236,7 @@ class World:
         self.loop_offset = 0
         self.tag_offset = 0
         self.dead: list[int] = []
+        self._num_gone, self._standing = 0, 0
         self.score_override: dict[int, int] = {}
         self.outcome: Outcome | None = None
         self._start()
@@ -285,16 +306,10 @@ class World:
 
     def is_army(self, slot: int) -> bool:
         """A unit that fights: neither worker nor structure."""
-        entry = self.rules.entries[int(self.state.i[0, st.I_KIND, slot])]
-        return bool(entry["weapons"] or entry["heal"]) and entry["label"] not in WORKERS.values()
+        return bool(self._roles[self.state.ui[0, slot, st.I_KIND]] == ROLE_ARMY)
 
     def is_worker(self, slot: int) -> bool:
-        return self.rules.entries[int(self.state.i[0, st.I_KIND, slot])]["label"] in WORKERS.values()
-
-    def is_economic(self, slot: int) -> bool:
-        """A worker, a hall, a gas building, or one that provides supply."""
-        row = self.tech.i[int(self.state.i[0, st.I_KIND, slot])]
-        return row[X_ROLE] in (WORKER, HALL, GAS) or row[X_PROVIDES] > 0
+        return bool(self._roles[self.state.ui[0, slot, st.I_KIND]] == ROLE_WORKER)
 
     def is_structure(self, slot: int) -> bool:
         return bool(self.state.i[0, st.I_FLAGS, slot] & st.FLAG_STRUCTURE)
@@ -351,8 +366,7 @@ class World:
         """Runs game loops, fewer if the game ends in between."""
         if self.outcome is not None:
             return
-        note_tags(self.state, self._tags)
-        offset = self.tag_offset
+        self._num_gone = 0
         while self.outcome is None and loops > 0:
             # Spells are looked at once a loop while there are any.
             piece = 1 if self.spells.active else loops
@@ -362,7 +376,9 @@ class World:
             else:
                 self._advance_melee(piece)
             loops -= piece
-        self.dead = self._gone[: list_gone(self.state, self._tags, offset, self._gone)].tolist()
+        self.dead = self._gone[: self._num_gone].tolist() if self._num_gone else []
+        if self.god:
+            self.dead = [tag for tag in self.dead if self.slot(tag) < 0]  # without those that were given back
 
     def _advance_scenario(self, loops: int) -> None:
         assert self.plan is not None and self.scenario is not None
@@ -382,27 +398,29 @@ class World:
             else:
                 self._run(self._context, piece, 0, 1)
             loops -= piece
+            self._num_gone = list_gone(self.tables, self.tag_offset, self._num_gone)
             if (local + piece) % step == 0:
                 self._judge_scenario()
 
     def _advance_melee(self, loops: int) -> None:
         while loops > 0 and self.outcome is None:
-            piece = min(loops, 16 - self.loop % 16)
+            loop = self.loop
+            piece = min(loops, 16 - loop % 16)
             if self.map.economy is not None:
-                piece = min(piece, self.map.economy.loops - self.loop)
-            if self.loop % 16 == 0:
+                piece = min(piece, self.map.economy.loops - loop)
+            if loop % 16 == 0:
                 for player, seat in self.players.items():
                     if seat.difficulty:
                         self._command_melee(player, seat)
             if self.god:
-                self._advance_gods(piece, lambda: self._advance_economy(1))
+                self._advance_gods(piece, lambda: self._advance_bases(1))
             else:
-                self._advance_economy(piece)
+                self._advance_bases(piece)
             loops -= piece
             self._judge_melee()
 
-    def _advance_economy(self, loops: int) -> None:
-        advance_with_economy(self.state, self.static, self.tech, self.economy, 0, loops)
+    def _advance_bases(self, loops: int) -> None:
+        self._num_gone, self._standing = advance_bases(self.tables, loops, self.tag_offset, self._num_gone)
 
     def _advance_gods(self, loops: int, one: Any) -> None:
         """Loop by loop, giving back what the units of the players in god mode lost."""
@@ -418,7 +436,7 @@ class World:
                     x, y = places[n]
                     if create_unit_in(self.state, self.static, 0, kinds[n], owners[n], x, y, slot, slot + 1) < 0:
                         continue
-                    i[0, st.I_TAG, slot] = tags[n]
+                    i[0, st.I_TAG, slot] = self._tags[slot] = tags[n]
                 f[0, st.F_HEALTH, slot] = max(f[0, st.F_HEALTH, slot], health[n])
                 f[0, st.F_SHIELD, slot] = max(f[0, st.F_SHIELD, slot], shield[n])
 
@@ -441,8 +459,7 @@ class World:
             self.outcome = Outcome({1: 3})
         if not self.map.start_locations or len(self.players) < 2:
             return
-        count_structures(self.state, self._structures)
-        standing = {player: bool(self._structures[player]) for player in self.players}
+        standing = {player: bool(self._standing >> player & 1) for player in self.players}
         if all(standing.values()):
             return
         tie = not any(standing.values())
@@ -469,7 +486,11 @@ class World:
     def _start(self) -> None:
         if self.plan is not None:
             self._begin_episode()
-            return
+        else:
+            self._begin_bases()
+        note_tags(self.tables)
+
+    def _begin_bases(self) -> None:
         reset_world(self.state, 0, self.seed + self.first_episode)
         reset_economy(self.economy, 0)
         for unit in self.map.placed_units:
@@ -544,9 +565,11 @@ class World:
 
     def _respawn(self) -> None:
         """SMAC's maps set their units up again when none is left; the game's clock and tags go on."""
+        self._num_gone = list_gone(self.tables, self.tag_offset, self._num_gone)
         self.loop_offset = self.loop
         self.tag_offset += int(self.state.w[0, st.W_NEXT_TAG])
         self._begin_episode()
+        note_tags(self.tables)
 
     def create(self, kind: int, owner: int, x: float, y: float) -> int:
         """A unit outside the slots of the scenario's teams: its slot, -1 if the game is full."""
@@ -555,6 +578,8 @@ class World:
         slot = int(create_unit_in(self.state, self.static, 0, kind, owner, x, y, first, count))
         if slot >= 0 and self.plan is not None and owner == 1 and self.plan.i[P_OBEDIENT]:
             self.state.i[0, st.I_FLAGS, slot] |= st.FLAG_OBEDIENT
+        if slot >= 0:
+            self._tags[slot] = self.state.ui[0, slot, st.I_TAG]
         return slot
 
     def order(self, slot: int, order: int, target: int = -1, place: tuple[float, float] | None = None) -> bool:
@@ -632,8 +657,56 @@ class World:
                     array[...] = old
             else:
                 setattr(self, name, copy.deepcopy(value))
+        note_tags(self.tables)
 
     # --- tables ---
+
+    def _make_tables(self) -> Any:
+        """The game for the compiled functions."""
+        height, width = self.static.pathable.shape
+        size = common_pb2.Size2DI(x=width, y=height)
+        creep = common_pb2.ImageData(bits_per_pixel=1, size=size, data=bytes((width * height + 7) // 8))
+        tail = wrap(2, creep.SerializeToString())
+        # Tag and length of the visibility's `data`, which the cells of the grid follow.
+        data = common_pb2.ImageData(bits_per_pixel=8, size=size).SerializeToString() + header(3, width * height)
+        head = header(1, len(data) + width * height) + data
+        head = header(3, len(head) + width * height + len(tail)) + head
+        room = PREFIX_BYTES + len(head) + width * height + len(tail) + len(self._tags) * BYTES_PER_UNIT
+        self.out = np.zeros(room, np.uint8)
+        roles = self.tech.i[:, X_ROLE]
+        category = np.full(len(roles), IN_TECHNOLOGY)
+        category[np.isin(roles, (WORKER, HALL, GAS)) | (self.tech.i[:, X_PROVIDES] > 0)] = IN_ECONOMY
+        category[self._roles == ROLE_ARMY] = IN_ARMY
+        return make_tables(
+            self.state,
+            self.static,
+            self.tech,
+            self.economy,
+            self.spells.marks,
+            self.ability,
+            self.points,
+            self.change,
+            self.types,
+            self._roles,
+            category,
+            np.zeros((3, NUM_CATEGORIES)),
+            self._tags,
+            self._gone,
+            self.selected,
+            np.frombuffer(head, np.uint8).copy(),
+            np.frombuffer(tail, np.uint8).copy(),
+            self.out,
+        )
+
+    def _kind_roles(self) -> np.ndarray:
+        """[T]: ROLE_* of the kinds."""
+        roles = np.full(len(self.rules.entries), ROLE_NONE)
+        for kind, entry in enumerate(self.rules.entries):
+            if entry["label"] in WORKERS.values():
+                roles[kind] = ROLE_WORKER
+            elif entry["weapons"] or entry["heal"]:
+                roles[kind] = ROLE_ARMY
+        return roles
 
     def _abilities(self) -> np.ndarray:
         table = self.rules.ability.copy()
