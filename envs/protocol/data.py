@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
+import numpy as np
 from s2clientprotocol import data_pb2, sc2api_pb2
 
 from envs.economy import X_ABILITY, X_PROVIDES, X_REQUIRES, X_TIME, Tech, make_tech
@@ -11,7 +12,7 @@ from envs.engine import state as st
 from envs.engine.state import MapSpec
 from envs.protocol.abilities import ability_table
 from envs.protocol.spells import BEAM_BUFF, SHIELD_BUFF, SHIELD_EFFECT, SHIELD_RADIUS
-from envs.protocol.world import all_rules
+from envs.protocol.world import World, all_rules
 from envs.units import PLANES, Rules
 
 RACE_IDS = {"terran": 1, "zerg": 2, "protoss": 3}
@@ -58,6 +59,21 @@ def game_data() -> sc2api_pb2.ResponseData:
     response.effects.add(effect_id=1)
     response.effects.add(effect_id=SHIELD_EFFECT, name="GuardianShieldPersistent", radius=SHIELD_RADIUS)
     return response
+
+
+def map_units(world: World) -> list[data_pb2.UnitTypeData]:
+    """What follows the units of `game_data` on a map that brings unit types along: SMAC's agents have ids of their own.
+
+    They too lie at the index of their id.
+    """
+    kinds = {int(world.types[0, kind]): int(kind) for kind in np.flatnonzero(world.types[0] != world.types[1])}
+    units = []
+    for unit_type in range(len(game_data().units), max(kinds, default=-1) + 1):
+        unit = data_pb2.UnitTypeData(unit_id=unit_type, available=unit_type in kinds)
+        if unit_type in kinds:
+            _fill_unit(unit, world.rules, world.tech, kinds[unit_type])
+        units.append(unit)
+    return units
 
 
 def _fill_unit(unit: data_pb2.UnitTypeData, rules: Rules, tech: Tech, kind: int) -> None:

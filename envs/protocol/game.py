@@ -198,6 +198,8 @@ class Game:
                 self._carry_out(seat, action)
             seat.pending.clear()
         world.advance(loops)
+        for seat in seats:
+            seat.bury(world)
 
     def _carry_out(self, seat: Seat, action: sc2api_pb2.Action) -> None:
         world = self._world()
@@ -333,6 +335,7 @@ class Game:
             if self._next_entry < len(replay.actions):
                 following = min(goal, replay.actions[self._next_entry][0])
             world.advance(max(1, following - world.loop))
+            self.seats[0].bury(world)
         if world.loop >= replay.loops and world.outcome is None:
             results = replay.results or dict.fromkeys(replay.players, UNDECIDED)
             world.outcome = Outcome(results)

@@ -12,7 +12,7 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from s2clientprotocol import sc2api_pb2
 
-from envs.protocol.data import game_data
+from envs.protocol.data import game_data, map_units
 from envs.protocol.game import Game, GameError
 from envs.protocol.link import GuestLink, HostLink, LinkError
 from envs.protocol.maps import MAX_MAP_BYTES, MapError, available_maps, find_map
@@ -476,6 +476,8 @@ class Session:
         ):
             if getattr(request, flag):
                 getattr(response.data, name).extend(getattr(everything, name))
+        if request.unit_type_id and self.game is not None and self.game.world is not None:
+            response.data.units.extend(map_units(self.game.world))
 
     def _query(self, request: Any, response: sc2api_pb2.Response) -> None:
         game, seat = self._playing()

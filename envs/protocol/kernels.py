@@ -205,8 +205,9 @@ class Tables(structref.StructRefProxy):
     ability [T, orders], points [orders] (1: the order takes a place), change [T]: ability of the change of mode.
     types [2, T]: type ids of player 1's units and of the others'.
     role, category [T]: ROLE_* and IN_* of the kinds; sums [3, NUM_CATEGORIES]: work space.
-    tags [N]: of the units that lived when deaths were last listed, 0 in empty slots.
-    gone [N]: the protocol's tags of those that died since.
+    tags, witnesses [N]: of the units that lived when deaths were last listed, 0 in empty slots; who saw them (bit p:
+        player p).
+    gone [N, 2]: the protocol's tags of those that died since, and who saw them.
     selected [N]: of the observing seat.
     map_head, map_tail: bytes of the map's part of the raw data before and behind the cells.
     out: bytes of the observation.
@@ -227,7 +228,7 @@ _FIELDS = [
     "category",
     "sums",
 ]
-_FIELDS += ["tags", "gone", "selected", "map_head", "map_tail", "out"]
+_FIELDS += ["tags", "witnesses", "gone", "selected", "map_head", "map_tail", "out"]
 structref.define_proxy(Tables, _TablesType, _FIELDS)
 
 
@@ -246,6 +247,7 @@ def make_tables(
     category,
     sums,
     tags,
+    witnesses,
     gone,
     selected,
     map_head,
@@ -266,6 +268,7 @@ def make_tables(
         category,
         sums,
         tags,
+        witnesses,
         gone,
         selected,
         map_head,
@@ -299,21 +302,24 @@ def tag_of(ui, i, offset):
 @entry
 def note_tags(tables):
     """From now on the units that live are those whose deaths `list_gone` tells."""
-    ui, tags = tables.state.ui[0], tables.tags
+    ui, tags, witnesses = tables.state.ui[0], tables.tags, tables.witnesses
     for i in range(tags.shape[0]):
         tags[i] = ui[i, I_TAG] if ui[i, I_ALIVE] != 0 else 0
+        witnesses[i] = ui[i, I_VISIBLE]
 
 
 @entry
 def list_gone(tables, offset, count):
-    """Adds the tags of units that died to `gone`, which has `count` already; returns how many there are then."""
-    ui, tags, gone = tables.state.ui[0], tables.tags, tables.gone
+    """Adds the units that died to `gone`, which has `count` already; returns how many there are then."""
+    ui, tags, witnesses, gone = tables.state.ui[0], tables.tags, tables.witnesses, tables.gone
     for i in range(tags.shape[0]):
         tag = ui[i, I_TAG] if ui[i, I_ALIVE] != 0 else 0
         if tags[i] != 0 and tags[i] != tag and count < gone.shape[0]:
-            gone[count] = (np.int64(i + 1) << TAG_SHIFT) | ((tags[i] + offset) & TAG_MASK)
+            gone[count, 0] = (np.int64(i + 1) << TAG_SHIFT) | ((tags[i] + offset) & TAG_MASK)
+            gone[count, 1] = witnesses[i]
             count += 1
         tags[i] = tag
+        witnesses[i] = ui[i, I_VISIBLE]
     return count
 
 

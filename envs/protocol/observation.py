@@ -44,7 +44,7 @@ class Observer:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self._out = memoryview(world.out)
+        self._out = world.out.data
 
     def observe(self, seat: Seat, *, disable_fog: bool = False) -> bytes:
         """The bytes of a `ResponseObservation` for a seat; hands over its executed actions, errors and chat."""
@@ -77,6 +77,7 @@ class Observer:
         )
         if seat.selection:
             world.selected[:] = False
+        seat.told = True
         rest = self._rest(seat, disable_fog)
         return b"".join((self._out[start:end], rest)) if rest else self._out[start:end].tobytes()
 
@@ -90,7 +91,7 @@ class Observer:
     def _rest(self, seat: Seat, disable_fog: bool) -> bytes:
         """What not every observation has."""
         world = self.world
-        quiet = not (seat.executed or seat.errors or seat.chat or world.dead or world.spells.shields)
+        quiet = not (seat.executed or seat.errors or seat.chat or seat.dead or seat.ghosts or world.spells.shields)
         if quiet and world.outcome is None and not seat.spatial:
             return b""
         response = sc2api_pb2.ResponseObservation()
@@ -113,8 +114,9 @@ class Observer:
             self._pictures(observation, seat, disable_fog)
         if seat.options.raw:
             raw = observation.raw_data
-            if world.dead:
-                raw.event.dead_units.extend(world.dead)
+            if seat.dead:
+                raw.event.dead_units.extend(seat.dead)
+            raw.units.extend(seat.remembered(world))
             for x, y, owner in self._effects(seat, disable_fog):
                 effect = raw.effects.add(effect_id=SHIELD_EFFECT, owner=owner, radius=SHIELD_RADIUS)
                 effect.alliance = raw_pb2.Self if owner == seat.player else raw_pb2.Enemy

@@ -5,11 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-from s2clientprotocol import error_pb2, sc2api_pb2, spatial_pb2, ui_pb2
+from s2clientprotocol import error_pb2, raw_pb2, sc2api_pb2, spatial_pb2, ui_pb2
 
 from envs.engine import state as st
 from envs.protocol.abilities import GATHER, RALLY, VERBS, Command, ability_table, carry_out, interpret
-from envs.protocol.kernels import SEES_ALL, SEES_CLOAKED, SEES_GRID, SEES_RAW, SEES_SCORE, update_grid
+from envs.protocol.kernels import (
+    SEEN,
+    SEES_ALL,
+    SEES_CLOAKED,
+    SEES_GRID,
+    SEES_RAW,
+    SEES_SCORE,
+    TAG_MASK,
+    TAG_SHIFT,
+    update_grid,
+)
 from envs.protocol.layers import View, covers, minimap_view, screen_view, visible_slots
 from envs.protocol.spells import GRAVITON_BEAM
 from envs.protocol.world import World
@@ -48,6 +58,9 @@ class Seat:
         self.target_loop = None
         self.grid = np.zeros((1, 1), np.uint8)
         self.memory = np.zeros(0, np.int32)
+        self.dead: list[int] = []
+        self.ghosts: list[raw_pb2.Unit] = []
+        self.told = True
         self.looked = np.zeros((1, 3), np.float32)
         if world is None:
             return
@@ -85,6 +98,37 @@ class Seat:
         """Visibility [height, width] of the map's cells: 0 unseen, 1 seen before, 2 in sight."""
         update_grid(world.tables, self.player, self.sees(world), self.grid, self.looked)
         return self.grid
+
+    def bury(self, world: World) -> None:
+        """Takes note of the deaths of `world.dead` that the seat learns of, since its last observation.
+
+        Those are of units that it saw, or that fell where it looks. A building that it remembers stays as it was last
+        seen until the seat looks there again.
+        """
+        if self.told:
+            self.dead = []
+        self.told = False
+        if not world.dead:
+            return
+        grid, all_seen = self.update_grid(world), self.player == 0 or bool(self.sees(world) & SEES_ALL)
+        for tag, witnesses in world.dead:
+            slot = (tag >> TAG_SHIFT) - 1
+            if all_seen or witnesses >> self.player & 1 or self._looks_at(grid, world.place(slot)):
+                self.dead.append(tag)
+            elif self.memory[slot] == (tag - world.tag_offset) & TAG_MASK and not world.state.ui[0, slot, st.I_ALIVE]:
+                self.ghosts.append(world.snapshot_of(slot, tag))
+
+    def remembered(self, world: World) -> list[raw_pb2.Unit]:
+        """Buildings that are gone, which the seat does not know yet."""
+        if self.ghosts:
+            grid = self.update_grid(world)
+            self.ghosts = [ghost for ghost in self.ghosts if not self._looks_at(grid, (ghost.pos.x, ghost.pos.y))]
+        return self.ghosts
+
+    @staticmethod
+    def _looks_at(grid: np.ndarray, place: tuple[float, float]) -> bool:
+        height, width = grid.shape
+        return bool(grid[min(int(place[1]), height - 1), min(int(place[0]), width - 1)] == SEEN)
 
     def screen(self, setup: sc2api_pb2.SpatialCameraSetup) -> View:
         """What the screen of a spatial interface shows."""

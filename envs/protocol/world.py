@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from s2clientprotocol import common_pb2
+from s2clientprotocol import common_pb2, raw_pb2
 
 from envs import driver
 from envs.economy import (
@@ -226,7 +226,8 @@ class World:
         self._kind_of_type = {int(number): kind for kind, number in reversed(list(enumerate(self.types[1])))}
         self._kind_of_type.update({int(number): kind for kind, number in reversed(list(enumerate(self.types[0])))})
         self._roles = self._kind_roles()
-        self._tags, self._gone = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
+        self._tags, self._witnesses = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
+        self._gone = np.zeros((slots, 2), np.int64)
         self.selected = np.zeros(slots, np.bool_)
         self.tables = self._make_tables()
         self.god: set[int] = set()
@@ -235,7 +236,7 @@ class World:
         self.first_episode = episode  # of this game: the seed and it tell all that is drawn by lot
         self.loop_offset = 0
         self.tag_offset = 0
-        self.dead: list[int] = []
+        self.dead: list[tuple[int, int]] = []
         self._num_gone, self._standing = 0, 0
         self.score_override: dict[int, int] = {}
         self.outcome: Outcome | None = None
@@ -285,6 +286,22 @@ class World:
     def kind_of_type(self, unit_type: int) -> int:
         """The kind of one of the protocol's unit type ids, -1 if the simulator has no such unit."""
         return self._kind_of_type.get(unit_type, -1)
+
+    def place(self, slot: int) -> tuple[float, float]:
+        """Where a unit is, or where it died."""
+        return float(self.state.uf[0, slot, st.F_X]), float(self.state.uf[0, slot, st.F_Y])
+
+    def snapshot_of(self, slot: int, tag: int) -> raw_pb2.Unit:
+        """A building that died, as a player remembers it who did not see it fall."""
+        row, owner = self.state.uf[0, slot], int(self.state.ui[0, slot, st.I_OWNER])
+        unit = raw_pb2.Unit(tag=tag, owner=owner, radius=row[st.F_RADIUS], build_progress=1.0)
+        unit.display_type, unit.cloak = raw_pb2.Snapshot, raw_pb2.CloakedUnknown
+        unit.alliance = raw_pb2.Neutral if owner == st.NEUTRAL else raw_pb2.Enemy
+        unit.unit_type = int(self.types[0 if owner == 1 else 1, self.state.ui[0, slot, st.I_KIND]])
+        unit.pos.x, unit.pos.y, unit.pos.z = row[st.F_X], row[st.F_Y], row[st.F_Z]
+        unit.facing = float(np.arctan2(row[st.F_FACING_Y], row[st.F_FACING_X]))
+        unit.is_selected = unit.is_on_screen = unit.is_blip = False
+        return unit
 
     def sees(self, player: int, slot: int) -> bool:
         """Whether a player sees a unit; player 0, an observer, sees all."""
@@ -363,7 +380,10 @@ class World:
     # --- advancing ---
 
     def advance(self, loops: int) -> None:
-        """Runs game loops, fewer if the game ends in between."""
+        """Runs game loops, fewer if the game ends in between.
+
+        `dead` then has the units that died: tag, and the players that saw it before (bit p: player p).
+        """
         if self.outcome is not None:
             return
         self._num_gone = 0
@@ -376,9 +396,9 @@ class World:
             else:
                 self._advance_melee(piece)
             loops -= piece
-        self.dead = self._gone[: self._num_gone].tolist() if self._num_gone else []
+        self.dead = [(tag, seen) for tag, seen in self._gone[: self._num_gone].tolist()]
         if self.god:
-            self.dead = [tag for tag in self.dead if self.slot(tag) < 0]  # without those that were given back
+            self.dead = [(tag, seen) for tag, seen in self.dead if self.slot(tag) < 0]  # not those given back
 
     def _advance_scenario(self, loops: int) -> None:
         assert self.plan is not None and self.scenario is not None
@@ -579,7 +599,7 @@ class World:
         if slot >= 0 and self.plan is not None and owner == 1 and self.plan.i[P_OBEDIENT]:
             self.state.i[0, st.I_FLAGS, slot] |= st.FLAG_OBEDIENT
         if slot >= 0:
-            self._tags[slot] = self.state.ui[0, slot, st.I_TAG]
+            self._tags[slot], self._witnesses[slot] = self.state.ui[0, slot, st.I_TAG], 1 << owner
         return slot
 
     def order(self, slot: int, order: int, target: int = -1, place: tuple[float, float] | None = None) -> bool:
@@ -691,6 +711,7 @@ class World:
             category,
             np.zeros((3, NUM_CATEGORIES)),
             self._tags,
+            self._witnesses,
             self._gone,
             self.selected,
             np.frombuffer(head, np.uint8).copy(),

@@ -135,6 +135,53 @@ def test_smac_restarts_by_killing_all_units():
     assert not {unit.tag for unit in units(before)} & {unit.tag for unit in units(after)}
 
 
+def test_a_death_out_of_sight_is_not_told_and_a_building_stays_as_it_was_seen():
+    session = play("Simple64", computer=1)
+    world = session.game.world
+
+    def debug(**one):
+        request = sc2api_pb2.RequestDebug(debug=[debug_pb2.DebugCommand(**one)])
+        assert not ask(session, debug=request).error
+        step(session, 4)
+        return observe(session).observation.raw_data
+
+    def make(unit_type, owner, x, y):
+        create_unit = debug_pb2.DebugCreateUnit(unit_type=unit_type, owner=owner, quantity=1)
+        create_unit.pos.x, create_unit.pos.y = x, y
+        debug(create_unit=create_unit)
+        return max(world.tag(int(slot)) for slot in world.alive_slots())
+
+    depot, probe = make(19, 2, 32.0, 56.0), make(84, 2, 30.0, 56.0)
+    scout = make(48, 1, 28.0, 52.0)
+
+    def kill(tag):
+        raw = debug(kill_unit=debug_pb2.DebugKillUnit(tag=[tag]))
+        return list(raw.event.dead_units), {unit.tag: unit.display_type for unit in raw.units}
+
+    told, listed = kill(scout)
+    assert told == [scout] and listed[depot] == raw_pb2.Snapshot and probe not in listed
+    told, listed = kill(probe)
+    assert told == []
+    told, listed = kill(depot)
+    assert told == [] and listed[depot] == raw_pb2.Snapshot
+    step(session, 4)
+    assert depot in {unit.tag for unit in units(observe(session))}
+    scout = make(48, 1, 28.0, 52.0)
+    assert depot not in {unit.tag for unit in units(observe(session))}
+    told, _ = kill(scout)
+    assert told == [scout]
+
+
+def test_data_holds_the_unit_types_that_a_map_brings_along():
+    """Clients look a unit's type up in the game's data; SMAC's agents have types of their own."""
+    session = play("2s3z")
+    data = ask(session, data=sc2api_pb2.RequestData(unit_type_id=True)).data.units
+    for unit in units(observe(session)):
+        assert data[unit.unit_type].unit_id == unit.unit_type and data[unit.unit_type].available
+    own = {data[unit.unit_type].name for unit in units(observe(session), raw_pb2.Self)}
+    assert own == {"Stalker", "Zealot"}
+
+
 def test_smac_finds_its_own_unit_types_in_order():
     """SMAC takes the lowest type id of the own units for the first type by name (here: Stalker, then Zealot)."""
     session = play("2s3z")
