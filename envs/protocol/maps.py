@@ -27,6 +27,7 @@ Point = tuple[float, float]
 FLAT_SIZES = (32, 48, 64, 96, 128)
 SIMPLE_SIZES = (64, 96, 128)
 MAX_MAP_BYTES = 64 << 20
+CLIFF = 1.0  # difference in height between the corners of a cell from which on nobody walks there
 
 
 class MapError(ValueError):
@@ -284,30 +285,23 @@ def _scenario_from_text(name: str, text: str) -> Scenario:
 def read_sc2map(path: str, data: bytes) -> GameMap:
     """A real map file's size, playable rectangle, cliffs, terrain height, start locations and placed units.
 
-    Read on the seven maps that PySC2 ships, which are flat; that a cell whose cliff level lies between two levels is a
-    wall is what their layout suggests, not something that a map with cliffs has confirmed. Pieces that are missing or
-    laid out otherwise are left out: the map is then flat and free there.
+    Read on the seven maps that PySC2 ships, which are flat, and on SMAC's 23, which have cliffs and ramps. What a map
+    closes otherwise (doodads, painted pathing) is not read. Pieces that are missing or laid out otherwise are left out:
+    the map is then flat and free there.
     """
     import mpyq
 
     try:
         archive = mpyq.MPQArchive(io.BytesIO(data))
-        files = {
-            entry: archive.read_file(entry) for entry in ("MapInfo", "Objects", "t3SyncCliffLevel", "t3SyncHeightMap")
-        }
+        files = {entry: archive.read_file(entry) for entry in ("MapInfo", "Objects", "t3SyncHeightMap")}
     except Exception as error:  # a damaged archive fails in as many ways as there are bytes
         raise MapError("InvalidMapData", f"{path}: the MPQ archive cannot be read: {error!r}") from None
     if files["MapInfo"] is None:
         raise MapError("InvalidMapData", f"{path}: the archive has no MapInfo")
     width, height, playable = _read_map_info(path, files["MapInfo"])
     starts, units = _read_objects(files["Objects"] or b"")
-    spec = MapSpec(
-        width=width,
-        height=height,
-        pathable=_read_cliffs(files["t3SyncCliffLevel"] or b"", width, height),
-        terrain=_read_heights(files["t3SyncHeightMap"] or b"", width, height),
-        bounds=playable,
-    )
+    pathable, terrain = _read_ground(files["t3SyncHeightMap"] or b"", width, height)
+    spec = MapSpec(width=width, height=height, pathable=pathable, terrain=terrain, bounds=playable)
     if not starts:
         x0, y0, x1, y1 = playable
         starts = ((x0 + (x1 - x0) / 5, y1 - (y1 - y0) / 5), (x1 - (x1 - x0) / 5, y0 + (y1 - y0) / 5))
@@ -336,22 +330,17 @@ def _read_map_info(path: str, info: bytes) -> tuple[int, int, tuple[float, float
     return width, height, (0.0, 0.0, float(width), float(height))
 
 
-def _read_cliffs(data: bytes, width: int, height: int) -> np.ndarray | None:
-    """Pathing [height, width] from the cliff levels, which are multiples of 64 except on the walls."""
-    if data[:4] != b"CLIF" or len(data) != 32 + 2 * width * height:
-        return None
-    levels = np.frombuffer(data, "<u2", offset=32).reshape(height, width)
-    return levels % 64 == 0
+def _read_ground(data: bytes, width: int, height: int) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Pathing [height, width] (bool) and terrain height [height, width], from the heights of the cells' corners.
 
-
-def _read_heights(data: bytes, width: int, height: int) -> np.ndarray | None:
-    """Terrain height [height, width] above the lowest ground, from the corners' heights in 1/256."""
+    Corners are in 1/256. A cliff's cells have corners more than a unit apart (2 and more), those of a ramp less.
+    """
     corners = (height + 1) * (width + 1)
     if data[:4] != b"SMAP" or len(data) < 4 * corners:
-        return None
+        return None, None
     grid = np.frombuffer(data, "<u2", offset=len(data) - 4 * corners).reshape(height + 1, width + 1, 2)[..., 0]
-    cells = (grid[:-1, :-1].astype(np.float32) + grid[1:, :-1] + grid[:-1, 1:] + grid[1:, 1:]) / (4 * 256)
-    return cells - cells.min()
+    cells = np.stack([grid[:-1, :-1], grid[1:, :-1], grid[:-1, 1:], grid[1:, 1:]]).astype(np.float32) / 256
+    return cells.max(axis=0) - cells.min(axis=0) <= CLIFF, cells.mean(axis=0)
 
 
 def _read_objects(data: bytes) -> tuple[tuple[Point, ...], tuple[PlacedUnit, ...]]:

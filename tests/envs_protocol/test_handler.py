@@ -403,6 +403,22 @@ def test_the_minigame_map_files_of_pysc2_can_be_read():
     assert len(read) == 7
     assert all(entry.spec.width == 64 and entry.playable == (10.0, 8.0, 54.0, 44.0) for entry in read.values())
     assert sum(unit.name == "MineralField" for unit in read["CollectMineralsAndGas"].placed_units) == 16
+    assert all(entry.spec.pathable.all() for entry in read.values())
+
+
+def test_cliffs_of_a_map_file_are_walls_and_ramps_are_not():
+    """Corners of a low ground, a ramp that climbs two units over four cells, a high ground, and a cliff back down."""
+    from envs.protocol.maps import _read_ground
+
+    profile = [8.0] * 4 + [8.5, 9.0, 9.5] + [10.0] * 4 + [8.0] * 3
+    corners = np.zeros((9, 14, 2), "<u2")
+    corners[..., 0] = np.array(profile) * 256
+    pathable, terrain = _read_ground(b"SMAP" + bytes(44) + corners.tobytes(), 13, 8)
+    walls = np.zeros((8, 13), bool)
+    walls[:, 10] = True
+    assert np.array_equal(pathable, ~walls)
+    assert terrain[0].tolist() == [8, 8, 8, 8.25, 8.75, 9.25, 9.75, 10, 10, 10, 9, 8, 8]
+    assert _read_ground(b"", 13, 8) == (None, None)
 
 
 def test_bad_bytes_never_stop_a_session():
