@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LOWEST = torch.finfo(torch.float32).min
-_TINY = torch.finfo(torch.float32).tiny
 
 
 def masked_log_softmax(logits: Tensor, mask: Tensor) -> Tensor:
@@ -23,13 +22,15 @@ def masked_log_softmax(logits: Tensor, mask: Tensor) -> Tensor:
 
 
 def sample_categorical(log_probs: Tensor) -> Tensor:
-    """Indices [...] drawn from log-probabilities [..., K] by the Gumbel-max trick, in four passes over the array.
+    """Indices [...] drawn from log-probabilities [..., K]: one uniform number a row, looked up in the row's cumulative
+    sum.
 
-    `-log(E)` with `E ~ Exponential(1)` is a Gumbel variate; E is kept above the smallest normal number so that the
-    noise stays finite and an entry of probability 0 can never win.
+    An entry of probability 0 adds nothing to the sum, so no number falls on it; the factor keeps the largest number
+    below the row's total in float32 too.
     """
-    noise = torch.empty_like(log_probs).exponential_().clamp_min_(_TINY).log_()
-    return (log_probs - noise).argmax(-1)
+    cumulative = log_probs.exp().cumsum(-1)
+    total = cumulative[..., -1:]
+    return (cumulative <= torch.rand_like(total) * (1.0 - 2.0**-23) * total).sum(-1)
 
 
 def categorical_entropy(log_probs: Tensor) -> Tensor:
@@ -73,6 +74,21 @@ class TargetedOrders(NamedTuple):
         row = (takes_target.long().cumsum(0) - 1).clamp_min(0)
         row_order = takes_target.nonzero().squeeze(-1)
         return cls(torch.where(takes_target, row, 0), takes_target, order_target_class[row_order].long(), row_order)
+
+    def rows_in_use(self, order_mask: Tensor) -> Tensor:
+        """The rows, long [R'], of targeted orders that some unit of a batch may give (mask bool [..., K]); at least one
+        row."""
+        legal = order_mask.flatten(0, -2).any(0)[self.row_order]
+        legal[0] |= ~legal.any()
+        return legal.nonzero().squeeze(-1)
+
+    def only(self, rows: Tensor) -> TargetedOrders:
+        """The same with those rows alone; what it says of an order without its row is never used."""
+        place = torch.zeros_like(self.row_order)
+        place[rows] = torch.arange(len(rows), device=rows.device)
+        return self._replace(
+            target_row=place[self.target_row], row_class=self.row_class[rows], row_order=self.row_order[rows]
+        )
 
 
 class UnitOrders:

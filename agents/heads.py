@@ -69,16 +69,22 @@ class TargetPointer(nn.Module):
         self.geometry = nn.Linear(3, GEOMETRY_CHANNELS)
         self.geometry_output = _initialise_policy(nn.Linear(GEOMETRY_CHANNELS, num_rows))
 
-    def forward(self, features: Features, raw_entities: Tensor) -> Tensor:
-        """raw_entities [M, N, F] -> logits [M, U, R, N]."""
+    def forward(self, features: Features, raw_entities: Tensor, rows: Tensor | None = None) -> Tensor:
+        """raw_entities [M, N, F] -> logits [M, U, R, N]; with rows, long [R'], those alone: [M, U, R', N]."""
         batch, units, _ = features.units.shape
-        queries = self.query(features.units).view(batch, units * self.num_rows, POINTER_CHANNELS)
+        query, place = self.query, self.geometry_output
+        if rows is None:
+            rows = torch.arange(self.num_rows, device=raw_entities.device)
+        query_weight = query.weight.unflatten(0, (self.num_rows, -1))[rows].flatten(0, 1)
+        query_bias = query.bias.unflatten(0, (self.num_rows, -1))[rows].flatten()
+        queries = F.linear(features.units, query_weight, query_bias)
+        queries = queries.view(batch, units * len(rows), POINTER_CHANNELS)
         logits = queries @ self.key(features.entities).transpose(-1, -2) * POINTER_CHANNELS**-0.5
         position = raw_entities[..., self.position].float() / RELATIVE_RANGE
         offset = position[:, None] - position[:, :units, None]  # [M, U, N, 2]
         pair = torch.cat([offset, offset.square().sum(-1, keepdim=True).add(1e-6).sqrt()], dim=-1)
-        by_place = self.geometry_output(F.relu(self.geometry(pair)))  # [M, U, N, R]
-        return logits.view(batch, units, self.num_rows, -1) + by_place.transpose(-1, -2)
+        by_place = F.linear(F.relu(self.geometry(pair)), place.weight[rows], place.bias[rows])  # [M, U, N, R]
+        return logits.view(batch, units, len(rows), -1) + by_place.transpose(-1, -2)
 
 
 class UnitHead(nn.Module):
@@ -92,12 +98,15 @@ class UnitHead(nn.Module):
         self.pointer = TargetPointer(channels, int((order_target_class >= 0).sum()), position)
 
     def distribution(self, features: Features, observation: dict[str, Tensor]) -> UnitOrders:
+        orders = TargetedOrders(*(self.get_buffer(name) for name in TargetedOrders._fields))
+        # Most armies have no use for some of the orders that take a target: these need no pointers.
+        rows = orders.rows_in_use(observation["order_mask"])
         return UnitOrders(
             self.order(features.units),
-            self.pointer(features, observation["entities"]),
+            self.pointer(features, observation["entities"], rows),
             observation["order_mask"],
             observation["target_mask"],
-            TargetedOrders(*(self.get_buffer(name) for name in TargetedOrders._fields)),
+            orders.only(rows),
         )
 
     def sample(

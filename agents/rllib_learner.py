@@ -207,7 +207,9 @@ class AgentLearner(TorchLearner):
         learning = self.agent.learning
         self.register_optimizer(
             module_id=module_id,
-            optimizer=torch.optim.Adam(parameters, lr=learning.learning_rate.start, eps=learning.adam_epsilon),
+            optimizer=torch.optim.Adam(
+                parameters, lr=learning.learning_rate.start, eps=learning.adam_epsilon, fused=True
+            ),
             params=parameters,
         )
 

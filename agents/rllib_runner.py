@@ -71,8 +71,13 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         self.network.eval()
 
     def make_rollout(self) -> None:
+        learning = self.agent.learning
         self._rollout = Rollout(
-            self.env, self.network, fragment_length=self.agent.learning.fragment_length, seed=self.seed
+            self.env,
+            self.network,
+            fragment_length=learning.fragment_length,
+            seed=self.seed,
+            values=learning.algorithm == "ppo",
         )
 
     def share_network(self, network: AgentNetwork) -> None:

@@ -5,7 +5,7 @@ A fragment is a dict of NumPy arrays; `B` worlds are stepped `T` times:
     observation    {name: [T + 1, B, ...]}   the last row is for the bootstrap
     action         {name: [T, B, ...]}       as the environment takes it
     behaviour_log_prob  [T, B, U]            of the actions under the acting policy, per unit
-    value          [T + 1, B]                the acting network's estimates
+    value          [T + 1, B]                the acting network's estimates, if asked for
     reward         [T, B]
     terminated     [T, B] bool               the episode ended in the world: nothing follows
     truncated      [T, B] bool               the episode was cut off: the next state is worth `final_value`
@@ -202,11 +202,15 @@ class Rollout:
         *,
         fragment_length: int,
         seed: int,
+        values: bool = True,
         device: torch.device | str = "cpu",
     ) -> None:
+        """values: whether fragments hold `value`, which PPO needs; V-trace estimates anew, and the last row costs as
+        much as a step."""
         self.env = env
         self.network = network
         self.fragment_length = fragment_length
+        self.values = values
         self.device = torch.device(device)
         self.num_envs = env.num_envs
         self.observation, _ = env.reset(seed=seed)
@@ -223,7 +227,6 @@ class Rollout:
         )
         fragment: Fragment = {
             "observation": observations,
-            "value": np.empty((length + 1, batch), dtype=np.float32),
             "reward": np.empty((length, batch), dtype=np.float32),
             "terminated": np.empty((length, batch), dtype=bool),
             "truncated": np.empty((length, batch), dtype=bool),
@@ -231,6 +234,8 @@ class Rollout:
             "is_first": np.empty((length + 1, batch), dtype=bool),
             "state": to_arrays(map_arrays(torch.clone, self.state)),
         }
+        if self.values:
+            fragment["value"] = np.empty((length + 1, batch), dtype=np.float32)
         actions, log_probs = [], []
         finished = Episodes()
         with torch.inference_mode():
@@ -244,7 +249,8 @@ class Rollout:
                 action = to_arrays(step.action)
                 actions.append(action)
                 log_probs.append(step.log_prob.cpu().numpy())
-                fragment["value"][t] = step.value.cpu().numpy()
+                if self.values:
+                    fragment["value"][t] = step.value.cpu().numpy()
                 self.state = step.state
                 self.observation, reward, terminated, truncated, infos = self.env.step(action)
                 done = terminated | truncated
@@ -256,15 +262,13 @@ class Rollout:
                 self.is_first = done
                 finished.extend(self.episodes.step(reward, done, infos))
             self._record(fragment, length)
-            fragment["value"][length] = (
-                self.network.value(
+            if self.values:
+                last = self.network.value(
                     to_tensors(self.observation, self.device),
                     self.state,
                     torch.as_tensor(self.is_first, device=self.device),
                 )
-                .cpu()
-                .numpy()
-            )
+                fragment["value"][length] = last.cpu().numpy()
         self.observation = map_arrays(lambda array: array[length].copy(), observations)
         fragment["action"] = _stack(actions)
         fragment["behaviour_log_prob"] = np.stack(log_probs)

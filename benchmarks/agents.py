@@ -28,6 +28,7 @@ from typing import Any
 import torch
 import tyro
 
+from agents.memory import keep_freed_memory
 from agents.networks import AgentNetwork, NetworkConfig
 from agents.presets import BudgetConfig, ClusterConfig, LearningConfig, TrainConfig, WorldConfig
 from agents.rollout import Rollout, make_worlds, to_tensors
@@ -74,11 +75,12 @@ def train_config(benchmark: AgentsBenchmark, runners: int, learners: int) -> Tra
 def bare(benchmark: AgentsBenchmark) -> float:
     """Steps per second of acting and learning in turns on one core."""
     torch.set_num_threads(1)
+    keep_freed_memory()
     config = train_config(benchmark, 0, 0)
     env = make_worlds(config.world, benchmark.num_envs, 0)
     network = AgentNetwork(config.network, env.single_observation_space, env.single_action_space)
-    optimizer = torch.optim.Adam(network.parameters(), lr=5e-4)
-    rollout = Rollout(env, network, fragment_length=benchmark.fragment_length, seed=0)
+    optimizer = torch.optim.Adam(network.parameters(), lr=5e-4, fused=True)
+    rollout = Rollout(env, network, fragment_length=benchmark.fragment_length, seed=0, values=False)
 
     def update() -> int:
         fragment = to_tensors(rollout.collect()[0])

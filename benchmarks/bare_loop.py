@@ -19,6 +19,7 @@ import torch
 import tyro
 from torch import Tensor
 
+from agents.memory import keep_freed_memory
 from agents.networks import AgentNetwork, NetworkConfig
 from agents.ppo import PPOConfig, ppo_loss, prepare_ppo_batch
 from agents.rollout import Episodes, Rollout, to_tensors
@@ -80,7 +81,7 @@ class Trainer:
 
     def __init__(self, config: BareLoopConfig, network: AgentNetwork) -> None:
         self.config, self.network = config, network
-        self.optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, eps=1e-5, foreach=True)
+        self.optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate, eps=1e-5, fused=True)
 
     def update(self, fragment: dict[str, Any], learning_rate: float) -> dict[str, float]:
         for group in self.optimizer.param_groups:
@@ -147,11 +148,14 @@ def summary(episodes: Episodes) -> str:
 
 def main(config: BareLoopConfig) -> None:
     torch.set_num_threads(1)
+    keep_freed_memory()
     torch.manual_seed(config.seed)
     env = make_env(config.scenario, config.num_envs, config.seed)
     network = AgentNetwork(config.network, env.single_observation_space, env.single_action_space)
     trainer = Trainer(config, network)
-    rollout = Rollout(env, network, fragment_length=config.fragment_length, seed=config.seed)
+    rollout = Rollout(
+        env, network, fragment_length=config.fragment_length, seed=config.seed, values=config.algorithm == "ppo"
+    )
     learning_rate = Schedule(start=config.learning_rate, end=config.final_learning_rate)
     rollout.collect()  # compiles what is compiled on first use
     start = logged = time.process_time()

@@ -73,7 +73,7 @@ class EntityEncoder(HubModel):
         if mask is not None:
             entities = torch.where(mask[..., None], entities, 0.0)
         tokens = self.inputs(entities)
-        latents = self.encoder(tokens, mask)
+        latents = self.encoder.run(lambda cross_attend, latents: cross_attend(latents, tokens, mask))
         return EntityEncoding(self.decoder(tokens, latents, mask), latents)
 
     def _forward_packed(self, entities: Tensor, packing: Packing) -> EntityEncoding:

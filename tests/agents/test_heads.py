@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.distributions import masked_log_softmax, sample_categorical
+from agents.distributions import TargetedOrders, masked_log_softmax, sample_categorical
 from agents.networks import AgentNetwork
 from tests.agents.synthetic import FUNCTION_TAKES, ORDER_TARGET_CLASS, TINY, network, observations
 
@@ -46,6 +46,39 @@ def test_unit_orders_sum_to_one_and_match_enumeration(seed: int) -> None:
         if ORDER_TARGET_CLASS[o] >= 0:
             legal &= observation["target_mask"][0, :, ORDER_TARGET_CLASS[o], t]
         assert torch.equal(probability[row] > 0, legal), (o, t)  # illegal: exactly 0, legal: more than 0
+
+
+@pytest.mark.parametrize("usable", [(), (0,), (1,), (0, 1)])
+def test_orders_that_no_unit_may_give_need_no_pointers(
+    usable: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Log-probabilities, entropies and gradients are those with all pointers, whichever targeted orders are legal."""
+    units, entities, worlds = 3, 4, 5
+    torch.manual_seed(1)
+    net = network("unit", units, entities, DEEP_SETS)
+    observation = observations("unit", worlds, units, entities, torch.Generator().manual_seed(1))
+    targeted = [order for order, target_class in enumerate(ORDER_TARGET_CLASS) if target_class >= 0]
+    for row, order in enumerate(targeted):
+        observation["order_mask"][..., order] &= row in usable
+    observation["order_mask"][..., 0] = True  # an order without a target
+    action = net.act(observation, {}, torch.ones(worlds, dtype=torch.bool)).action
+    arguments = (
+        {name: array[None] for name, array in observation.items()},
+        {name: array[None] for name, array in action.items()},
+        {},
+        torch.ones(1, worlds, dtype=torch.bool),
+    )
+    found = []
+    for every_row in (False, True):
+        if every_row:
+            monkeypatch.setattr(TargetedOrders, "rows_in_use", lambda self, mask: torch.arange(len(self.row_order)))
+        out = net.evaluate(*arguments)
+        gradients = torch.autograd.grad(
+            out.log_prob.sum() + out.entropy.sin().sum(), list(net.head.parameters()), materialize_grads=True
+        )
+        found.append([out.log_prob, out.entropy, *gradients])
+    for fewer, every in zip(*found, strict=True):
+        torch.testing.assert_close(fewer, every, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -165,3 +198,24 @@ def test_sampling_never_draws_a_masked_entry() -> None:
     mask = torch.zeros(100_000, 8, dtype=torch.bool)
     mask[:, 5] = True
     assert (sample_categorical(masked_log_softmax(torch.randn(100_000, 8), mask)) == 5).all()
+
+
+def test_samples_have_the_probabilities_they_are_drawn_from() -> None:
+    """Within five standard errors of each frequency; impossible entries first, between others and last never come."""
+    torch.manual_seed(0)
+    draws = 200_000
+    probability = torch.tensor([0.0, 0.5, 0.0, 1e-3, 0.299, 0.2, 0.0])
+    log_probs = masked_log_softmax(probability.clamp_min(1e-30).log(), probability > 0)
+    frequency = sample_categorical(log_probs.expand(draws, -1)).bincount(minlength=7) / draws
+    error = (probability * (1 - probability) / draws).sqrt()
+    assert ((frequency - probability).abs() <= 5 * error).all()
+
+
+@pytest.mark.parametrize("number", [0.0, 1.0 - 2.0**-24])
+def test_the_smallest_and_largest_numbers_draw_possible_entries(number: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    monkeypatch.setattr(torch, "rand_like", lambda total: torch.full_like(total, number))
+    mask = torch.rand(100_000, 9) < 0.5
+    mask[:, 4] = True
+    drawn = sample_categorical(masked_log_softmax(30 * torch.randn(100_000, 9), mask))
+    assert mask.gather(-1, drawn[:, None]).all()

@@ -42,6 +42,17 @@ def test_fragment_layout():
     assert fragment["state"]["h"].shape == (worlds, 6)
 
 
+def test_fragments_without_values_are_otherwise_the_same():
+    with_values, without = make_rollout(), make_rollout()
+    without.values = False
+    torch.manual_seed(1)
+    expected = with_values.collect()[0]
+    torch.manual_seed(1)
+    fragment = without.collect()[0]
+    del expected["value"]
+    assert_equal(fragment, expected)
+
+
 @pytest.mark.parametrize("lstm", [0, 6])
 def test_fragments_continue_each_other(lstm):
     """The bootstrap row of one fragment is the first row of the next, and cutting does not change what is sampled."""
