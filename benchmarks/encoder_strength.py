@@ -30,6 +30,7 @@ from agents.evaluate import evaluate_run
 from agents.networks import AgentNetwork, NetworkConfig
 from agents.presets import EvaluationConfig, TrainConfig, WorldConfig, preset
 from agents.rollout import Rollout, make_worlds, to_tensors
+from agents.schedules import Schedule
 from agents.vtrace import vtrace_loss
 from benchmarks.encoders import NUM_HEADS, NUM_LATENTS, NUM_LAYERS
 from benchmarks.learning import cloned_checkpoint, evaluated, line
@@ -54,12 +55,15 @@ opponent = "idle"
 units = [{ type = "Zergling", count = 496 }]
 """
 
+# What the results depend on.
+_SETTINGS = ("preset", "expert", "network", "demonstrations", "epochs", "env_steps", "learning_rate", "entropy_weight")
+
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderStrength:
     """What to compare."""
 
-    preset: str = "8m"
+    preset: str = "2s3z"
     expert: str = "focus-fire"
     encoders: tuple[str, ...] = ("perceiver_io", "transformer")
     network: NetworkConfig = field(
@@ -67,10 +71,13 @@ class EncoderStrength:
             channels=64, num_heads=NUM_HEADS, num_layers=NUM_LAYERS, num_latents=NUM_LATENTS
         )
     )
-    demonstrations: int = 512
-    epochs: int = 8
-    env_steps: int = 300_000
+    demonstrations: int = 384
+    epochs: int = 6
+    env_steps: int = 150_000
     """Of reinforcement learning after cloning."""
+    learning_rate: Schedule = field(default_factory=lambda: Schedule(start=1e-4, end=5e-6, warmup=0.02))
+    entropy_weight: Schedule = field(default_factory=lambda: Schedule(start=0.002, end=0.0003))
+    """Of reinforcement learning: the presets' steps are for random weights, and a clone forgets by them."""
     evaluation: EvaluationConfig = field(default_factory=lambda: EvaluationConfig(episodes=400, videos=0))
     speed_rounds: int = 3
     speed_only: bool = False
@@ -108,6 +115,9 @@ def strength(benchmark: EncoderStrength, encoder: str) -> dict[str, Any]:
             command += ["--cluster.num-env-runners", "0", "--cluster.num-cpus", "1"]
             command += ["--budget.env-steps", str(benchmark.env_steps), "--evaluation.videos", "0"]
             command += ["--evaluation.episodes", str(benchmark.evaluation.episodes)]
+            for name in ("learning_rate", "entropy_weight"):
+                for part, value in dataclasses.asdict(getattr(benchmark, name)).items():
+                    command += [f"--learning.{name}.{part}".replace("_", "-"), str(value)]
             for name, value in dataclasses.asdict(config.network).items():
                 command += [f"--network.{name.replace('_', '-')}", str(value)]
         subprocess.run(command, check=True)
@@ -133,7 +143,7 @@ def update_rates(benchmark: EncoderStrength) -> dict[str, list[float]]:
             network = AgentNetwork(
                 config_of(benchmark, encoder).network, env.single_observation_space, env.single_action_space
             )
-            rollout = Rollout(env, network, fragment_length=length, seed=0)
+            rollout = Rollout(env, network, fragment_length=length, seed=0, values=False)
             if not rollout.observation["mask"].all():
                 raise RuntimeError("not every one of the 512 rows holds an entity in view")
             learners[encoder] = (network, rollout, torch.optim.Adam(network.parameters(), lr=1e-5))
@@ -154,7 +164,11 @@ def update_rates(benchmark: EncoderStrength) -> dict[str, list[float]]:
 
 def main(benchmark: EncoderStrength) -> None:
     rates = update_rates(benchmark)
-    content: dict[str, Any] = {"network": dataclasses.asdict(benchmark.network), "steps_per_processor_second": rates}
+    settings = dataclasses.asdict(benchmark)
+    content: dict[str, Any] = {
+        "settings": {name: settings[name] for name in _SETTINGS},
+        "steps_per_processor_second": rates,
+    }
     first = rates[benchmark.encoders[0]]
     for encoder, values in rates.items():
         ratios = [a / b for a, b in zip(first, values, strict=True)]
