@@ -33,6 +33,7 @@ from agents.presets import TrainConfig
 # Raised when the content of run folders changes so that older ones can no longer be read.
 FORMAT = 2
 WEIGHTS_FILE = "weights.safetensors"
+_CONFIG_FILE = "config.json"
 LEAGUE_FILE = "league.json"
 
 
@@ -59,25 +60,27 @@ class RunFolder:
     @classmethod
     def create(cls, path: Path, config: TrainConfig) -> "RunFolder":
         """Makes the folder. Raises `ConfigError` if there is something at `path` already."""
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        # A process killed while it made the folder leaves at most the config's draft.
+        if path.exists() and (not path.is_dir() or {entry.name for entry in path.iterdir()} - {_draft(_CONFIG_FILE)}):
             raise ConfigError(
                 f"run folder {path} exists already and is not overwritten: choose another --run, "
                 f"or go on with it by --resume {path}"
             )
-        (path / "checkpoints").mkdir(parents=True)
+        path.mkdir(parents=True, exist_ok=True)
         run = cls(path, config)
         run.write_config()
+        (path / "checkpoints").mkdir()
         return run
 
     def write_config(self) -> None:
         """Stores the config; again when a resumed run changed its budget or cluster."""
         text = json.dumps({"format": FORMAT, "config": config_to_dict(self.config)}, indent=2)
-        _write_durably(self.path / "config.json", text.encode())
+        _write_durably(self.path / _CONFIG_FILE, text.encode())
 
     @classmethod
     def open(cls, path: Path) -> "RunFolder":
         """Opens a folder made by `create`. Raises `ConfigError` if it is none, or one of another version."""
-        file = path / "config.json"
+        file = path / _CONFIG_FILE
         if not file.is_file():
             raise ConfigError(f"{path} is not a run folder: it has no config.json")
         try:
@@ -126,12 +129,13 @@ class RunFolder:
         of the league, in self-play (`agents.league.League.standings`).
         """
         folder = self.path / "checkpoints"
+        folder.mkdir(exist_ok=True)
         for leftover in folder.glob(".*"):
             shutil.rmtree(leftover)
         final = folder / f"update-{info.updates:08d}"
         if final.exists():
             return final
-        draft = folder / f".{final.name}"
+        draft = folder / _draft(final.name)
         draft.mkdir()
         save_file({name: np.ascontiguousarray(array) for name, array in weights.items()}, draft / WEIGHTS_FILE)
         (draft / "checkpoint.json").write_text(json.dumps({"format": FORMAT} | asdict(info)))
@@ -142,7 +146,9 @@ class RunFolder:
         os.rename(draft, final)
         _sync(folder)
         for old in self.checkpoints()[: -self.config.checkpoint.keep]:
-            shutil.rmtree(old)
+            # Out of sight first, so that what is half deleted never looks like a checkpoint.
+            hidden = old.rename(folder / _draft(old.name))
+            shutil.rmtree(hidden)
         return final
 
 
@@ -180,8 +186,13 @@ def load_weights(path: Path, network: AgentNetwork) -> None:
     network.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
 
 
+def _draft(name: str) -> str:
+    """What a file or folder is called while it is not complete."""
+    return f".{name}"
+
+
 def _write_durably(path: Path, data: bytes) -> None:
-    draft = path.with_name(f".{path.name}")
+    draft = path.with_name(_draft(path.name))
     draft.write_bytes(data)
     _sync(draft)
     os.rename(draft, path)

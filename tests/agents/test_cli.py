@@ -2,16 +2,18 @@
 
 import dataclasses
 import json
+import os
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from agents.checkpoints import CheckpointInfo, RunFolder, load_weights
+from agents.checkpoints import CheckpointInfo, RunFolder, load_weights, read_info
 from agents.configuration import ConfigError, config_from_dict, config_to_dict, with_overrides
 from agents.networks import AgentNetwork, NetworkConfig
-from agents.presets import PRESETS, TrainConfig, preset
+from agents.presets import PRESETS, CheckpointConfig, TrainConfig, preset
 from agents.rollout import make_worlds
 from agents.train import main, parse
 from tests.agents.ray_runs import TINY, tiny_config
@@ -175,6 +177,41 @@ def test_old_checkpoints_are_dropped(tmp_path):
         info = CheckpointInfo(updates=updates, env_steps=0, seconds=0.0, processor_seconds=0.0)
         run.save(info, {"a": np.zeros(1)}, lambda folder: folder.mkdir())
     assert [path.name[-1] for path in run.checkpoints()] == ["4", "5", "6"]
+
+
+def test_killed_while_an_old_checkpoint_is_dropped(tmp_path, monkeypatch):
+    """What is half deleted is no checkpoint any more, and is gone after the next save."""
+    run = make_run(tmp_path / "run", checkpoint=CheckpointConfig(keep=1))
+    delete = shutil.rmtree
+
+    def killed(folder):
+        (folder / "weights.safetensors").unlink()
+        raise KeyboardInterrupt
+
+    def save(updates):
+        info = CheckpointInfo(updates=updates, env_steps=64, seconds=1.0, processor_seconds=1.0)
+        return run.save(info, {"w": np.zeros(1)}, lambda folder: folder.mkdir())
+
+    monkeypatch.setattr(shutil, "rmtree", killed)
+    with pytest.raises(KeyboardInterrupt):
+        save(2)
+    assert [read_info(path).updates for path in run.checkpoints()] == [2]
+    monkeypatch.setattr(shutil, "rmtree", delete)
+    newest = save(3)
+    assert list((run.path / "checkpoints").iterdir()) == [newest]
+
+
+def test_killed_while_the_folder_is_made(tmp_path, monkeypatch):
+    """The same command works again; a folder with anything else in it is still refused."""
+    monkeypatch.setattr(os, "rename", lambda source, target: sys.exit(137))
+    with pytest.raises(SystemExit):
+        RunFolder.create(tmp_path / "run", tiny_config())
+    monkeypatch.undo()
+    assert RunFolder.create(tmp_path / "run", tiny_config()).checkpoints() == []
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / ".notes").touch()
+    with pytest.raises(ConfigError, match="is not overwritten"):
+        RunFolder.create(tmp_path / "other", tiny_config())
 
 
 def test_weights_load_into_the_same_architecture_only(tmp_path):
