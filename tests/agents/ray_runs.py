@@ -18,6 +18,7 @@ from agents.presets import (
 from agents.schedules import Schedule
 
 TINY = "tests.agents.tiny_worlds:make"
+COUNTED = "tests.agents.tiny_worlds:make_counted"
 NETWORK = NetworkConfig(channels=16, num_heads=2, num_layers=1, num_latents=4)
 
 

@@ -5,6 +5,7 @@ unit and step. An episode is terminated with probability 1/16 a step and truncat
 at least 60% of what could be earned was earned.
 """
 
+import os
 from typing import Any
 
 import gymnasium
@@ -110,3 +111,20 @@ class TinyWorlds(VectorEnv):
 
 def make(num_envs: int, seed: int) -> TinyWorlds:
     return TinyWorlds(num_envs, seed)
+
+
+# Names the file that `make_counted` worlds write to.
+COUNT_FILE = "PERCEIVER_TEST_COUNT_FILE"
+
+
+class CountedWorlds(TinyWorlds):
+    """Add a byte to a file at every step of theirs: what a process has done is known however it ends."""
+
+    def step(self, actions: dict[str, np.ndarray]) -> tuple[dict[str, np.ndarray], Any, Any, Any, dict[str, Any]]:
+        with open(os.environ[COUNT_FILE], "ab") as file:
+            file.write(b".")
+        return super().step(actions)
+
+
+def make_counted(num_envs: int, seed: int) -> CountedWorlds:
+    return CountedWorlds(num_envs, seed)
