@@ -467,7 +467,7 @@ def put_units(
 ):
     """`ObservationRaw.units` as seen by a player, whose screen shows x0, y0 to x1, y1; see `Tables`.
 
-    memory [N]: tags of the buildings that the player has seen, kept up here.
+    memory [N]: tags of the buildings that the player has seen.
     """
     uf, ui = state.uf[0], state.ui[0]
     economies = economy.i.shape[2] > 0
@@ -479,10 +479,7 @@ def put_units(
         cloak, shown, details = NOT_CLOAKED, VISIBLE, True
         if flags & FLAG_CLOAKED:
             cloak = CLOAKED_ALLIED if own or player == 0 else (CLOAKED_DETECTED if seen else CLOAKED)
-        if seen:
-            if flags & FLAG_STRUCTURE:
-                memory[i] = ui[i, I_TAG]
-        else:
+        if not seen:
             shown = HIDDEN
             ghost = flags & FLAG_CLOAKED != 0 and flags & FLAG_BURROWED == 0 and owner != NEUTRAL
             if ghost and sees & SEES_CLOAKED != 0 and near_own(state, static, player, i):
@@ -608,7 +605,13 @@ def look_around(state, static, player, grid, looked):
 
 
 @kernel
-def bring_up_to_date(state, static, player, sees, grid, looked):
+def bring_up_to_date(state, static, player, sees, grid, looked, memory):
+    """A seat's grid, see `look_around`, and memory [N]: tags of the buildings that the player has seen."""
+    ui = state.ui[0]
+    for k in range(state.w[0, W_ALIVE]):
+        i = state.alive[0, k]
+        if ui[i, I_FLAGS] & FLAG_STRUCTURE != 0 and (player == 0 or (ui[i, I_VISIBLE] >> player) & 1 != 0):
+            memory[i] = ui[i, I_TAG]
     if sees & SEES_GRID:
         grid[:, :] = SEEN
         looked[0, 0] = -1.0
@@ -617,9 +620,9 @@ def bring_up_to_date(state, static, player, sees, grid, looked):
 
 
 @entry
-def update_grid(tables, player, sees, grid, looked):
-    """Brings a seat's grid up to date, see `look_around`."""
-    bring_up_to_date(tables.state, tables.static, player, sees, grid, looked)
+def look(tables, player, sees, grid, looked, memory):
+    """What a seat sees and has seen of the map, see `bring_up_to_date`."""
+    bring_up_to_date(tables.state, tables.static, player, sees, grid, looked, memory)
 
 
 @kernel
@@ -717,7 +720,7 @@ def write_observation(tables, memory, grid, looked, player, sees, offset, loop, 
 
     Args:
         tables: of the game.
-        memory, grid, looked: the seat's, see `put_units` and `look_around`.
+        memory, grid, looked: the seat's, see `bring_up_to_date`.
         player: the seat's, 0 = an observer of everything.
         sees: SEES_*.
         offset: what is added to the engine's tags.
@@ -736,7 +739,7 @@ def write_observation(tables, memory, grid, looked, player, sees, offset, loop, 
         n = put_float(out, n, P_Y, cy)
         n = put_float(out, n, P_Z, 0.0)
         n = put_bytes(out, n, tables.map_head)
-        bring_up_to_date(state, static, player, sees, grid, looked)
+        bring_up_to_date(state, static, player, sees, grid, looked, memory)
         for row in range(grid.shape[0]):
             n = put_bytes(out, n, grid[row])
         n = put_bytes(out, n, tables.map_tail)
@@ -782,4 +785,4 @@ def write_observation(tables, memory, grid, looked, player, sees, offset, loop, 
 
 
 stamp(make_tables, tag_of, note_tags, list_gone, advance_bases, put_order, put_economy, put_orders, near_own, put_units)
-stamp(look_around, bring_up_to_date, update_grid, put_common, put_categories, put_details, put_score, write_observation)
+stamp(look_around, bring_up_to_date, look, put_common, put_categories, put_details, put_score, write_observation)

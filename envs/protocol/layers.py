@@ -49,6 +49,8 @@ GROUND_LAYERS = (("height_map", 8), ("visibility_map", 8), ("pathable", 1), ("bu
 EMPTY_LAYERS = (("creep", 1), ("power", 1), ("blip", 1), ("placeholder", 1))
 # What of a unit is told that is cloaked and not detected: whose and what it is, and that it is cloaked.
 GHOST_LAYERS = ("player_id", "player_relative", "unit_type", "cloaked")
+# What of a building or a resource is told that is out of sight, but known.
+SNAPSHOT_LAYERS = ("player_id", "player_relative", "unit_type")
 MINIMAP_UNIT_LAYERS = (("player_id", 8), ("player_relative", 8), ("unit_type", 32), ("selected", 1))
 _TYPES = {8: np.uint8, 32: np.int32}
 
@@ -143,6 +145,14 @@ def visible_slots(world: World, player: int, revealed: bool) -> list[int]:
     return sorted(slots, key=lambda i: (flags[i] & st.FLAG_FLYING, not flags[i] & st.FLAG_STRUCTURE))
 
 
+def snapshot_slots(world: World, player: int, memory: np.ndarray) -> list[int]:
+    """Buildings and resources that a player knows and does not see; memory [N]: tags of the buildings seen so far."""
+    i = world.state.i[0]
+    alive = world.alive_slots()
+    known = (i[st.I_TAG, alive] == memory[alive]) | (i[I_OWNER, alive] == st.NEUTRAL)
+    return [int(j) for j in alive[known] if not world.sees(player, int(j))]
+
+
 def covers(view: View, x: float, y: float, radius: float, px: int, py: int) -> bool:
     """Whether `draw_units` draws a disc with its centre at (x, y) over a pixel."""
     dx, dy = px - (x - view.x0) / view.pixel + 0.5, py - (view.y1 - y) / view.pixel + 0.5
@@ -222,10 +232,12 @@ def draw(
     selected: set[int],
     shields: Sequence[tuple[float, float, int]] = (),
     show_cloaked: bool = False,
+    memory: np.ndarray | None = None,
 ) -> Picture:
     """Draws a view; `grid` [height, width] is what the player sees and saw of the map.
 
-    `shields` are the (x, y, owner) of Guardian Shields; `show_cloaked` draws cloaked enemies in sight.
+    `shields` are the (x, y, owner) of Guardian Shields; `show_cloaked` draws cloaked enemies in sight; `memory` [N],
+    the tags of buildings that the player has seen, draws what is known and out of sight.
     """
     pathable = world.static.pathable.astype(np.int32)
     grids = np.stack([height_image(world), grid.astype(np.int32), pathable, pathable])
@@ -236,23 +248,32 @@ def draw(
         effects=np.zeros((view.height, view.width), np.int32),
     )
     draw_ground(view.x0, view.y1, view.pixel, grids, np.zeros(4, np.int32), picture.ground)
+    if memory is not None and not revealed:
+        _draw_in_part(world, player, view, snapshot_slots(world, player, memory), SNAPSHOT_LAYERS, picture)
     slots = visible_slots(world, player, revealed)
     if slots:
         places, values = _unit_values(world, player, slots, selected)
         draw_units(view.x0, view.y1, view.pixel, places, values, picture.units, picture.density)
-    ghosts = ghost_slots(world, player) if show_cloaked and player else []
-    if ghosts:
-        places, values = _unit_values(world, player, ghosts, selected)
-        for n, (name, _) in enumerate(UNIT_LAYERS):
-            if name not in GHOST_LAYERS:
-                values[:, n] = 0
-        draw_units(view.x0, view.y1, view.pixel, places, values, picture.units, picture.density)
+    if show_cloaked and player:
+        _draw_in_part(world, player, view, ghost_slots(world, player), GHOST_LAYERS, picture)
     if shields:
         circles = np.array([(x, y, SHIELD_RADIUS) for x, y, _ in shields])
         drawn, ignored = picture.effects[None], np.zeros_like(picture.density)
         values = np.full((len(shields), 1), SHIELD_EFFECT, np.int32)
         draw_units(view.x0, view.y1, view.pixel, circles, values, drawn, ignored)
     return picture
+
+
+def _draw_in_part(
+    world: World, player: int, view: View, slots: list[int], layers: Sequence[str], picture: Picture
+) -> None:
+    """Draws units of which only some layers are told."""
+    if slots:
+        places, values = _unit_values(world, player, slots, set())
+        for n, (name, _) in enumerate(UNIT_LAYERS):
+            if name not in layers:
+                values[:, n] = 0
+        draw_units(view.x0, view.y1, view.pixel, places, values, picture.units, picture.density)
 
 
 def screen_layers(picture: Picture) -> spatial_pb2.FeatureLayers:

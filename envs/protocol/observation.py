@@ -199,8 +199,8 @@ class Observer:
             screen, minimap = seat.screen(setup), minimap_view(setup, world)
             shields = self._effects(seat, disable_fog)
             ghosts = options.show_cloaked
-            near = draw(world, seat.player, screen, seat.grid, revealed, selected, shields, ghosts)
-            far = draw(world, seat.player, minimap, seat.grid, revealed, selected, shields, ghosts)
+            shown = (seat.grid, revealed, selected, shields, ghosts, seat.memory)
+            near, far = draw(world, seat.player, screen, *shown), draw(world, seat.player, minimap, *shown)
             if name == "feature_layer":
                 data = observation.feature_layer_data
                 data.renders.CopyFrom(screen_layers(near))

@@ -18,7 +18,7 @@ from envs.protocol.kernels import (
     SEES_SCORE,
     TAG_MASK,
     TAG_SHIFT,
-    update_grid,
+    look,
 )
 from envs.protocol.layers import View, covers, minimap_view, screen_view, visible_slots
 from envs.protocol.spells import GRAVITON_BEAM
@@ -96,7 +96,7 @@ class Seat:
 
     def update_grid(self, world: World) -> np.ndarray:
         """Visibility [height, width] of the map's cells: 0 unseen, 1 seen before, 2 in sight."""
-        update_grid(world.tables, self.player, self.sees(world), self.grid, self.looked)
+        look(world.tables, self.player, self.sees(world), self.grid, self.looked, self.memory)
         return self.grid
 
     def bury(self, world: World) -> None:

@@ -136,8 +136,16 @@ def test_smac_restarts_by_killing_all_units():
 
 
 def test_a_death_out_of_sight_is_not_told_and_a_building_stays_as_it_was_seen():
-    session = play("Simple64", computer=1)
+    options = sc2api_pb2.InterfaceOptions(raw=True, feature_layer=sc2api_pb2.SpatialCameraSetup(width=24))
+    for size in (options.feature_layer.resolution, options.feature_layer.minimap_resolution):
+        size.x = size.y = 64
+    session = play("Simple64", computer=1, options=options)
     world = session.game.world
+
+    def drawn(x, y):
+        """player_relative of the minimap, a pixel to a cell."""
+        layer = observe(session).observation.feature_layer_data.minimap_renders.player_relative
+        return np.frombuffer(layer.data, np.uint8).reshape(64, 64)[63 - int(y), int(x)]
 
     def debug(**one):
         request = sc2api_pb2.RequestDebug(debug=[debug_pb2.DebugCommand(**one)])
@@ -162,6 +170,7 @@ def test_a_death_out_of_sight_is_not_told_and_a_building_stays_as_it_was_seen():
     assert told == [scout] and listed[depot] == raw_pb2.Snapshot and probe not in listed
     told, listed = kill(probe)
     assert told == []
+    assert drawn(32, 56) == raw_pb2.Enemy and drawn(30, 56) == 0
     told, listed = kill(depot)
     assert told == [] and listed[depot] == raw_pb2.Snapshot
     step(session, 4)

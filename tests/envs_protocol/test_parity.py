@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from pysc2_evolved.env import sc2_env
+from s2clientprotocol import debug_pb2, sc2api_pb2
 
+from envs import observation as ob
+from envs.economy import B_MINERALS
+from envs.economy_env import FUNCTIONS, EconomyEnv
+from envs.protocol.game import GIFT
+from envs.pysc2_client import simulator
 from envs.pysc2_env import PySC2VectorEnv
 from envs.scenarios import scenario_names
 from envs.vector_env import SC2VectorEnv
@@ -101,6 +108,99 @@ def test_smac_view_and_arrays():
 
 def test_function_view():
     assert check_parity("3m", action_view="function") > 0
+
+
+def random_economy(env, observation, rng):
+    """A random legal action of an economy, which is paid for where it can be; one worker builds."""
+    function = int(rng.choice(np.flatnonzero(observation["function_mask"])))
+    rows = np.flatnonzero(observation["selected_mask"][function])
+    selected = np.zeros(env.action_space["selected"].n, np.int8)
+    if len(rows):
+        selected[rng.choice(rows, 1 if "Build" in FUNCTIONS[function].name else min(len(rows), 3), replace=False)] = 1
+    targets = np.flatnonzero(observation["target_unit_mask"][function])
+    return {
+        "function": function,
+        "queued": int(rng.random() < 0.2),
+        "selected": selected,
+        "target_unit": int(rng.choice(targets)) if len(targets) else 0,
+        "target_point": int(rng.integers(env.action_space["target_point"].n)),
+    }
+
+
+def as_raw_command(env, action):
+    """The action as a client of the protocol sends it."""
+    result, function = sc2api_pb2.Action(), FUNCTIONS[action["function"]]
+    tags = [env.world.tag(env._slot_of_row(int(row))) for row in np.flatnonzero(action["selected"])]
+    if tags and function.ability:
+        command = result.action_raw.unit_command
+        command.ability_id, command.queue_command = function.ability, bool(action["queued"])
+        command.unit_tags.extend(tags)
+        if function.takes_unit:
+            command.target_unit_tag = env.world.tag(env._slot_of_row(action["target_unit"]))
+        elif function.takes_point:
+            place = env.point(action["target_point"])
+            command.target_world_space_pos.x, command.target_world_space_pos.y = place
+    return result
+
+
+def check_economy_parity(scenario, transport, steps=STEPS, seed=5):
+    """The worlds of `EconomyEnv` and of PySC2 with the same seed and actions: every unit, the bank and the score."""
+    rng = np.random.default_rng(seed)
+    inside = EconomyEnv(scenario)
+    seen, _ = inside.reset(seed=seed)
+    with simulator(transport):
+        outside = sc2_env.SC2Env(
+            map_name=scenario,
+            players=[sc2_env.Agent(sc2_env.Race.terran)],
+            agent_interface_format=sc2api_pb2.InterfaceOptions(raw=True, score=True),
+            step_mul=inside.step_mul,
+            random_seed=inside.world.seed,
+        )
+    done = set()
+    with outside:
+        told = outside.reset()[0].observation.observation
+        for step in range(steps):
+            where = f"{scenario}, seed {seed}, step {step}"
+            listed = {unit.tag: unit for unit in told.raw_data.units}
+            rows = np.flatnonzero(seen["mask"])
+            units = [listed.pop(inside.world.tag(inside._slot_of_row(int(row)))) for row in rows]
+            assert not listed, where
+            expected = {
+                ob.C_UNIT_TYPE: [unit.unit_type for unit in units],
+                ob.C_X: [unit.pos.x for unit in units],
+                ob.C_Y: [unit.pos.y for unit in units],
+                ob.C_HEALTH: [unit.health for unit in units],
+                ob.C_BUILD_PROGRESS: [unit.build_progress for unit in units],
+                ob.C_ORDER_LENGTH: [len(unit.orders) for unit in units],
+                ob.C_BUFF: [unit.buff_ids[0] if unit.buff_ids else 0 for unit in units],
+            }
+            for column, values in expected.items():
+                np.testing.assert_allclose(
+                    seen["entities"][rows, column], values, rtol=1e-6, err_msg=f"{where}, column {column}"
+                )
+            common = told.player_common
+            bank = (common.minerals, common.vespene, common.food_used, common.food_cap)
+            np.testing.assert_array_equal(seen["scalars"][4:], bank, err_msg=where)
+            assert seen["scalars"][1] == told.score.score, where
+            action = random_economy(inside, seen, rng)
+            if step == 3:  # so that there is something to build with
+                inside.world.economy.bank[0, 1, B_MINERALS] += GIFT
+                gift = debug_pb2.DebugCommand(game_state=debug_pb2.minerals)
+                outside._controllers[0].debug([gift])
+            command = as_raw_command(inside, action)
+            seen, *_, info = inside.step(action)
+            told = outside.step([command])[0].observation.observation
+            if not info["illegal_actions"]:
+                done.add(FUNCTIONS[action["function"]].name)
+    return done
+
+
+@pytest.mark.parametrize(
+    ("scenario", "transport"), [("BuildMarines", "memory"), ("CollectMineralsAndGas", "websocket")]
+)
+def test_the_economy(scenario, transport):
+    done = check_economy_parity(scenario, transport)
+    assert len(done) >= 6 and any(name.startswith("Build") for name in done), done
 
 
 @pytest.mark.slow
