@@ -59,6 +59,7 @@ _CURVES = (
     ("Win rate in training", "win_rate", "share of episodes"),
     ("Return in training", "return", "return"),
     ("Score in training", "score", "score"),
+    ("Elo in the league", "elo", "rating of the learner"),
     ("Speed", "steps_per_second", "trained env-steps per second"),
     ("Entropy of the policy", "learner/entropy", "nats"),
     ("Value: explained variance", "learner/explained_variance", "share"),

@@ -154,6 +154,7 @@ class Training:
             "win_rate": _number(sampled.get("win_rate")),
             "score": _number(sampled.get("score_mean")),
             "episode_length": _number(sampled.get("episode_len_mean")),
+            "elo": _number(sampled.get("elo")),
             "weights_lag": _number(sampled.get("weights_lag")),
             "env_runners_lost": _number(sampled.get("num_env_runners_lost")) or 0.0,
         }

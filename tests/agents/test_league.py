@@ -6,10 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 from gymnasium.vector import AutoresetMode
+from rich.console import Console
 
+from agents.checkpoints import RunFolder, read_standings
 from agents.league import MIRROR, League
 from agents.presets import SelfPlayConfig
+from agents.progress import read_metrics
 from agents.self_play import OpponentWorlds
+from agents.train import train
 from tests.agents.ray_runs import NETWORK, build, tiny_config
 from tests.agents.tiny_worlds import ATTACK, NO_OP, TinyWorlds
 
@@ -183,3 +187,15 @@ def test_league_in_training_and_in_its_checkpoint(tmp_path):
             np.testing.assert_array_equal(restored.league.snapshots[name][key], array)
     restored.train()
     restored.stop()
+
+
+def test_rating_of_the_learner_is_reported(tmp_path):
+    config = tiny_config(
+        updates=6,
+        scenario="tests.agents.test_league:make_two_players",
+        self_play=SelfPlayConfig(enabled=True, scripted=("idle",), snapshot_updates=4, mirror_fraction=0.0),
+    )
+    run = RunFolder.create(tmp_path / "run", config)
+    checkpoint = train(run, Console(quiet=True))
+    reported = read_metrics(run.path / "metrics.jsonl")[-1]["elo"]
+    assert reported == pytest.approx(read_standings(checkpoint)["elo"]["learner"]) != 1000.0
