@@ -8,7 +8,7 @@ the picture has begun to appear, with Muon it does not.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,60 @@ class OptimizerConfig:
         return 0.5 * (1 + math.cos(math.pi * progress))
 
 
+class Muon(torch.optim.Optimizer):
+    """Muon with Nesterov momentum for matrices; matrices of one shape are orthogonalised together.
+
+    `torch.optim.Muon` takes the matrices one by one and in bfloat16, whose small products are slow on CPUs: with the
+    36 matrices of `tiny` its step takes three times as long as this one.
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], lr: float, weight_decay: float, momentum: float = 0.95) -> None:
+        """Decay is decoupled, as in AdamW. The root mean square of a step's entries is about 0.2 `lr`, as AdamW's is
+        (Liu et al. 2025, arXiv 2502.16982).
+        """
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            by_shape: dict[torch.Size, list[torch.Tensor]] = {}
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    by_shape.setdefault(parameter.shape, []).append(parameter)
+            for shape, matrices in by_shape.items():
+                gradients = [matrix.grad for matrix in matrices if matrix.grad is not None]
+                averages = [self._average(matrix) for matrix in matrices]
+                torch._foreach_lerp_(averages, gradients, 1 - group["momentum"])
+                ahead = torch._foreach_lerp(gradients, averages, group["momentum"])
+                steps = orthogonalize(torch.stack(list(ahead))).unbind()
+                torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+                torch._foreach_add_(matrices, steps, alpha=-0.2 * math.sqrt(max(shape)) * group["lr"])
+
+    def _average(self, matrix: torch.Tensor) -> torch.Tensor:
+        state = self.state[matrix]
+        if not state:
+            state["momentum"] = torch.zeros_like(matrix)
+        average: torch.Tensor = state["momentum"]
+        return average
+
+
+# Of Newton-Schulz's odd polynomial of degree 5, chosen by Muon's author for the steepest slope at 0: after five rounds
+# singular values from 0.001 to 1 lie between about 0.7 and 1.2.
+NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
+
+
+def orthogonalize(matrices: torch.Tensor) -> torch.Tensor:
+    """The nearest (semi-)orthogonal matrices, roughly: `[K, n, m]` with all singular values brought near 1."""
+    if matrices.shape[1] > matrices.shape[2]:
+        return orthogonalize(matrices.mT).mT
+    first, third, fifth = NEWTON_SCHULZ
+    x = matrices / matrices.norm(dim=(1, 2), keepdim=True).clamp(min=1e-7)
+    for _ in range(5):
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=third, alpha=fifth), x, beta=first)
+    return x
+
+
 class Optimizers:
     """The optimizers of a model, as one."""
 
@@ -77,8 +131,7 @@ class Optimizers:
         self.parts: list[tuple[torch.optim.Optimizer, float]] = [(adamw, config.learning_rate)]
         if config.muon_learning_rate is not None:
             rate = config.muon_learning_rate
-            muon = torch.optim.Muon(of_muon, lr=rate, weight_decay=config.weight_decay, adjust_lr_fn="match_rms_adamw")
-            self.parts.append((muon, rate))
+            self.parts.append((Muon(of_muon, lr=rate, weight_decay=config.weight_decay), rate))
 
     def step(self, step: int, steps: int) -> None:
         """Take step number `step` of `steps` and forget the gradients."""

@@ -5,14 +5,18 @@ RUN/checkpoints/step-00001000/  config.json and model.safetensors (perceiver_cor
 RUN/metrics.jsonl               one line per logged step
 RUN/skipped_files.jsonl         one line per file that could not be used, with the reason
 RUN/tensorboard/                curves, reconstructions as pictures and sound
+RUN/lock                        held by the training that writes here
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,6 +47,32 @@ class RunInfo:
     model: AutoencoderConfig
     classes: tuple[str, ...]
     training: dict[str, Any]
+
+
+@contextmanager
+def claim(folder: Path, patience: float = 60.0) -> Iterator[None]:
+    """Hold the run folder: one training writes to it at a time.
+
+    Args:
+        folder: the run folder.
+        patience: seconds to wait for another training to end; the processes of a killed one may live on for a while.
+
+    Raises:
+        DataError: another training goes on in the folder.
+    """
+    deadline = time.monotonic() + patience
+    with (folder / "lock").open("a") as stream:
+        while True:
+            try:
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise DataError(
+                        f"another training is writing to {folder}; let it end or stop it, or give another --out"
+                    ) from None
+                time.sleep(0.2)
+        yield
 
 
 def _write_atomically(path: Path, text: str) -> None:

@@ -6,6 +6,7 @@ Without arguments, `tiny` trains on generated clips. An interrupted run is conti
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import threading
 import time
@@ -27,6 +28,8 @@ from multimodal.runs import (
     RunInfo,
     check_same_run,
     checkpoints,
+    claim,
+    load_run,
     read_lines,
     record_problems,
     save_run,
@@ -55,15 +58,24 @@ def prepare_run(config: TrainConfig) -> str:
         raise DataError(
             f"run folder {folder} cannot be written ({error.strerror}); choose --out in a folder you own"
         ) from error
+    with claim(folder):
+        pass
     sizes = config.model_config()
+    known = None
+    if config.start_from is not None:
+        start = load_run(config.start_from)
+        if start.model != sizes:
+            raise DataError(
+                f"the run in {config.start_from} has other sizes than this one ({config.preset}); start from a run of "
+                "the same preset and number of latents"
+            )
+        known = start.classes
     data = config.data
     if data is None:
         data = str(folder / "generated")
-        clips = SyntheticConfig()
-        if not (Path(data) / "scenes.csv").is_file():
-            Console(stderr=True).print(f"no --data given: generating {clips.clips_per_class} clips a class in {data}")
-            generate(data, clips, num_processes=os.cpu_count() or 1)
-    train_files, held_out = find_files(data, "train"), None
+        if not Path(data).is_dir():
+            _generate(Path(data))
+    train_files = find_files(data, "train", known)
     held_out = find_files(data, "val", train_files.classes)
     EpochBatches(len(train_files.files), config.batch_size, seed=config.seed)
     problems = [*train_files.missing, *held_out.missing]
@@ -75,6 +87,21 @@ def prepare_run(config: TrainConfig) -> str:
         save_run(folder, info)
     record_problems(folder, problems)
     return data
+
+
+def _generate(data: Path) -> None:
+    """Write the default set; it appears under its name only when it is complete."""
+    clips = SyntheticConfig()
+    Console(stderr=True).print(f"no --data given: generating {clips.clips_per_class} clips a class in {data}")
+    for leftover in data.parent.glob(".generating-*"):  # of killed commands
+        shutil.rmtree(leftover, ignore_errors=True)
+    partial = generate(data.parent / f".generating-{os.getpid()}", clips, num_processes=os.cpu_count() or 1)
+    partial.rename(data)
+
+
+# For glibc: memory that a step frees is kept for the next step. Given back and asked for again, its page faults would
+# take an eighth of a step of `tiny`.
+KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
 
 
 def _barrier() -> None:
@@ -128,6 +155,8 @@ def run(config: TrainConfig) -> dict[str, float]:
             name=f"run-{os.getpid()}-{int(time.time())}",
             storage_path=str((Path(config.out) / "ray").resolve()),
             failure_config=FailureConfig(max_failures=config.max_failures),
+            # Type checkers see the class of Ray Train's first version, which lacks this argument.
+            worker_runtime_env={"env_vars": {} if config.gpu else KEEP_MEMORY},  # type: ignore[call-arg]
         ),
     )
     with _Display(config):

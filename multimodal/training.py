@@ -24,7 +24,16 @@ from multimodal.loader import ClipBatch, EpochBatches, LoaderConfig, evaluation_
 from multimodal.losses import LossConfig, autoencoder_loss, draw
 from multimodal.metrics import AUDIO_PEAK, VIDEO_PEAK, mean_psnr, psnr, top_k
 from multimodal.optimizers import OptimizerConfig, Optimizers
-from multimodal.runs import append_lines, forget_after, load_run, record_problems, restore, save_checkpoint
+from multimodal.runs import (
+    append_lines,
+    claim,
+    forget_after,
+    load_model,
+    load_run,
+    record_problems,
+    restore,
+    save_checkpoint,
+)
 from perceiver_core.model import PerceiverIO
 
 
@@ -37,6 +46,8 @@ class TrainConfig:
         data: folder with labelled clips (see `multimodal.datasets`); None generates the default set under `out`.
         preset: model sizes: tiny, small or paper.
         num_latents: another number of latents than the preset's, the compression knob.
+        start_from: run folder of the same sizes whose weights and class list this run begins with; None begins at
+            random. `multimodal.published` makes one of a published checkpoint.
         steps: optimizer steps.
         batch_size: clips in a step, over all processes.
         accumulate: forward and backward passes in a step; more of them need less memory.
@@ -59,6 +70,7 @@ class TrainConfig:
     data: str | None = None
     preset: str = "tiny"
     num_latents: int | None = None
+    start_from: str | None = None
     steps: int = 3000
     batch_size: int = 32
     accumulate: int = 1
@@ -95,7 +107,7 @@ class TrainConfig:
 
     def course(self) -> dict[str, Any]:
         """The settings that the course of training depends on, as plain values; a run is continued with the same."""
-        names = ("data", "preset", "steps", "batch_size", "precision", "seed")
+        names = ("data", "preset", "start_from", "steps", "batch_size", "precision", "seed")
         values = {name: getattr(self, name) for name in names}
         return values | {
             "loss": asdict(self.loss),
@@ -124,7 +136,7 @@ def default_config(name: str, out: str) -> TrainConfig:
     if name == "tiny":
         return replace(
             base,
-            steps=8_000,
+            steps=5_000,
             batch_size=16,
             checkpoint_every=1000,
             loss=TINY_LOSS,
@@ -174,7 +186,16 @@ def train(config: TrainConfig, data: str, place: Place, until: int | None = None
     Returns:
         Means of the last logged stretch of steps: the loss, its terms, clips per second, and the share of the time
         that was spent waiting for clips.
+
+    Raises:
+        DataError: another training goes on in the folder.
     """
+    with claim(Path(config.out)) if place.rank == 0 else nullcontext():
+        place.barrier()
+        return _train(config, data, place, until)
+
+
+def _train(config: TrainConfig, data: str, place: Place, until: int | None) -> dict[str, float]:
     folder = Path(config.out)
     sizes = config.model_config()
     info = load_run(folder)
@@ -183,6 +204,8 @@ def train(config: TrainConfig, data: str, place: Place, until: int | None = None
     core = build(sizes, len(info.classes)).to(place.device)
     optimizers = Optimizers(core, config.optimizer)
     done = restore(folder, core, optimizers)
+    if done == 0 and config.start_from is not None:
+        core.load_state_dict(load_model(config.start_from)[0].state_dict())
     last = config.steps if until is None else min(until, config.steps)
     writes = place.rank == 0
     if writes:

@@ -14,7 +14,7 @@ from multimodal.clips import ClipFormat
 from multimodal.errors import DataError
 from multimodal.loader import ClipBatch, EpochBatches, LoaderConfig
 from multimodal.losses import LossConfig, autoencoder_loss, draw
-from multimodal.optimizers import OptimizerConfig, Optimizers
+from multimodal.optimizers import Muon, OptimizerConfig, Optimizers, orthogonalize
 from multimodal.runs import checkpoints, load_model, load_run, read_lines, skipped_files
 from multimodal.synthetic import SyntheticConfig, generate
 from multimodal.train import prepare_run
@@ -150,6 +150,26 @@ def test_muon_takes_the_matrices_of_attention_and_adamw_the_rest() -> None:
     assert optimizers.config.share(19, 20) < 0.02
     with pytest.raises(ValueError, match="muon_learning_rate is -1; it must be positive, or None"):
         OptimizerConfig(muon_learning_rate=-1)
+
+
+def test_muon_steps_like_torchs_in_bfloat16() -> None:
+    chance = torch.Generator().manual_seed(0)
+    shapes = [(24, 24), (24, 24), (48, 24), (24, 60)]
+    ours = [torch.nn.Parameter(torch.randn(shape, generator=chance)) for shape in shapes]
+    theirs = [torch.nn.Parameter(parameter.detach().clone()) for parameter in ours]
+    muon = Muon(ours, lr=1e-2, weight_decay=0.1)
+    reference = torch.optim.Muon(theirs, lr=1e-2, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):
+        before = [parameter.detach().clone() for parameter in ours]
+        for mine, other in zip(ours, theirs, strict=True):
+            mine.grad = torch.randn(mine.shape, generator=chance)
+            other.grad = mine.grad.clone()
+        muon.step()
+        reference.step()
+    for mine, other, start in zip(ours, theirs, before, strict=True):
+        assert float((mine - other).detach().norm()) < 0.05 * float((mine - start).detach().norm())
+    values = torch.linalg.svdvals(orthogonalize(torch.randn(2, 24, 60, generator=chance)))
+    assert float(values.min()) > 0.6 and float(values.max()) < 1.3
 
 
 def test_what_a_clip_lacks_reaches_neither_loss_nor_latents() -> None:
