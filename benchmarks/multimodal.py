@@ -3,6 +3,7 @@
     python -m benchmarks.multimodal loader [--data DIR]
     python -m benchmarks.multimodal step
     python -m benchmarks.multimodal reconstruction
+    python -m benchmarks.multimodal sync --run RUN --data FILE
 
 - `loader`: clips per second of the training loader against bare PyAV decoding of the same files to arrays, both in one
   process, in turn, for several rounds.
@@ -10,6 +11,10 @@
   `PerceiverForMultimodalAutoencoding` at the same sizes, batch, queries and loss.
 - `reconstruction`: a whole clip at `paper` size, encoded once and decoded in chunks, against Hugging Face's documented
   loop, which runs the whole model for each of 128 chunks; `--chunks` of them are timed and scaled to all.
+- `sync`: no speed: how far picture and sound of a file shift in `perceiver-reconstruct --side-by-side`. Both files are
+  decoded by PyAV alone. The shift of the picture is where small frames of the original and of the output's left half,
+  which passes through the same windows and frames as the reconstruction, correlate best; that of the sound where the
+  original's and the reconstructed waveforms do. The run must have learnt the file's sound, or the two are not alike.
 """
 
 from __future__ import annotations
@@ -24,6 +29,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import av
+import numpy as np
 import torch
 import torch.nn.functional as F
 import tyro
@@ -33,6 +39,7 @@ from multimodal.datasets import find_files
 from multimodal.loader import ClipBatch, EpochBatches, LoaderConfig, training_loader
 from multimodal.losses import LossConfig, autoencoder_loss, draw
 from multimodal.synthetic import SyntheticConfig, generate
+from perceiver_core.folding import fold_for_inference
 
 NUM_CLASSES = 700
 HUGGING_FACE_CHUNKS = 128
@@ -43,16 +50,20 @@ class BenchmarkConfig:
     """What to time.
 
     Attributes:
-        part: loader, step or reconstruction.
-        data: clips for `loader`; None generates some.
+        part: loader, step, reconstruction or sync.
+        data: clips for `loader`, None generates some; a file for `sync`.
+        size: height and width of the clips that `loader` generates; 64 is that of the default training.
+        run: of `sync`, a trained run.
         rounds: repetitions, each of both contenders in turn; medians and ranges are printed.
         threads: torch threads.
         batch_size: of `step`.
         chunks: of Hugging Face's loop that are timed in `reconstruction`.
     """
 
-    part: Annotated[Literal["loader", "step", "reconstruction"], tyro.conf.Positional]
+    part: Annotated[Literal["loader", "step", "reconstruction", "sync"], tyro.conf.Positional]
     data: str | None = None
+    size: int = 64
+    run: str | None = None
     rounds: int = 5
     threads: int = 2
     batch_size: int = 2
@@ -79,17 +90,19 @@ def show(name: str, seconds: list[float], unit: float = 1.0, of: str = "s") -> f
 
 def loader(config: BenchmarkConfig) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        data = config.data or str(generate(Path(folder) / "clips", SyntheticConfig(clips_per_class=12)))
+        data = config.data or str(
+            generate(Path(folder) / "clips", SyntheticConfig(clips_per_class=12, size=config.size))
+        )
         files = find_files(data, "train").files
         sizes = preset("tiny")
         batch = min(8, len(files))
         batches = EpochBatches(len(files), batch, seed=0)
-        clips = iter(training_loader(files, sizes.clip, LoaderConfig(num_workers=0), batches))
+        loaded = iter(training_loader(files, sizes.clip, LoaderConfig(num_workers=0), batches))
         count = batches.steps_per_epoch * batch
 
         def ours() -> None:
             for _ in range(batches.steps_per_epoch):
-                next(clips)
+                next(loaded)
 
         def bare() -> None:
             for file in files[:count]:
@@ -204,8 +217,10 @@ def reconstruction(config: BenchmarkConfig) -> None:
     image_chunk = sizes.num_video_queries // HUGGING_FACE_CHUNKS
     audio_chunk = sizes.num_audio_queries // HUGGING_FACE_CHUNKS
 
+    decoder = fold_for_inference(model)
+
     def ours() -> None:
-        reconstruct(model, sizes, batch)
+        reconstruct(model, sizes, batch, decoder=decoder)
 
     @torch.no_grad()
     def theirs() -> None:
@@ -223,11 +238,76 @@ def reconstruction(config: BenchmarkConfig) -> None:
     print(f"Hugging Face / ours: {show(f'Hugging Face, {config.chunks} of 128 scaled', scaled) / mine:.1f}")
 
 
+THUMBNAIL = 16
+SYNC_RATE = 8_000
+REACH = 0.2  # s
+
+
+def decode_plainly(path: str, left: bool = False) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Times of the frames `[T]` in s, small frames of the central (or left) square `[T, pixels]`, and the sound from
+    time 0 on, `[S]` at `SYNC_RATE`, with nothing but PyAV's decoder and converters.
+    """
+    times, pictures, sounds = [], [], []
+    mono = av.AudioResampler(format="flt", layout="mono", rate=SYNC_RATE)
+    with av.open(path) as container:
+        for packet in container.demux(container.streams.video[0], container.streams.audio[0]):
+            for frame in packet.decode():
+                if isinstance(frame, av.VideoFrame):
+                    side = min(frame.width, frame.height)
+                    top, first = (frame.height - side) // 2, 0 if left else (frame.width - side) // 2
+                    pixels = torch.from_numpy(frame.to_ndarray(format="gray")[top : top + side, first : first + side])
+                    small = F.adaptive_avg_pool2d(pixels[None].float(), THUMBNAIL)
+                    times.append(frame.time)
+                    pictures.append(small.flatten().numpy())
+                elif isinstance(frame, av.AudioFrame):
+                    assert frame.time is not None
+                    if not sounds:
+                        silence = max(0, round(frame.time * SYNC_RATE))
+                        sounds.append(np.zeros(silence, np.float32))
+                    sounds += [part.to_ndarray()[0] for part in mono.resample(frame)]
+    return np.asarray(times, float), np.asarray(pictures), np.concatenate(sounds)
+
+
+def correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """Of two signals, their means over time (the first axis) taken off."""
+    x, y = x - x.mean(axis=0), y - y.mean(axis=0)
+    return float((x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum()))
+
+
+def sync(config: BenchmarkConfig) -> None:
+    from multimodal.reconstruct import ReconstructConfig, run
+
+    if config.run is None or config.data is None:
+        sys.exit("error: sync needs --run RUN and --data FILE")
+    with tempfile.TemporaryDirectory() as folder:
+        out = str(Path(folder) / "out.mp4")
+        run(ReconstructConfig(run=config.run, clip=config.data, out=out, side_by_side=True))
+        times, pictures, sound = decode_plainly(config.data)
+        new_times, new_pictures, new_sound = decode_plainly(out, left=True)
+    lags = np.arange(-REACH, REACH, 0.005)
+    inside = (new_times > times[0] + REACH) & (new_times < times[-1] - REACH)
+    scores = []
+    for lag in lags:
+        shown = np.searchsorted(times, new_times[inside] - lag + 1e-6, side="right") - 1
+        scores.append(correlation(pictures[shown], new_pictures[inside]))
+    # Between two frames of the original nothing changes: the shift is known to its frame length.
+    best = lags[np.asarray(scores) > max(scores) - 1e-9]
+    reach = round(REACH * SYNC_RATE)
+    length = min(len(sound), len(new_sound)) - 2 * reach
+    middle = new_sound[reach : reach + length]
+    steps = range(-reach, reach + 1)
+    heard = [correlation(sound[reach - step : reach - step + length], middle) for step in steps]
+    shift = steps[int(np.argmax(heard))] / SYNC_RATE
+    print(f"{len(times)} frames in {times[-1]:.2f} s -> {len(new_times)} frames in {new_times[-1]:.2f} s")
+    print(f"picture later by {best[0] * 1e3:.0f} to {best[-1] * 1e3:.0f} ms (correlation {max(scores):.3f})")
+    print(f"sound later by {shift * 1e3:.1f} ms (correlation {max(heard):.3f})")
+
+
 def main() -> None:
     config = tyro.cli(BenchmarkConfig, description=__doc__)
     torch.set_num_threads(config.threads)
     print(f"torch {torch.__version__}, {config.threads} threads, float32, {config.rounds} rounds", file=sys.stderr)
-    {"loader": loader, "step": step, "reconstruction": reconstruction}[config.part](config)
+    {"loader": loader, "step": step, "reconstruction": reconstruction, "sync": sync}[config.part](config)
 
 
 if __name__ == "__main__":

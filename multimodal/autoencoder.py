@@ -17,6 +17,7 @@ from multimodal.clips import ClipFormat
 from multimodal.loader import ClipBatch
 from perceiver_core.attention import AttentionConfig
 from perceiver_core.bottleneck import BottleneckConfig
+from perceiver_core.folding import FoldedDecoder
 from perceiver_core.inputs import MultimodalInput
 from perceiver_core.model import EncoderConfig, PerceiverIO
 from perceiver_core.presets import multimodal_autoencoder
@@ -273,13 +274,19 @@ def model_inputs(config: AutoencoderConfig, batch: ClipBatch) -> dict[str, Tenso
 
 
 def token_masks(model: PerceiverIO, hidden: Hidden) -> dict[str, Tensor]:
-    """Tokens to replace by the mask token, bool `[B, M of the modality]` by the core's names."""
+    """Tokens to replace by the mask token, bool `[B, M of the modality]` by the core's names.
+
+    A modality that no sample hides is left out: its tokens then stay as narrow as their features (see
+    `perceiver_core.padded`).
+    """
     assert isinstance(model.inputs, MultimodalInput)
     masks = {}
     for name, core_name in _CORE_NAMES.items():
-        length = model.inputs.adapter(core_name).length
-        assert length is not None
-        masks[core_name] = getattr(hidden, name)[:, None].expand(-1, length)
+        samples: Tensor = getattr(hidden, name)
+        if bool(samples.any()):
+            length = model.inputs.adapter(core_name).length
+            assert length is not None
+            masks[core_name] = samples[:, None].expand(-1, length)
     return masks
 
 
@@ -298,6 +305,10 @@ class Reconstruction:
     logits: Tensor | None
 
 
+# Queries that the model's own decoder takes at a time, which bounds memory.
+DECODED_AT_ONCE = 65_536
+
+
 @torch.no_grad()
 def reconstruct(
     model: PerceiverIO,
@@ -306,7 +317,7 @@ def reconstruct(
     *,
     hide: Collection[str] = ("label",),
     ask: Collection[str] = MODALITIES,
-    chunk_size: int = 65_536,
+    decoder: FoldedDecoder | None = None,
 ) -> Reconstruction:
     """Encode clips once and decode all of what is asked for.
 
@@ -316,10 +327,12 @@ def reconstruct(
         batch: clips on the model's device.
         hide: modalities not to show to the model.
         ask: modalities to decode; the others cost nothing.
-        chunk_size: queries decoded at a time, which bounds memory.
+        decoder: `fold_for_inference(model)`, which decodes the same with a fraction of the operations and pays where
+            the same weights decode many clips; None: the model's own.
     """
     latents = encode(model, config, batch, Hidden.absent(batch, hide))
-    decoded = model.decode(latents, {_CORE_NAMES[name]: None for name in ask}, chunk_size=chunk_size)
+    asked = {_CORE_NAMES[name]: None for name in ask}
+    decoded = model.decode(latents, asked, chunk_size=DECODED_AT_ONCE) if decoder is None else decoder(latents, asked)
     assert isinstance(decoded, dict)
     video = audio = logits = None
     clip = config.clip

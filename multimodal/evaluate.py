@@ -1,6 +1,7 @@
 """Measure a trained autoencoder on held-out clips: `perceiver-evaluate-autoencoder RUN --data DIR`.
 
-Prints a table and writes `evaluation.json`, `evaluation.html` and the measures of every clip to the output folder.
+Prints a table and writes `evaluation.json`, `evaluation.html`, `examples.png` and the measures of every clip to the
+output folder.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from multimodal.errors import DataError
 from multimodal.evaluation import ClipMeasures, Summary, measure_files, summarize
 from multimodal.loader import evaluation_loader
 from multimodal.ray_cluster import connect
-from multimodal.report import Example, class_rows, summary_rows, write_report
+from multimodal.report import Example, class_rows, summary_rows, write_overview, write_report
 from multimodal.runs import load_model, load_run
 from perceiver_core.model import PerceiverIO
 
@@ -158,12 +159,15 @@ def evaluate(config: EvaluateConfig) -> Summary:
     (out / "evaluation.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     with (out / "clips.jsonl").open("w", encoding="utf-8") as stream:
         stream.writelines(json.dumps(asdict(clip)) + "\n" for clip in measures)
+    examples = collect_examples(model, info.model, info.classes, found.files, config.examples)
+    if examples:
+        write_overview(str(out / "examples.png"), examples, info.model.clip.sample_rate)
     write_report(
         str(out / "evaluation.html"),
         title=f"Autoencoder {Path(config.run).name} on {data} ({config.split})",
         summary=summary,
         classes=info.classes,
-        examples=collect_examples(model, info.model, info.classes, found.files, config.examples),
+        examples=examples,
         clip_format=info.model.clip,
         skipped=skipped,
     )

@@ -12,6 +12,7 @@ from multimodal.autoencoder import AutoencoderConfig, reconstruct
 from multimodal.datasets import LabelledFile, Problem
 from multimodal.loader import ClipBatch, evaluation_loader
 from multimodal.metrics import AUDIO_PEAK, VIDEO_PEAK, psnr, spectral_distance, ssim, top_k
+from perceiver_core.folding import FoldedDecoder, fold_for_inference
 from perceiver_core.model import PerceiverIO
 
 
@@ -49,7 +50,11 @@ def _only(values: torch.Tensor, present: torch.Tensor) -> list[float]:
 
 
 def measure_batch(
-    model: PerceiverIO, sizes: AutoencoderConfig, batch: ClipBatch, files: Sequence[LabelledFile]
+    model: PerceiverIO,
+    sizes: AutoencoderConfig,
+    batch: ClipBatch,
+    files: Sequence[LabelledFile],
+    decoder: FoldedDecoder | None = None,
 ) -> list[ClipMeasures]:
     """Measures of each readable clip of a batch.
 
@@ -58,8 +63,9 @@ def measure_batch(
         sizes: its sizes.
         batch: clips on the model's device.
         files: the list that `batch.index` refers to.
+        decoder: see `reconstruct`.
     """
-    result = reconstruct(model, sizes, batch)
+    result = reconstruct(model, sizes, batch, decoder=decoder)
     assert result.video is not None and result.audio is not None and result.logits is not None
     from_video = reconstruct(model, sizes, batch, hide=("label", "audio"), ask=("label",)).logits
     from_audio = reconstruct(model, sizes, batch, hide=("label", "video"), ask=("label",)).logits
@@ -109,10 +115,11 @@ def measure_files(
 ) -> tuple[list[ClipMeasures], list[Problem]]:
     """Measures of all windows of `files`, and the files that could not be read."""
     device = next(model.parameters()).device
+    decoder = fold_for_inference(model)
     measures: list[ClipMeasures] = []
     problems: list[Problem] = []
     for batch in evaluation_loader(files, sizes.clip, batch_size=batch_size, max_windows=max_windows):
-        measures += measure_batch(model, sizes, batch.to(device), files)
+        measures += measure_batch(model, sizes, batch.to(device), files, decoder)
         problems += batch.problems
     return measures, problems
 

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 import torchaudio.functional
 from av.video.frame import VideoFrame
-from av.video.reformatter import ColorRange, Colorspace, Interpolation
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
 
 MEDIA_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi"})
 
@@ -220,7 +220,9 @@ def _shown_size(frame: VideoFrame, pixel_aspect: float) -> tuple[int, int]:
     return (height, width) if _quarter_turns(frame) % 2 else (width, height)
 
 
-def _to_rgb(frame: VideoFrame, pixel_aspect: float, short_side: int | None) -> np.ndarray:
+def _to_rgb(
+    frame: VideoFrame, pixel_aspect: float, short_side: int | None, reformatter: VideoReformatter
+) -> np.ndarray:
     """uint8 `[H, W, 3]`, upright, square pixels, shrunk (never enlarged) so that the shorter side is `short_side`."""
     if frame.width * frame.height > MAX_PIXELS:
         raise ValueError(f"a frame of {frame.width} x {frame.height} pixels")
@@ -233,7 +235,8 @@ def _to_rgb(frame: VideoFrame, pixel_aspect: float, short_side: int | None) -> n
     if colorspace == UNSPECIFIED_COLORSPACE:
         colorspace = Colorspace.ITU709 if frame.height >= 720 else Colorspace.ITU601
     shrinks = width < frame.width or height < frame.height
-    rgb = frame.reformat(
+    rgb = reformatter.reformat(
+        frame,
         width=width,
         height=height,
         format="rgb24",
@@ -258,6 +261,8 @@ class _Picture:
         self.slots: list[np.ndarray] = []
         self.stamps: list[float] = []
         self.first_stamp: float | None = None
+        # One for all frames of a window: setting up a conversion takes longer than to convert a small frame.
+        self._reformatter = VideoReformatter()
         self._shown: VideoFrame | None = None
         self.shown_stamp = -math.inf
         self._shown_rgb: np.ndarray | None = None
@@ -297,7 +302,7 @@ class _Picture:
         while len(self.slots) < len(self.times) and self.times[len(self.slots)] < until:
             if self._shown_rgb is None:
                 assert self._shown is not None
-                self._shown_rgb = _to_rgb(self._shown, self.pixel_aspect, self.short_side)
+                self._shown_rgb = _to_rgb(self._shown, self.pixel_aspect, self.short_side, self._reformatter)
             self.slots.append(self._shown_rgb)
             self.stamps.append(self.shown_stamp)
 

@@ -27,6 +27,7 @@ from multimodal.loader import ClipBatch
 from multimodal.media import MediaInfo, UnreadableMedia, probe, read_window
 from multimodal.runs import load_model
 from multimodal.writing import ClipWriter, Encoding, check_writable
+from perceiver_core.folding import fold_for_inference
 from perceiver_core.model import PerceiverIO
 
 OUTPUT_SUFFIXES = {".mp4", ".mkv", ".mov", ".m4v"}
@@ -168,6 +169,7 @@ class Reconstructor:
     ) -> None:
         """`hide` names modalities not to show to the model besides the label."""
         self.model = model
+        self.decoder = fold_for_inference(model)
         self.sizes = sizes
         self.hide = {"label", *hide}
         self._sum = torch.zeros(num_classes, dtype=torch.float64)
@@ -188,7 +190,7 @@ class Reconstructor:
         frames_left = total_frames(info, clip)
         original_tail = np.zeros(0)
         for batch in read_batches(info, clip, batch_size):
-            result = reconstruct(self.model, self.sizes, batch.to(device), hide=self.hide)
+            result = reconstruct(self.model, self.sizes, batch.to(device), hide=self.hide, decoder=self.decoder)
             assert result.video is not None and result.audio is not None and result.logits is not None
             self._sum += result.logits.double().softmax(dim=1).sum(dim=0).cpu()
             self._windows += len(batch)

@@ -16,7 +16,9 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 
 from multimodal.clips import ClipFormat
 from multimodal.evaluation import Summary
@@ -80,23 +82,48 @@ def _sound(samples: np.ndarray, sample_rate: int) -> str:
     return _data_uri(buffer.getvalue(), "audio/wav")
 
 
-def spectrogram_figure(example: Example, sample_rate: int) -> Figure:
-    """Spectrograms of original and reconstruction on one scale."""
-    size = 2 ** max(5, min(9, int(math.log2(len(example.audio) / 12))))
+def _draw_spectrogram(axis: Axes, samples: np.ndarray, sample_rate: int) -> AxesImage:
+    """Levels in dB of full scale over time (s) and frequency (Hz), on one scale for all clips."""
+    size = 2 ** max(5, min(9, int(math.log2(len(samples) / 12))))
     window = torch.hann_window(size)
-    extent = (0.0, len(example.audio) / sample_rate, 0.0, sample_rate / 2)
+    signal = torch.from_numpy(np.asarray(samples, np.float32))
+    spectrum = torch.stft(signal, size, hop_length=size // 4, window=window, return_complex=True).abs()
+    level = 20 * (spectrum * 2 / window.sum()).clamp(min=1e-5).log10()
+    extent = (0.0, len(samples) / sample_rate, 0.0, sample_rate / 2)
+    return axis.imshow(level.numpy(), origin="lower", aspect="auto", extent=extent, vmin=-90, vmax=0, cmap="magma")
+
+
+def spectrogram_figure(example: Example, sample_rate: int) -> Figure:
+    """Spectrograms of original and reconstruction."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 2.2), sharey=True, layout="constrained")
-    for axis, samples, title in zip(
-        axes, (example.audio, example.audio_out), ("original", "reconstruction"), strict=True
-    ):
-        signal = torch.from_numpy(np.asarray(samples, np.float32))
-        spectrum = torch.stft(signal, size, hop_length=size // 4, window=window, return_complex=True).abs()
-        level = 20 * (spectrum * 2 / window.sum()).clamp(min=1e-5).log10()
-        image = axis.imshow(level.numpy(), origin="lower", aspect="auto", extent=extent, vmin=-90, vmax=0, cmap="magma")
+    pairs = (("original", example.audio), ("reconstruction", example.audio_out))
+    for axis, (title, samples) in zip(axes, pairs, strict=True):
+        image = _draw_spectrogram(axis, samples, sample_rate)
         axis.set(title=title, xlabel="time in s")
     axes[0].set_ylabel("frequency in Hz")
     figure.colorbar(image, ax=axes, label="dB of full scale")
     return figure
+
+
+def write_overview(path: str, examples: Sequence[Example], sample_rate: int) -> None:
+    """A picture of all examples: frames, original above reconstruction, and both spectrograms beside them."""
+    rows = len(examples)
+    figure, axes = plt.subplots(
+        rows, 3, figsize=(11, 1.45 * rows), width_ratios=(2, 1, 1), layout="constrained", squeeze=False
+    )
+    for (frames, sound, sound_out), example in zip(axes, examples, strict=True):
+        pair = (example.video, example.video_out)
+        frames.imshow(np.concatenate([np.concatenate(list(clip), axis=1) for clip in pair]))
+        frames.set_title(f"{example.label}, named {example.named} ({example.probability:.0%})", fontsize=9)
+        frames.set_axis_off()
+        for axis, samples in ((sound, example.audio), (sound_out, example.audio_out)):
+            _draw_spectrogram(axis, samples, sample_rate)
+            axis.set_ylim(0, sample_rate / 8)  # most of what is heard lies there
+            axis.tick_params(labelsize=7)
+    for axis, title in zip(axes[0, 1:], ("sound", "reconstruction"), strict=True):
+        axis.set_title(title, fontsize=9)
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
 
 
 def confusion_figure(summary: Summary, classes: Sequence[str]) -> Figure:

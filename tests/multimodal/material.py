@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -61,3 +62,18 @@ def lag_in_seconds(sound: np.ndarray, start: float, sample_rate: int, reach: flo
     shifts = np.arange(-reach, reach, 0.25e-3)
     scores = [float(np.dot(chirp(times - shift), sound)) for shift in shifts]
     return float(shifts[int(np.argmax(scores))])
+
+
+def training_processes(run: Path) -> set[int]:
+    """Processes that hold the lock of a run folder."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            handles = [os.readlink(handle) for handle in (entry / "fd").iterdir()]
+        except OSError:  # ended, or another user's
+            continue
+        if str(run / "lock") in handles:
+            found.add(int(entry.name))
+    return found

@@ -23,9 +23,13 @@ from multimodal.runs import checkpoints, load_run, read_lines
 from multimodal.synthetic import SyntheticConfig, generate
 from multimodal.train import prepare_run
 from multimodal.training import TrainConfig, alone, default_config, train
+from tests.multimodal.material import training_processes
 
 KILLS = 10
 STEPS = 400
+# Steps that a run gets beyond where it was before the next kill, at most: all kills fall before its end.
+STRIDE = STEPS // KILLS - 4
+PATIENCE = 1200.0  # s
 ROOT = Path(__file__).parents[2]
 OPTIONS = ["--batch-size", "4", "--steps", str(STEPS), "--checkpoint-every", "20", "--log-every", "1"]
 OPTIONS += ["--loss.video-queries", "64", "--loss.audio-queries", "32", "--max-failures", str(2 * KILLS)]
@@ -74,32 +78,17 @@ def start(out: Path, data: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)
 
 
-def training_processes(out: Path) -> list[int]:
-    """Processes that have the run's TensorBoard file open."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            handles = [os.readlink(handle) for handle in (entry / "fd").iterdir()]
-        except OSError:
-            continue
-        if any(handle.startswith(str(out / "tensorboard")) for handle in handles):
-            found.append(int(entry.name))
-    return found
-
-
 def steps_done(out: Path) -> int:
     lines = read_lines(out / "metrics.jsonl")
     return int(lines[-1]["step"]) if lines else 0
 
 
-def wait_for_progress(command: subprocess.Popen[bytes], out: Path, before: int) -> None:
-    """Wait until the run is beyond step `before` and a training process lives."""
+def wait_for_step(command: subprocess.Popen[bytes], out: Path, step: int) -> None:
+    """Wait until `step` steps are done and a training process lives."""
     began = time.monotonic()
-    while not (steps_done(out) > before and training_processes(out)):
+    while not (steps_done(out) >= step and training_processes(out) - {command.pid}):
         assert command.poll() is None, f"the command ended: {out.with_suffix('.log')}"
-        assert time.monotonic() - began < 300, "nothing happened for five minutes"
+        assert time.monotonic() - began < PATIENCE, "nothing happened for too long"
         time.sleep(0.05)
 
 
@@ -126,15 +115,14 @@ def test_ten_killed_training_processes(
     before, killed = 0, list[int]()
     try:
         while len(killed) < KILLS:
-            # Each time the run must first get beyond where it was: at the tenth kill it has come on ten times.
-            wait_for_progress(command, out, before)
-            time.sleep(chance.uniform(0.0, 1.0))
+            wait_for_step(command, out, before + chance.randint(1, STRIDE))
+            time.sleep(chance.uniform(0.0, 0.1))
             before = steps_done(out)
-            for process in training_processes(out):
+            for process in training_processes(out) - {command.pid}:
                 os.kill(process, signal.SIGKILL)
                 killed.append(process)
-                print(f"  killed {process} after step {before}")
-        assert command.wait(600) == 0
+                print(f"  killed {process} after step {before}", flush=True)
+        assert command.wait(PATIENCE) == 0
     finally:
         command.kill()
     assert len(set(killed)) == len(killed)
@@ -157,8 +145,8 @@ def test_ten_killed_commands(
         try:
             # Most kills come while steps are made, some before the first.
             if number % 4:
-                wait_for_progress(command, out, before)
-                time.sleep(chance.uniform(0.0, 1.0))
+                wait_for_step(command, out, before + chance.randint(1, STRIDE))
+                time.sleep(chance.uniform(0.0, 0.1))
             else:
                 time.sleep(chance.uniform(0.0, 15.0))
             assert command.poll() is None, f"the run ended after {number} kills: {out.with_suffix('.log')}"
@@ -166,7 +154,7 @@ def test_ten_killed_commands(
             command.kill()
         command.wait()
         before = steps_done(out)
-        print(f"  killed {command.pid} after step {before}")
+        print(f"  killed {command.pid} after step {before}", flush=True)
     # The next command is given at once, as a user would: what the killed one left behind must not disturb it.
-    assert start(out, data).wait(1200) == 0
+    assert start(out, data).wait(PATIENCE) == 0
     check_same_end(out, unbroken)

@@ -21,6 +21,7 @@ from multimodal.runs import checkpoints, load_model, read_lines
 from multimodal.synthetic import SyntheticConfig, generate
 from multimodal.train import prepare_run, run
 from multimodal.training import TrainConfig, alone, default_config, train
+from tests.multimodal.material import training_processes
 
 
 @pytest.fixture(scope="module")
@@ -79,22 +80,14 @@ def test_two_processes_end_with_the_weights_of_one(tmp_path: Path, data: str) ->
 
 
 def kill_a_training_process(out: Path, killed: list[int]) -> None:
-    """Wait for a checkpoint, then kill -9 the process that writes the run's measurements."""
+    """Wait for a checkpoint, then kill -9 the process that writes to the run."""
     for _ in range(600):
         if checkpoints(out):
             break
         time.sleep(0.2)
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            handles = [os.readlink(handle) for handle in (entry / "fd").iterdir()]
-        except OSError:
-            continue
-        if any(handle.startswith(str(out / "tensorboard")) for handle in handles):
-            os.kill(int(entry.name), signal.SIGKILL)
-            killed.append(int(entry.name))
-            return
+    for process in training_processes(out) - {os.getpid()}:
+        os.kill(process, signal.SIGKILL)
+        killed.append(process)
 
 
 @pytest.mark.slow

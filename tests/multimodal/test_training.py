@@ -15,7 +15,7 @@ from multimodal.errors import DataError
 from multimodal.loader import ClipBatch, EpochBatches, LoaderConfig
 from multimodal.losses import LossConfig, autoencoder_loss, draw
 from multimodal.optimizers import Muon, OptimizerConfig, Optimizers, orthogonalize
-from multimodal.runs import checkpoints, load_model, load_run, read_lines, skipped_files
+from multimodal.runs import checkpoints, claim, load_model, load_run, read_lines, skipped_files
 from multimodal.synthetic import SyntheticConfig, generate
 from multimodal.train import prepare_run
 from multimodal.training import TrainConfig, alone, default_config, train
@@ -49,12 +49,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(generate(root / "clips", config))
 
 
-def random_batch(size: int, seed: int = 0) -> ClipBatch:
+def random_batch(size: int, seed: int = 0, sizes: AutoencoderConfig = MICRO) -> ClipBatch:
+    clip = sizes.clip
     chance = torch.Generator().manual_seed(seed)
     yes = torch.ones(size, dtype=torch.bool)
     return ClipBatch(
-        video=torch.randint(0, 256, (size, 4, 3, 8, 8), generator=chance, dtype=torch.uint8),
-        audio=torch.rand(size, MICRO.clip.num_samples, generator=chance) - 0.5,
+        video=torch.randint(
+            0, 256, (size, clip.num_frames, 3, clip.height, clip.width), generator=chance, dtype=torch.uint8
+        ),
+        audio=torch.rand(size, clip.num_samples, generator=chance) - 0.5,
         label=torch.randint(0, 3, (size,), generator=chance),
         has_video=yes.clone(),
         has_audio=yes.clone(),
@@ -319,3 +322,23 @@ def test_skipped_files_are_listed_in_the_run_folder(tmp_path: Path) -> None:
 def test_default_settings_name_their_preset() -> None:
     assert default_config("paper", "x").loss == LossConfig()
     assert default_config("tiny", "x").model_config() == PRESETS["tiny"]
+
+
+def test_training_starts_from_the_weights_of_a_run(tmp_path: Path, data: str) -> None:
+    first = config_for(tmp_path / "first", data, steps=3)
+    train(first, prepare_run(first), alone())
+    hardly = OptimizerConfig(learning_rate=1e-9, warmup_steps=0)
+    second = config_for(tmp_path / "second", data, start_from=first.out, steps=1, optimizer=hardly)
+    train(second, prepare_run(second), alone())
+    begun, ended = (load_model(config.out)[0].state_dict() for config in (first, second))
+    torch.testing.assert_close(ended, begun, atol=1e-6, rtol=0)
+    with pytest.raises(DataError, match=r"first has other sizes than this one \(micro\)"):
+        prepare_run(replace(second, out=str(tmp_path / "third"), num_latents=5))
+
+
+def test_one_training_at_a_time_writes_to_a_run_folder(tmp_path: Path) -> None:
+    refused = pytest.raises(DataError, match=r"another training is writing to .*; let it end or stop it")
+    with claim(tmp_path), refused, claim(tmp_path, patience=0.0):
+        pass
+    with claim(tmp_path, patience=0.0):
+        pass
