@@ -209,7 +209,7 @@ def test_parts_of_a_batch_give_the_gradients_of_the_whole(world_size: int, accum
     batch.has_audio[3] = False
 
     def gradients(parts: list[slice]) -> list[Tensor]:
-        model = micro_model()
+        model = micro_model().double()  # the paths for hidden and for whole modalities round apart
         for part in parts:
             choice = draw(MICRO, LOSS, seed=1, step=7, global_batch=8, part=part)
             losses = autoencoder_loss(model, model, MICRO, LOSS, rows(batch, part), choice)
@@ -221,7 +221,7 @@ def test_parts_of_a_batch_give_the_gradients_of_the_whole(world_size: int, accum
         for rank in range(world_size)
         for round_ in range(accumulate)
     ]
-    torch.testing.assert_close(gradients(cut), gradients([slice(0, 8)]), atol=1e-6, rtol=1e-4)
+    torch.testing.assert_close(gradients(cut), gradients([slice(0, 8)]), atol=1e-12, rtol=1e-10)
 
 
 def test_random_choices_follow_their_probabilities() -> None:
