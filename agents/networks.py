@@ -79,12 +79,16 @@ class AgentStep(NamedTuple):
 
 
 class Evaluation(NamedTuple):
-    """log_prob, entropy, unit_mask [T, B, U]; value [T, B], or [T+1, B] where the observation has a step more."""
+    """log_prob, entropy, unit_mask [T, B, U]; value [T, B], or [T+1, B] where the observation has a step more.
+
+    teacher_log_prob [T, B, U]: of the teacher's action, where one was given.
+    """
 
     log_prob: Tensor
     entropy: Tensor
     unit_mask: Tensor
     value: Tensor
+    teacher_log_prob: Tensor | None = None
 
 
 class Scene(NamedTuple):
@@ -176,11 +180,14 @@ class AgentNetwork(nn.Module):
         scene, _ = self._encode(kept.observation(observation) if kept else observation, state, is_first[None])
         return self._value(scene.core)
 
-    def evaluate(self, observation: Observation, action: Any, state: State, is_first: Tensor) -> Evaluation:
+    def evaluate(
+        self, observation: Observation, action: Any, state: State, is_first: Tensor, teacher_action: Any = None
+    ) -> Evaluation:
         """Log-probabilities, entropies and values of a fragment under the present parameters.
 
         observation [T, B, ...] or, to get the value after the last action too, [T+1, B, ...]; action [T, B, ...]; state
-        [B, ...] at t = 0; is_first bool like the observation's first two axes.
+        [B, ...] at t = 0; is_first bool like the observation's first two axes. teacher_action [T, B, ...]: what another
+        policy would have done at the same observations.
         """
         steps, batch = is_first.shape
         action_steps = len(next(iter(action.values())) if isinstance(action, dict) else action)
@@ -194,20 +201,26 @@ class AgentNetwork(nn.Module):
             flat, seen = (
                 {name: array[: action_steps * batch] for name, array in arrays.items()} for arrays in (flat, seen)
             )
-        if isinstance(action, dict):
-            flat_action: Any = {name: array.flatten(0, 1) for name, array in action.items()}
-        else:
-            flat_action = action.flatten(0, 1)
-        seen_action: Any = kept.action(flat_action) if kept else flat_action
-        of_action = self.head.evaluate(self._features(scene, kept), seen, seen_action)
-        if kept:
-            of_action = ActionEvaluation(
-                kept.full_log_prob(of_action.log_prob, flat, flat_action),
-                kept.put_back(of_action.entropy, self.num_units),
-                kept.put_back(of_action.unit_mask, self.num_units),
-            )
-        log_prob, entropy, unit_mask = (array.view(action_steps, batch, -1) for array in of_action)
-        return Evaluation(log_prob, entropy, unit_mask, value)
+        features = self._features(scene, kept)
+
+        def evaluate_action(action: Any) -> list[Tensor]:
+            if isinstance(action, dict):
+                flat_action: Any = {name: array.flatten(0, 1) for name, array in action.items()}
+            else:
+                flat_action = action.flatten(0, 1)
+            seen_action: Any = kept.action(flat_action) if kept else flat_action
+            of_action = self.head.evaluate(features, seen, seen_action)
+            if kept:
+                of_action = ActionEvaluation(
+                    kept.full_log_prob(of_action.log_prob, flat, flat_action),
+                    kept.put_back(of_action.entropy, self.num_units),
+                    kept.put_back(of_action.unit_mask, self.num_units),
+                )
+            return [array.view(action_steps, batch, -1) for array in of_action]
+
+        log_prob, entropy, unit_mask = evaluate_action(action)
+        teacher_log_prob = None if teacher_action is None else evaluate_action(teacher_action)[0]
+        return Evaluation(log_prob, entropy, unit_mask, value, teacher_log_prob)
 
     def _encode(self, observation: Observation, state: State, is_first: Tensor) -> tuple[Scene, State]:
         """observation with leading axis T*B, is_first bool [T, B] -> what T*B observations say, state after step T."""

@@ -53,6 +53,10 @@ class LearningConfig:
     max_gradient_norm: float = 1.0
     reward_scale: float = 1.0
     """Rewards are multiplied by it before the loss, never in reports."""
+    teacher: str | None = None
+    """A scripted policy that is imitated in the beginning (`agents.kickstarting`)."""
+    teacher_weight: Schedule = field(default_factory=lambda: Schedule(start=1.0, end=0.0, until=0.2))
+    """Of the imitation, beside the loss of the algorithm."""
 
 
 @dataclass(frozen=True, kw_only=True)

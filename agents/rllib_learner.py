@@ -13,6 +13,7 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.learner.training_data import TrainingData
 from torch import Tensor
 
+from agents.kickstarting import kickstarting_loss
 from agents.memory import keep_freed_memory
 from agents.networks import AgentNetwork, Evaluation
 from agents.ppo import ppo_loss, prepare_ppo_batch
@@ -31,7 +32,7 @@ class NonFiniteError(RuntimeError):
 
 
 class AgentLearner(TorchLearner):
-    """Updates the agent's network from fragments by V-trace or PPO.
+    """Updates the agent's network from fragments by V-trace or PPO, with a teacher as long as it has weight.
 
     With several learners each has its share of the fragments; DDP averages the gradients, so all take the same step.
     """
@@ -79,6 +80,7 @@ class AgentLearner(TorchLearner):
         learning = self.agent.learning
         self._learning_rate = learning.learning_rate(timesteps["progress"])
         self._entropy_weight = learning.entropy_weight(timesteps["progress"])
+        self._teacher_weight = learning.teacher_weight(timesteps["progress"]) if learning.teacher else 0.0
         batch = self._convert_batch_type(self._make_batch_if_necessary(training_data))
         for optimizer in self._named_optimizers.values():
             self._set_optimizer_lr(optimizer, self._learning_rate)
@@ -92,6 +94,7 @@ class AgentLearner(TorchLearner):
         }
         metrics["learning_rate"] = self._learning_rate
         metrics["entropy_weight"] = self._entropy_weight
+        metrics["teacher_weight"] = self._teacher_weight
         metrics["fragments_lost"] = float(self._fragments_lost)
         return metrics, self.weights() if return_weights else None
 
@@ -133,6 +136,8 @@ class AgentLearner(TorchLearner):
         """One batch per optimizer step: whole trajectories where there is a recurrent state, else single steps."""
         learning = self.agent.learning
         batch["reward"] = batch["reward"] * learning.reward_scale
+        if not self._teacher_weight:
+            batch.pop("teacher_action", None)
         if learning.algorithm == "v-trace":
             yield batch
             return
@@ -168,9 +173,13 @@ class AgentLearner(TorchLearner):
             loss: Any = vtrace_loss(evaluation, batch, replace(learning.vtrace, entropy_weight=self._entropy_weight))
         else:
             loss = ppo_loss(evaluation, batch, replace(learning.ppo, entropy_weight=self._entropy_weight))
-        self._metrics.append({name: term.detach() for name, term in loss._asdict().items()})
+        terms, total = loss._asdict(), loss.total
+        if self._teacher_weight:
+            terms["teacher"] = kickstarting_loss(evaluation)
+            total = terms["total"] = total + self._teacher_weight * terms["teacher"]
+        self._metrics.append({name: term.detach() for name, term in terms.items()})
         self._batch, self._outputs = batch, fwd_out
-        return loss.total
+        return total
 
     def postprocess_gradients(self, gradients_dict: dict[Any, Tensor]) -> dict[Any, Tensor]:
         """Clips by the global norm, and stops at the first number that is not finite."""

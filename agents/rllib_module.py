@@ -32,14 +32,14 @@ class AgentModule(TorchRLModule):
         return {name: tensor[0] for name, tensor in self.network.initial_state(1).items()}
 
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
-        """log_prob, entropy, unit_mask `[T, B, U]` of the recorded actions; value `[T, B]`."""
-        output = self.network.evaluate(batch["observation"], batch["action"], batch["state"], batch["is_first"])
-        return {
-            "log_prob": output.log_prob,
-            "entropy": output.entropy,
-            "unit_mask": output.unit_mask,
-            "value": output.value,
-        }
+        """log_prob, entropy, unit_mask `[T, B, U]` of the recorded actions; value `[T, B]`.
+
+        teacher_log_prob `[T, B, U]` where the batch has a teacher's actions.
+        """
+        output = self.network.evaluate(
+            batch["observation"], batch["action"], batch["state"], batch["is_first"], batch.get("teacher_action")
+        )
+        return {name: tensor for name, tensor in output._asdict().items() if tensor is not None}
 
     def _forward_exploration(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
         return self._act(batch, deterministic=False)

@@ -78,6 +78,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             fragment_length=learning.fragment_length,
             seed=self.seed,
             values=learning.algorithm == "ppo",
+            teacher=learning.teacher,
         )
 
     def share_network(self, network: AgentNetwork) -> None:

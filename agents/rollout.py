@@ -12,6 +12,7 @@ A fragment is a dict of NumPy arrays; `B` worlds are stepped `T` times:
     final_value    [T, B]                    value of the state an episode was cut off in, 0 elsewhere
     is_first       [T + 1, B] bool           this observation opens an episode (the recurrent state starts anew)
     state          {name: [B, ...]}          recurrent state before step 0
+    teacher_action {name: [T, B, ...]}       what the teacher would have done; only with a teacher
 """
 
 import importlib
@@ -203,14 +204,16 @@ class Rollout:
         fragment_length: int,
         seed: int,
         values: bool = True,
+        teacher: str | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         """values: whether fragments hold `value`, which PPO needs; V-trace estimates anew, and the last row costs as
-        much as a step."""
+        much as a step. teacher: a scripted policy of the worlds that is asked at every step and never acts."""
         self.env = env
         self.network = network
         self.fragment_length = fragment_length
         self.values = values
+        self.teacher = teacher
         self.device = torch.device(device)
         self.num_envs = env.num_envs
         self.observation, _ = env.reset(seed=seed)
@@ -236,7 +239,7 @@ class Rollout:
         }
         if self.values:
             fragment["value"] = np.empty((length + 1, batch), dtype=np.float32)
-        actions, log_probs = [], []
+        actions, log_probs, taught = [], [], []
         finished = Episodes()
         with torch.inference_mode():
             for t in range(length):
@@ -252,6 +255,8 @@ class Rollout:
                 if self.values:
                     fragment["value"][t] = step.value.cpu().numpy()
                 self.state = step.state
+                if self.teacher is not None:
+                    taught.append(self.env.scripted_action(self.teacher))  # type: ignore[attr-defined]
                 self.observation, reward, terminated, truncated, infos = self.env.step(action)
                 done = terminated | truncated
                 fragment["reward"][t] = reward
@@ -272,6 +277,8 @@ class Rollout:
         self.observation = map_arrays(lambda array: array[length].copy(), observations)
         fragment["action"] = _stack(actions)
         fragment["behaviour_log_prob"] = np.stack(log_probs)
+        if self.teacher is not None:
+            fragment["teacher_action"] = _stack(taught)
         return fragment, finished
 
     def _record(self, fragment: Fragment, t: int) -> None:

@@ -11,18 +11,21 @@ from typing import Literal
 class Schedule:
     """A value as a function of progress from 0 (start of training) to 1 (its end).
 
-    start: after the warm-up. end: at progress 1. warmup: share of training in which it rises linearly from 0 to
-    `start`.
+    start: after the warm-up. end: from progress `until` on. warmup: share of training in which it rises linearly from 0
+    to `start`.
     """
 
     start: float
     end: float
     shape: Literal["linear", "cosine"] = "linear"
     warmup: float = 0.0
+    until: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.warmup < 1.0:
             raise ValueError(f"warmup must be a share of training from 0 to below 1, not {self.warmup}")
+        if not self.warmup < self.until <= 1.0:
+            raise ValueError(f"until must be a share of training above warmup and at most 1, not {self.until}")
         if self.shape not in ("linear", "cosine"):
             raise ValueError(f"unknown schedule shape {self.shape!r}: use linear or cosine")
 
@@ -30,7 +33,7 @@ class Schedule:
         progress = min(max(progress, 0.0), 1.0)
         if progress < self.warmup:
             return self.start * progress / self.warmup
-        done = (progress - self.warmup) / (1.0 - self.warmup)
+        done = min(1.0, (progress - self.warmup) / (self.until - self.warmup))
         if self.shape == "cosine":
             done = 0.5 * (1.0 - math.cos(math.pi * done))
         return self.start + (self.end - self.start) * done

@@ -69,6 +69,7 @@ def check_config(config: TrainConfig) -> None:
         raise ConfigError(f"unknown learning.algorithm {config.learning.algorithm!r}: expected v-trace or ppo")
     check_resources(config.cluster)
     check_worlds(config.world, config.evaluation)
+    check_teacher(config)
     if config.world.backend == "pysc2":
         check_backend(config.world, config.world.num_envs * max(config.cluster.num_env_runners, 1))
     env = make_worlds(config.world, 1, 0)
@@ -76,6 +77,11 @@ def check_config(config: TrainConfig) -> None:
         network = AgentNetwork(config.network, env.single_observation_space, env.single_action_space)
     except ValueError as error:
         raise ConfigError(f"network: {error}") from error
+    if config.learning.teacher is not None and not hasattr(env, "scripted_action"):
+        raise ConfigError(
+            f"learning.teacher needs worlds that know scripted policies (`scripted_action`), {config.world.scenario} "
+            "does not: set --learning.teacher None"
+        )
     # The simulator compiles what a scenario needs at its first step and keeps it on disk: done here, once, and not by
     # all env runners at the same time.
     env.reset(seed=0)
@@ -83,6 +89,19 @@ def check_config(config: TrainConfig) -> None:
     env.close()
     if config.initial_weights is not None:
         load_weights(config.initial_weights, network)
+
+
+def check_teacher(config: TrainConfig) -> None:
+    """Raises `ConfigError` for a teacher that does not exist or cannot be asked."""
+    from envs.opponents import OPPONENTS
+
+    teacher = config.learning.teacher
+    if teacher is None:
+        return
+    if teacher not in OPPONENTS:
+        raise ConfigError(f"unknown learning.teacher {teacher!r}: expected one of {', '.join(OPPONENTS)}, or None")
+    if config.self_play.enabled:
+        raise ConfigError("learning.teacher plays one-player worlds only: set --learning.teacher None for self-play")
 
 
 def build_algorithm(config: TrainConfig, checkpoint: Path | None) -> "EntityAgent":

@@ -13,6 +13,7 @@ thread, the two encoders taking turns; the simulator and the heads are in it. FL
 
 import dataclasses
 import json
+import shutil
 import statistics
 import subprocess
 import sys
@@ -24,16 +25,19 @@ from typing import Any
 
 import torch
 import tyro
+from rich.console import Console
 
 from agents.checkpoints import RunFolder
+from agents.clone import CloneConfig, RecordConfig, clone, record_demonstrations
+from agents.demonstrations import INFO_FILE
 from agents.evaluate import evaluate_run
 from agents.networks import AgentNetwork, NetworkConfig
-from agents.presets import EvaluationConfig, TrainConfig, WorldConfig, preset
+from agents.presets import ClusterConfig, EvaluationConfig, TrainConfig, WorldConfig, preset
 from agents.rollout import Rollout, make_worlds, to_tensors
 from agents.schedules import Schedule
 from agents.vtrace import vtrace_loss
 from benchmarks.encoders import NUM_HEADS, NUM_LATENTS, NUM_LAYERS
-from benchmarks.learning import cloned_checkpoint, evaluated, line
+from benchmarks.learning import evaluated, line
 
 # 16 Marines see 496 Zerglings that do nothing, too far away to fight within an update or two.
 _CROWD = """
@@ -90,10 +94,41 @@ def config_of(benchmark: EncoderStrength, encoder: str) -> TrainConfig:
     return dataclasses.replace(preset(benchmark.preset), network=network)
 
 
+def cloned_checkpoint(
+    config: TrainConfig, expert: str, *, recording: Path, folder: Path, episodes: int, epochs: int
+) -> Path:
+    """The checkpoint of a clone of the scripted `expert` in `folder`, from a `recording`; both made unless there are.
+
+    The network and the scale of rewards are those of `config`.
+    """
+    if not (recording / INFO_FILE).exists():
+        shutil.rmtree(recording, ignore_errors=True)
+        record_demonstrations(RecordConfig(folder=recording, player=expert, world=config.world, episodes=episodes))
+    if not folder.exists() or RunFolder.open(folder).latest() is None:
+        from agents.rllib_cluster import connect, disconnect
+
+        shutil.rmtree(folder, ignore_errors=True)
+        connect(ClusterConfig(num_env_runners=0, num_cpus=1))
+        clone(
+            CloneConfig(
+                recording=recording,
+                run=folder,
+                network=config.network,
+                epochs=epochs,
+                rows_per_batch=16,
+                reward_scale=config.learning.reward_scale,
+                seed=config.seed,
+            ),
+            Console(),
+        )
+        disconnect()
+    checkpoint = RunFolder.open(folder).latest()
+    assert checkpoint is not None
+    return checkpoint
+
+
 def strength(benchmark: EncoderStrength, encoder: str) -> dict[str, Any]:
     """Results after cloning and after reinforcement learning."""
-    from rich.console import Console
-
     config = config_of(benchmark, encoder)
     clone_folder, folder = (benchmark.runs / f"{benchmark.preset}-{encoder}-{stage}" for stage in ("clone", "trained"))
     start = cloned_checkpoint(
@@ -112,7 +147,7 @@ def strength(benchmark: EncoderStrength, encoder: str) -> dict[str, Any]:
             command += ["--resume", str(folder)]
         else:
             command += ["--preset", benchmark.preset, "--run", str(folder), "--initial-weights", str(start)]
-            command += ["--cluster.num-env-runners", "0", "--cluster.num-cpus", "1"]
+            command += ["--cluster.num-env-runners", "0", "--cluster.num-cpus", "1", "--learning.teacher", "None"]
             command += ["--budget.env-steps", str(benchmark.env_steps), "--evaluation.videos", "0"]
             command += ["--evaluation.episodes", str(benchmark.evaluation.episodes)]
             for name in ("learning_rate", "entropy_weight"):

@@ -1,16 +1,16 @@
 """What the agent learns, from how much experience, over seeds: trains presets, keeps curves and results as small files.
 
     python -m benchmarks.learning --presets 8m 2s3z --seeds 0 1 2
-    python -m benchmarks.learning --presets 3s5z --seeds 0 --expert focus-fire     # clones the expert first
     python -m benchmarks.learning --presets 8m 2s3z --seeds 0 --train False        # the table and the plot alone
 
-A preset and seed that has a result is left alone, one that was interrupted is resumed, so the benchmark can be stopped
-and started at will. A run may go on from another's weights (`--arguments="--initial-weights CHECKPOINT ..."`): all such
-stages are in the result, and their steps are added up.
+The presets hold the recipes: `perceiver-train-agent --preset NAME --seed N` trains the same. A preset and seed that has
+a result is left alone, one that was interrupted is resumed, so the benchmark can be stopped and started at will. A run
+may go on from another's weights (`--arguments="--initial-weights CHECKPOINT ..."`): all such stages are in the result,
+and their steps are added up.
 
-Results: `benchmarks/results/learning/<preset>[-cloned]-<seed>.json` with the score over held-out seeds, its interval,
-env-steps, times, the curve and the settings of every stage; `<preset>-scripted.json` with what the scripted
-policies reach in the agent's place; `curves.png` of all results that are there.
+Results: `benchmarks/results/learning/<preset>-<seed>.json` with the score over held-out seeds, its interval, env-steps,
+times, the curve and the settings of every stage; `<preset>-scripted.json` with what the scripted policies reach in the
+agent's place; `curves.png` of all results that are there.
 
 Acting and learning take turns in one process, one thread: about one core, and what `processor_seconds` counts is all of
 it. The same seed gives the same weights, however often the run is interrupted.
@@ -19,7 +19,6 @@ it. The same seed gives the same weights, however often the run is interrupted.
 import dataclasses
 import json
 import shlex
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -28,13 +27,10 @@ from typing import Any
 
 import numpy as np
 import tyro
-from rich.console import Console
 
 from agents.checkpoints import RunFolder, read_info
-from agents.clone import CloneConfig, RecordConfig, clone, record_demonstrations
-from agents.demonstrations import INFO_FILE, open_recording
 from agents.evaluate import FIRST_SEED, play, summarise
-from agents.presets import ClusterConfig, TrainConfig, WorldConfig, preset
+from agents.presets import TrainConfig, WorldConfig, preset
 from agents.progress import read_metrics
 from agents.rollout import is_battle
 
@@ -49,12 +45,6 @@ class LearningBenchmark:
 
     presets: tuple[str, ...] = ("8m",)
     seeds: tuple[int, ...] = (0, 1, 2)
-    expert: str | None = None
-    """A scripted policy to clone before reinforcement learning; from random weights unless given."""
-    demonstrations: int = 512
-    """Episodes of the expert."""
-    epochs: int = 8
-    """Passes over them."""
     runs: Path = Path("runs/learning")
     results: Path = Path(__file__).parent / "results" / "learning"
     scripted: tuple[str, ...] = ("attack-move", "focus-fire", "kite")
@@ -63,43 +53,6 @@ class LearningBenchmark:
     train: bool = True
     arguments: str = ""
     """More arguments for the training command, in one string: `--arguments="--budget.env-steps 1000000"`."""
-
-
-def result_name(benchmark: LearningBenchmark, name: str, seed: int) -> str:
-    return f"{name}{'-cloned' if benchmark.expert else ''}-{seed}"
-
-
-def cloned_checkpoint(
-    config: TrainConfig, expert: str, *, recording: Path, folder: Path, episodes: int, epochs: int
-) -> Path:
-    """The checkpoint of a clone of the scripted `expert` in `folder`, from a `recording`; both made unless there are.
-
-    The network and the scale of rewards are those of `config`.
-    """
-    if not (recording / INFO_FILE).exists():
-        shutil.rmtree(recording, ignore_errors=True)
-        record_demonstrations(RecordConfig(folder=recording, player=expert, world=config.world, episodes=episodes))
-    if not folder.exists() or RunFolder.open(folder).latest() is None:
-        from agents.rllib_cluster import connect, disconnect
-
-        shutil.rmtree(folder, ignore_errors=True)
-        connect(ClusterConfig(num_env_runners=0, num_cpus=1))
-        clone(
-            CloneConfig(
-                recording=recording,
-                run=folder,
-                network=config.network,
-                epochs=epochs,
-                rows_per_batch=16,
-                reward_scale=config.learning.reward_scale,
-                seed=config.seed,
-            ),
-            Console(),
-        )
-        disconnect()
-    checkpoint = RunFolder.open(folder).latest()
-    assert checkpoint is not None
-    return checkpoint
 
 
 def evaluated(folder: Path) -> dict[str, Any] | None:
@@ -114,24 +67,13 @@ def evaluated(folder: Path) -> dict[str, Any] | None:
 
 def train_and_collect(benchmark: LearningBenchmark, name: str, seed: int) -> dict[str, Any]:
     """Trains (or resumes) one preset with one seed by the command that users call; returns the result."""
-    folder = benchmark.runs / result_name(benchmark, name, seed)
-    recording, start = benchmark.runs / f"{name}-demonstrations", None
-    if benchmark.expert is not None:
-        start = cloned_checkpoint(
-            preset(name),
-            benchmark.expert,
-            recording=recording,
-            folder=benchmark.runs / f"{name}-clone",
-            episodes=benchmark.demonstrations,
-            epochs=benchmark.epochs,
-        )
+    folder = benchmark.runs / f"{name}-{seed}"
     if evaluated(folder) is None:
         command = [sys.executable, "-m", "agents.train"]
         if (folder / "config.json").exists():
             command += ["--resume", str(folder)]
         else:
             command += ["--preset", name, "--seed", str(seed), "--run", str(folder), *_ONE_CORE]
-            command += ["--initial-weights", str(start)] if start else []
             command += shlex.split(benchmark.arguments)
         subprocess.run(command, check=True)
     run, evaluation = RunFolder.open(folder), evaluated(folder)
@@ -141,20 +83,19 @@ def train_and_collect(benchmark: LearningBenchmark, name: str, seed: int) -> dic
         "preset": name,
         "seed": seed,
         "network": dataclasses.asdict(run.config.network),
-        "expert": open_recording(recording).player if any(stage["learning"] is None for stage in stages) else None,
         "stages": stages,
         "results": evaluation["results"],
-        "curve": curve(run, sum(stage["training"]["env_steps"] for stage in stages[:-1] if stage["learning"])),
+        "curve": curve(run, sum(stage["training"]["env_steps"] for stage in stages[:-1])),
     }
 
 
 def stages_of(run: RunFolder) -> list[dict[str, Any]]:
-    """What led to a run's weights, oldest first: the runs (and the clone, without `learning`) that it started from."""
+    """What led to a run's weights, oldest first: the runs that it started from, and itself."""
     checkpoint, start = run.latest(), run.config.initial_weights
     assert checkpoint is not None
     stage = {
         "training": dataclasses.asdict(read_info(checkpoint)),
-        "learning": dataclasses.asdict(run.config.learning) if (run.path / "metrics.jsonl").exists() else None,
+        "learning": dataclasses.asdict(run.config.learning),
         "num_envs": run.config.world.num_envs,
     }
     return [*(stages_of(RunFolder.open(start.parent.parent)) if start else []), stage]
@@ -165,7 +106,7 @@ def curve(run: RunFolder, steps_before: int) -> list[dict[str, float]]:
     records = read_metrics(run.path / "metrics.jsonl")
     start = run.config.initial_weights
     points = []
-    if start is not None and (start.parent.parent / "metrics.jsonl").exists():
+    if start is not None:
         earlier = RunFolder.open(start.parent.parent)
         last = earlier.latest()
         assert last is not None
@@ -212,15 +153,13 @@ def print_table(benchmark: LearningBenchmark) -> None:
                 for policy, result in content.items():
                     print(f"{name:28s} {policy:14s} {line(result)}")
                 continue
-            learnt = [stage["training"] for stage in content["stages"] if stage["learning"]]
-            cloned = [stage["training"] for stage in content["stages"] if not stage["learning"]]
             steps, processor, wall = (
-                sum(training[key] for training in learnt) for key in ("env_steps", "processor_seconds", "seconds")
+                sum(stage["training"][key] for stage in content["stages"])
+                for key in ("env_steps", "processor_seconds", "seconds")
             )
             print(
-                f"{name:28s} seed {content['seed']}         {line(content['results'][0])}, {steps:,} steps in "
-                f"{len(learnt)} runs, {processor / 60:.1f} processor minutes, {wall / 60:.1f} on the wall"
-                + (f", from a clone of {content['expert']}" if cloned else "")
+                f"{name:28s} seed {content['seed']}         {line(content['results'][0])}, {steps:,} steps, "
+                f"{processor / 60:.1f} processor minutes, {wall / 60:.1f} on the wall"
             )
 
 
@@ -247,9 +186,8 @@ def plot(results: Path) -> None:
         key, measured = ("win_rate", "win_rate") if battle else ("score", "score_mean")
         for content in contents:
             points = [(p["env_steps"] / 1e6, p[key]) for p in content["curve"] if key in p]
-            label = f"seed {content['seed']}" + (", from a clone" if content["expert"] else "")
-            (drawn,) = axis.plot(*zip(*points, strict=True), label=label, linewidth=1.4)
-            last = sum(stage["training"]["env_steps"] for stage in content["stages"] if stage["learning"]) / 1e6
+            (drawn,) = axis.plot(*zip(*points, strict=True), label=f"seed {content['seed']}", linewidth=1.4)
+            last = sum(stage["training"]["env_steps"] for stage in content["stages"]) / 1e6
             final = content["results"][0][measured]
             axis.plot(last, final, "o", color=drawn.get_color(), markersize=5, clip_on=False)
         scripted = json.loads((results / f"{name}-scripted.json").read_text())
@@ -277,7 +215,7 @@ def main(benchmark: LearningBenchmark) -> None:
         if not scripted.exists():
             scripted.write_text(json.dumps(scripted_scores(benchmark, config.world), indent=1))
         for seed in benchmark.seeds if benchmark.train else ():
-            file = benchmark.results / f"{result_name(benchmark, name, seed)}.json"
+            file = benchmark.results / f"{name}-{seed}.json"
             if not file.exists():
                 file.write_text(json.dumps(train_and_collect(benchmark, name, seed), indent=1))
     print_table(benchmark)

@@ -108,6 +108,9 @@ def test_overrides():
         (["--resume", "{run}", "--seed", "3"], "--seed cannot change when resuming"),
         ([*TINY_RUN, "--run", "{run}"], "exists already and is not overwritten"),
         ([*TINY_RUN, "--initial-weights", "{tmp}/none.safetensors"], "cannot read weights"),
+        ([*TINY_RUN, "--learning.teacher", "master"], "unknown learning.teacher 'master': expected one of"),
+        ([*TINY_RUN, "--learning.teacher", "kite"], "learning.teacher needs worlds that know scripted policies"),
+        (["--preset", "3m-self-play", "--learning.teacher", "kite"], "--learning.teacher None for self-play"),
         ([*TINY_RUN, "--initial-weights", "{checkpoint}"], "is of another architecture: tensor"),
     ],
 )

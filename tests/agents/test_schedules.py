@@ -16,6 +16,13 @@ def test_linear_schedule_warms_up_then_falls_and_stays_at_its_end() -> None:
     assert schedule(1.0) == pytest.approx(0.2) and schedule(1.7) == pytest.approx(0.2)
 
 
+def test_schedule_that_ends_before_training_does():
+    schedule = Schedule(start=1.0, end=0.0, warmup=0.1, until=0.5)
+    assert schedule(0.05) == pytest.approx(0.5) and schedule(0.1) == 1.0 and schedule(0.3) == pytest.approx(0.5)
+    assert schedule(0.5) == schedule(0.7) == schedule(1.0) == 0.0
+    assert Schedule(start=2.0, end=1.0, shape="cosine", until=0.5)(0.25) == pytest.approx(1.5)
+
+
 def test_cosine_schedule_is_half_way_in_the_middle_and_falls_monotonically() -> None:
     schedule = Schedule(start=2.0, end=1.0, shape="cosine")
     values = [schedule(i / 20) for i in range(21)]
@@ -24,7 +31,7 @@ def test_cosine_schedule_is_half_way_in_the_middle_and_falls_monotonically() -> 
     assert Schedule.constant(0.3)(0.0) == Schedule.constant(0.3)(0.9) == 0.3
 
 
-@pytest.mark.parametrize("bad", [{"warmup": 1.0}, {"warmup": -0.1}, {"shape": "step"}])
+@pytest.mark.parametrize("bad", [{"warmup": 1.0}, {"warmup": -0.1}, {"shape": "step"}, {"until": 0.0}, {"until": 1.1}])
 def test_impossible_schedules_are_refused(bad: dict) -> None:
     with pytest.raises(ValueError, match=str(next(iter(bad)))):
         Schedule(start=1.0, end=0.0, **bad)
