@@ -33,6 +33,7 @@ from agents.configuration import ConfigError, config_to_dict
 from agents.networks import AgentNetwork
 from agents.presets import WorldConfig
 from agents.rollout import make_worlds, map_arrays, to_arrays, to_tensors
+from agents.scripted import scripted_action
 
 # Readers of Parquet folders leave out files whose names start with an underscore.
 INFO_FILE = "_demonstrations.json"
@@ -71,7 +72,7 @@ def record(
         torch.manual_seed(seed)
         while (played < rounds).any():
             if isinstance(player, str):
-                action = env.scripted_action(player)  # type: ignore[attr-defined]
+                action = scripted_action(env, observation, player)
             else:
                 step = player.act(to_tensors(observation), state, torch.as_tensor(is_first))
                 action, state = to_arrays(step.action), step.state

@@ -26,6 +26,7 @@ from agents.networks import AgentNetwork, NetworkConfig
 from agents.presets import ClusterConfig, EvaluationConfig, TrainConfig, WorldConfig
 from agents.pysc2_worlds import check_backend, resolve_transport
 from agents.rollout import EpisodeCounter, Episodes, make_worlds, to_arrays, to_tensors
+from agents.scripted import scripted_action
 
 # Worlds of evaluations are seeded from here on; training stays below (`agents.rllib_runner`), and the client protocol
 # ends at 2^32.
@@ -98,7 +99,7 @@ def play(
 ) -> Episodes:
     """Plays `rounds` episodes in each of `num_envs` worlds.
 
-    network: an agent, or the name of a scripted policy of `envs.opponents` that plays in its place.
+    network: an agent, or the name of a scripted policy (`agents.scripted`) that plays in its place.
     """
     env = make_worlds(world, num_envs, seed)
     observation, _ = env.reset(seed=seed)
@@ -111,7 +112,7 @@ def play(
         torch.manual_seed(seed)
         while (played < rounds).any():
             if isinstance(network, str):
-                action = env.scripted_action(network)  # type: ignore[attr-defined]
+                action = scripted_action(env, observation, network)
             else:
                 step = network.act(
                     to_tensors(observation), state, torch.as_tensor(is_first), deterministic=deterministic

@@ -25,8 +25,9 @@ from agents.distributions import (
 )
 
 POINTER_CHANNELS = 32
-GEOMETRY_CHANNELS = 16
-RELATIVE_RANGE = 10.0  # world units that become 1 in a pair's geometry
+PAIR_CHANNELS = 16
+RELATIVE_RANGE = 3.0  # world units that become 1 in a pair's geometry
+PAIR_GAIN = 4.0  # logits that one unit of a pair's output stands for: sharp choices from weights of ordinary size
 HEALER_TYPES = (54,)  # Medivac: its "attack" actions in SMAC's numbering heal allies
 
 
@@ -47,44 +48,67 @@ class ActionEvaluation(NamedTuple):
     unit_mask: Tensor
 
 
-def _initialise_policy(layer: nn.Linear) -> nn.Linear:
-    """A small last layer, so that the first policy is close to uniform over the legal actions."""
-    nn.init.orthogonal_(layer.weight, 0.01)
+def _initialise_policy(layer: nn.Linear, gain: float = 1.0) -> nn.Linear:
+    """A small last layer, so that the first policy is close to uniform over the legal actions.
+
+    gain: what its outputs are multiplied by afterwards.
+    """
+    nn.init.orthogonal_(layer.weight, 0.01 / gain)
     nn.init.zeros_(layer.bias)
     return layer
 
 
-class TargetPointer(nn.Module):
-    """Scores each entity as each unit's target: a dot product of learned features plus a function of where it stands.
+class Pairs(nn.Module):
+    """Each unit's view of each entity: a vector of what the entity is and where it stands from the unit.
 
-    The second term sees distance and direction of the pair, which a dot product of two embeddings must approximate.
+    The encoder tells of the scene as a whole. Who is in whose reach is a matter of pairs, which embeddings that met in
+    a few latents can only approximate.
     """
 
-    def __init__(self, channels: int, num_rows: int, position: tuple[int, int]) -> None:
-        """num_rows: R, kinds of pointing. position: the columns of x and y in the entities."""
+    def __init__(self, channels: int, position: tuple[int, int]) -> None:
+        """position: the columns of x and y in the entities."""
         super().__init__()
-        self.num_rows, self.position = num_rows, list(position)
+        self.position = list(position)
+        self.place = nn.Linear(4, PAIR_CHANNELS)
+        self.entity = nn.Linear(channels, PAIR_CHANNELS, bias=False)
+        self.surroundings = nn.Linear(PAIR_CHANNELS, channels)
+        nn.init.orthogonal_(self.surroundings.weight, 0.1)  # units start out as the encoder has them
+
+    def forward(self, features: Features, observation: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """pairs [M, U, N, P], and what they add up to: units [M, U, D] that know of what is around them."""
+        position = observation["entities"][..., self.position].float() / RELATIVE_RANGE
+        offset = position[:, None] - position[:, : features.units.shape[1], None]  # [M, U, N, 2]
+        distance = offset.square().sum(-1, keepdim=True).add(1e-4).sqrt()
+        place = torch.cat([offset, distance, distance.log()], dim=-1)
+        pairs = F.relu(self.place(place) + self.entity(features.entities)[:, None])
+        nearby = (pairs * observation["mask"][:, None, :, None]).amax(2)
+        return pairs, F.relu(features.units + self.surroundings(nearby))
+
+
+class TargetPointer(nn.Module):
+    """Scores each entity as each unit's target: a dot product of learned features plus a function of the pair."""
+
+    def __init__(self, channels: int, num_rows: int) -> None:
+        """num_rows: R, kinds of pointing."""
+        super().__init__()
+        self.num_rows = num_rows
         self.query = nn.Linear(channels, num_rows * POINTER_CHANNELS)
         self.key = nn.Linear(channels, POINTER_CHANNELS)
-        self.geometry = nn.Linear(3, GEOMETRY_CHANNELS)
-        self.geometry_output = _initialise_policy(nn.Linear(GEOMETRY_CHANNELS, num_rows))
+        self.pair = _initialise_policy(nn.Linear(PAIR_CHANNELS, num_rows), PAIR_GAIN)
 
-    def forward(self, features: Features, raw_entities: Tensor, rows: Tensor | None = None) -> Tensor:
-        """raw_entities [M, N, F] -> logits [M, U, R, N]; with rows, long [R'], those alone: [M, U, R', N]."""
-        batch, units, _ = features.units.shape
-        query, place = self.query, self.geometry_output
+    def forward(self, units: Tensor, entities: Tensor, pairs: Tensor, rows: Tensor | None = None) -> Tensor:
+        """units [M, U, D], entities [M, N, D], pairs [M, U, N, P] -> logits [M, U, R, N]; with rows, long [R'], those
+        alone: [M, U, R', N]."""
+        batch, num_units, _ = units.shape
+        query, pair = self.query, self.pair
         if rows is None:
-            rows = torch.arange(self.num_rows, device=raw_entities.device)
+            rows = torch.arange(self.num_rows, device=units.device)
         query_weight = query.weight.unflatten(0, (self.num_rows, -1))[rows].flatten(0, 1)
         query_bias = query.bias.unflatten(0, (self.num_rows, -1))[rows].flatten()
-        queries = F.linear(features.units, query_weight, query_bias)
-        queries = queries.view(batch, units * len(rows), POINTER_CHANNELS)
-        logits = queries @ self.key(features.entities).transpose(-1, -2) * POINTER_CHANNELS**-0.5
-        position = raw_entities[..., self.position].float() / RELATIVE_RANGE
-        offset = position[:, None] - position[:, :units, None]  # [M, U, N, 2]
-        pair = torch.cat([offset, offset.square().sum(-1, keepdim=True).add(1e-6).sqrt()], dim=-1)
-        by_place = F.linear(F.relu(self.geometry(pair)), place.weight[rows], place.bias[rows])  # [M, U, N, R]
-        return logits.view(batch, units, len(rows), -1) + by_place.transpose(-1, -2)
+        queries = F.linear(units, query_weight, query_bias).view(batch, num_units * len(rows), POINTER_CHANNELS)
+        logits = queries @ self.key(entities).transpose(-1, -2) * POINTER_CHANNELS**-0.5
+        of_pairs = F.linear(pairs, pair.weight[rows], pair.bias[rows]) * PAIR_GAIN  # [M, U, N, R]
+        return logits.view(batch, num_units, len(rows), -1) + of_pairs.transpose(-1, -2)
 
 
 class UnitHead(nn.Module):
@@ -95,15 +119,17 @@ class UnitHead(nn.Module):
         for name, constant in TargetedOrders.from_classes(order_target_class)._asdict().items():
             self.register_buffer(name, constant, persistent=False)
         self.order = _initialise_policy(nn.Linear(channels, num_orders))
-        self.pointer = TargetPointer(channels, int((order_target_class >= 0).sum()), position)
+        self.pairs = Pairs(channels, position)
+        self.pointer = TargetPointer(channels, int((order_target_class >= 0).sum()))
 
     def distribution(self, features: Features, observation: dict[str, Tensor]) -> UnitOrders:
+        pairs, units = self.pairs(features, observation)
         orders = TargetedOrders(*(self.get_buffer(name) for name in TargetedOrders._fields))
         # Most armies have no use for some of the orders that take a target: these need no pointers.
         rows = orders.rows_in_use(observation["order_mask"])
         return UnitOrders(
-            self.order(features.units),
-            self.pointer(features, observation["entities"], rows),
+            self.order(units),
+            self.pointer(units, features.entities, pairs, rows),
             observation["order_mask"],
             observation["target_mask"],
             orders.only(rows),
@@ -137,15 +163,17 @@ class SmacHead(nn.Module):
         self.num_units, self.num_targets, self.type_column = num_units, num_actions - 6, type_column
         self.register_buffer("healers", torch.tensor(HEALER_TYPES, dtype=torch.float32), persistent=False)
         self.fixed = _initialise_policy(nn.Linear(channels, 6))
-        self.pointer = TargetPointer(channels, 1, position)
+        self.pairs = Pairs(channels, position)
+        self.pointer = TargetPointer(channels, 1)
 
     def _log_probs(self, features: Features, observation: dict[str, Tensor]) -> Tensor:
-        pointers = self.pointer(features, observation["entities"])[:, :, 0]  # [M, U, N]
+        pairs, units = self.pairs(features, observation)
+        pointers = self.pointer(units, features.entities, pairs)[:, :, 0]  # [M, U, N]
         enemies = _fit(pointers[..., self.num_units :], self.num_targets)
         allies = _fit(pointers[..., : self.num_units], self.num_targets)
         unit_type = observation["entities"][:, : self.num_units, self.type_column, None]
         heals = (unit_type == self.healers).any(-1, keepdim=True)
-        logits = torch.cat([self.fixed(features.units), torch.where(heals, allies, enemies)], dim=-1)
+        logits = torch.cat([self.fixed(units), torch.where(heals, allies, enemies)], dim=-1)
         return masked_log_softmax(logits, observation["action_mask"])
 
     def sample(self, features: Features, observation: dict[str, Tensor], deterministic: bool) -> tuple[Tensor, Tensor]:

@@ -54,7 +54,7 @@ class LearningConfig:
     reward_scale: float = 1.0
     """Rewards are multiplied by it before the loss, never in reports."""
     teacher: str | None = None
-    """A scripted policy that is imitated in the beginning (`agents.kickstarting`)."""
+    """A scripted policy (`agents.scripted`) that is imitated in the beginning (`agents.kickstarting`)."""
     teacher_weight: Schedule = field(default_factory=lambda: Schedule(start=1.0, end=0.0, until=0.2))
     """Of the imitation, beside the loss of the algorithm."""
 
@@ -156,6 +156,8 @@ class TrainConfig:
 
 # For two cores: an env runner on one acts while the learner in the driver learns on the other.
 _TWO_CORES = ClusterConfig(num_env_runners=1, num_learners=0)
+# Acting and learning in turns, in the driver, each on both cores.
+_IN_TURNS = ClusterConfig(num_env_runners=0, num_learners=0)
 _SMALL_NETWORK = NetworkConfig(channels=64, num_heads=2, num_layers=1, num_latents=8)
 
 
@@ -177,6 +179,27 @@ def _battle(scenario: str, budget: BudgetConfig) -> TrainConfig:
     )
 
 
+def _taught(scenario: str, teacher: str, env_steps: int, *, reward_scale: float = 0.15, until: float) -> TrainConfig:
+    """PPO that imitates a scripted teacher until a share of training is over."""
+    return TrainConfig(
+        name=scenario,
+        world=WorldConfig(scenario=scenario, num_envs=64),
+        network=_SMALL_NETWORK,
+        learning=LearningConfig(
+            algorithm="ppo",
+            ppo=PPOConfig(epochs=2, minibatches=4),
+            fragment_length=32,
+            learning_rate=Schedule(start=1e-3, end=1e-5),
+            entropy_weight=Schedule(start=0.01, end=0.0005),
+            reward_scale=reward_scale,
+            teacher=teacher,
+            teacher_weight=Schedule(start=1.0, end=0.0, until=until),
+        ),
+        cluster=_IN_TURNS,
+        budget=BudgetConfig(env_steps=env_steps),
+    )
+
+
 def _mini_game(scenario: str, env_steps: int, reward_scale: float) -> TrainConfig:
     config = _battle(scenario, BudgetConfig(env_steps=env_steps))
     learning = dataclasses.replace(config.learning, reward_scale=reward_scale, fragment_length=16)
@@ -185,15 +208,17 @@ def _mini_game(scenario: str, env_steps: int, reward_scale: float) -> TrainConfi
 
 PRESETS: dict[str, TrainConfig] = {
     "3m": _battle("3m", BudgetConfig(minutes=3.0)),
-    "8m": _battle("8m", BudgetConfig(env_steps=1_000_000)),
-    "2s3z": _battle("2s3z", BudgetConfig(env_steps=1_000_000)),
-    "3s5z": _battle("3s5z", BudgetConfig(env_steps=2_000_000)),
-    "5m_vs_6m": _battle("5m_vs_6m", BudgetConfig(env_steps=5_000_000)),
-    "10m_vs_11m": _battle("10m_vs_11m", BudgetConfig(env_steps=5_000_000)),
+    "8m": _taught("8m", "withdraw", 120_000, until=0.6),
+    "2s3z": _taught("2s3z", "withdraw", 120_000, until=0.6),
+    "3s5z": _taught("3s5z", "withdraw", 120_000, until=0.6),
+    "5m_vs_6m": _taught("5m_vs_6m", "withdraw", 300_000, until=0.3),
+    "10m_vs_11m": _taught("10m_vs_11m", "withdraw", 300_000, until=0.3),
     "MoveToBeacon": _mini_game("MoveToBeacon", 300_000, 0.3),
-    "CollectMineralShards": _mini_game("CollectMineralShards", 500_000, 0.3),
-    "DefeatRoaches": _mini_game("DefeatRoaches", 1_000_000, 0.1),
-    "DefeatZerglingsAndBanelings": _mini_game("DefeatZerglingsAndBanelings", 1_000_000, 0.1),
+    "CollectMineralShards": _taught("CollectMineralShards", "focus-fire", 60_000, reward_scale=0.03, until=1.0),
+    "DefeatRoaches": _taught("DefeatRoaches", "withdraw", 200_000, reward_scale=0.05, until=0.3),
+    "DefeatZerglingsAndBanelings": _taught(
+        "DefeatZerglingsAndBanelings", "kite", 100_000, reward_scale=0.05, until=0.5
+    ),
     # Against past selves; the scripted opponents stay in the league as yardsticks.
     "3m-self-play": dataclasses.replace(
         _battle("3m", BudgetConfig(minutes=20.0)),

@@ -29,6 +29,7 @@ from torch import Tensor
 from agents.configuration import ConfigError
 from agents.networks import AgentNetwork
 from agents.presets import WorldConfig
+from agents.scripted import scripted_action
 
 Fragment = dict[str, Any]
 
@@ -208,7 +209,7 @@ class Rollout:
         device: torch.device | str = "cpu",
     ) -> None:
         """values: whether fragments hold `value`, which PPO needs; V-trace estimates anew, and the last row costs as
-        much as a step. teacher: a scripted policy of the worlds that is asked at every step and never acts."""
+        much as a step. teacher: a scripted policy (`agents.scripted`) that is asked at every step and never acts."""
         self.env = env
         self.network = network
         self.fragment_length = fragment_length
@@ -256,7 +257,7 @@ class Rollout:
                     fragment["value"][t] = step.value.cpu().numpy()
                 self.state = step.state
                 if self.teacher is not None:
-                    taught.append(self.env.scripted_action(self.teacher))  # type: ignore[attr-defined]
+                    taught.append(scripted_action(self.env, self.observation, self.teacher))
                 self.observation, reward, terminated, truncated, infos = self.env.step(action)
                 done = terminated | truncated
                 fragment["reward"][t] = reward

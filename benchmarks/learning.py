@@ -37,6 +37,7 @@ from agents.rollout import is_battle
 # Points kept of a curve.
 _CURVE_POINTS = 60
 _ONE_CORE = ("--cluster.num-env-runners", "0", "--cluster.num-learners", "0", "--cluster.num-cpus", "1")
+_NO_VIDEOS = ("--evaluation.videos", "0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,7 @@ class LearningBenchmark:
     seeds: tuple[int, ...] = (0, 1, 2)
     runs: Path = Path("runs/learning")
     results: Path = Path(__file__).parent / "results" / "learning"
-    scripted: tuple[str, ...] = ("attack-move", "focus-fire", "kite")
+    scripted: tuple[str, ...] = ("attack-move", "focus-fire", "kite", "withdraw")
     """Policies that play in the agent's place, for comparison."""
     scripted_episodes: int = 400
     train: bool = True
@@ -73,7 +74,7 @@ def train_and_collect(benchmark: LearningBenchmark, name: str, seed: int) -> dic
         if (folder / "config.json").exists():
             command += ["--resume", str(folder)]
         else:
-            command += ["--preset", name, "--seed", str(seed), "--run", str(folder), *_ONE_CORE]
+            command += ["--preset", name, "--seed", str(seed), "--run", str(folder), *_ONE_CORE, *_NO_VIDEOS]
             command += shlex.split(benchmark.arguments)
         subprocess.run(command, check=True)
     run, evaluation = RunFolder.open(folder), evaluated(folder)
