@@ -208,14 +208,14 @@ def _mini_game(scenario: str, env_steps: int, reward_scale: float) -> TrainConfi
 
 PRESETS: dict[str, TrainConfig] = {
     "3m": _battle("3m", BudgetConfig(minutes=3.0)),
-    "8m": _taught("8m", "withdraw", 120_000, until=0.6),
-    "2s3z": _taught("2s3z", "withdraw", 120_000, until=0.6),
-    "3s5z": _taught("3s5z", "withdraw", 120_000, until=0.6),
-    "5m_vs_6m": _taught("5m_vs_6m", "withdraw", 300_000, until=0.3),
-    "10m_vs_11m": _taught("10m_vs_11m", "withdraw", 300_000, until=0.3),
+    "8m": _taught("8m", "withdraw", 240_000, until=0.4),
+    "2s3z": _taught("2s3z", "withdraw", 350_000, until=0.4),
+    "3s5z": _taught("3s5z", "withdraw", 200_000, until=0.4),
+    "5m_vs_6m": _taught("5m_vs_6m", "withdraw", 400_000, until=0.3),
+    "10m_vs_11m": _taught("10m_vs_11m", "withdraw", 400_000, until=0.3),
     "MoveToBeacon": _mini_game("MoveToBeacon", 300_000, 0.3),
     "CollectMineralShards": _taught("CollectMineralShards", "focus-fire", 60_000, reward_scale=0.03, until=1.0),
-    "DefeatRoaches": _taught("DefeatRoaches", "withdraw", 200_000, reward_scale=0.05, until=0.3),
+    "DefeatRoaches": _taught("DefeatRoaches", "ambush", 100_000, reward_scale=0.05, until=0.8),
     "DefeatZerglingsAndBanelings": _taught(
         "DefeatZerglingsAndBanelings", "kite", 100_000, reward_scale=0.05, until=0.5
     ),

@@ -29,7 +29,7 @@ from agents.presets import PRESETS, TrainConfig, preset
 from agents.progress import ProgressReporter, duration
 from agents.pysc2_worlds import check_backend, resolve_transport
 from agents.rollout import make_worlds, map_arrays
-from agents.scripted import POLICIES
+from agents.scripted import OF_UNITS, POLICIES
 
 if TYPE_CHECKING:
     from agents.rllib_algorithm import EntityAgent
@@ -99,9 +99,9 @@ def check_teacher(config: TrainConfig) -> None:
         return
     if teacher not in POLICIES:
         raise ConfigError(f"unknown learning.teacher {teacher!r}: expected one of {', '.join(POLICIES)}, or None")
-    if teacher == "withdraw" and config.world.action_view != "unit":
+    if teacher in OF_UNITS and config.world.action_view != "unit":
         raise ConfigError(
-            "learning.teacher 'withdraw' plays in the action view 'unit' only: set --learning.teacher kite"
+            f"learning.teacher {teacher!r} plays in the action view 'unit' only: set --learning.teacher kite"
         )
     if config.self_play.enabled:
         raise ConfigError("learning.teacher plays one-player worlds only: set --learning.teacher None for self-play")

@@ -148,6 +148,7 @@ def strength(benchmark: EncoderStrength, encoder: str) -> dict[str, Any]:
         else:
             command += ["--preset", benchmark.preset, "--run", str(folder), "--initial-weights", str(start)]
             command += ["--cluster.num-env-runners", "0", "--cluster.num-cpus", "1", "--learning.teacher", "None"]
+            command += ["--learning.algorithm", "v-trace", "--learning.fragment-length", "8"]
             command += ["--budget.env-steps", str(benchmark.env_steps), "--evaluation.videos", "0"]
             command += ["--evaluation.episodes", str(benchmark.evaluation.episodes)]
             for name in ("learning_rate", "entropy_weight"):
