@@ -1,7 +1,7 @@
 """What the agent learns, from how much experience, over seeds: trains presets, keeps curves and results as small files.
 
     python -m benchmarks.learning --presets 8m 2s3z --seeds 0 1 2
-    python -m benchmarks.learning --presets 8m 2s3z --seeds 0 --train False        # the table and the plot alone
+    python -m benchmarks.learning --presets 8m 2s3z --seeds 0 --no-train          # the table and the plot alone
 
 The presets hold the recipes: `perceiver-train-agent --preset NAME --seed N` trains the same. A preset and seed that has
 a result is left alone, one that was interrupted is resumed, so the benchmark can be stopped and started at will. A run
