@@ -27,7 +27,12 @@ from numba import njit
 from envs.actions import ORDER_TARGET_CLASS
 from envs.engine.state import W_ALIVE
 from envs.scenarios import Scenario, Team, UnitStart, formation, load_scenario
+from envs.stepping import take_ticket
 from envs.vector_env import SC2VectorEnv
+
+
+# Fewer worlds' actions are drawn before a second thread is awake.
+DRAWN_ALONE = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,32 +56,40 @@ class SimulatorBenchmark:
 
 
 @njit(cache=True, nogil=True)
-def draw_actions(order_mask, target_mask, target_class, key, order, target):
-    """Uniform over the legal orders of each unit, then over the legal targets; returns the next key."""
+def draw_actions(order_mask, target_mask, target_class, keys, order, target, counter, portion):
+    """Uniform over the legal orders of each unit, then over the legal targets. `keys` [B] are the worlds' generators.
+
+    Takes worlds, `portion` at a time, until `counter` [1] says that none is left; so any number of threads may run it.
+    """
     worlds, units, orders = order_mask.shape
     rows = target_mask.shape[3]
-    for b in range(worlds):
-        for u in range(units):
-            count = 0
-            for k in range(orders):
-                count += order_mask[b, u, k]
-            key = key * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
-            pick = np.int64((key >> np.uint64(33)) % np.uint64(count))
-            for k in range(orders):
-                if order_mask[b, u, k]:
-                    if pick == 0:
-                        order[b, u] = k
-                        break
-                    pick -= 1
-            target[b, u] = 0
-            c = target_class[order[b, u]]
-            if c >= 0:
+    while True:
+        first = take_ticket(counter) * portion
+        if first >= worlds:
+            break
+        for b in range(first, min(first + portion, worlds)):
+            key = keys[b]
+            for u in range(units):
+                count = 0
+                for k in range(orders):
+                    count += order_mask[b, u, k]
                 key = key * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
-                row = np.int64((key >> np.uint64(33)) % np.uint64(rows))
-                while not target_mask[b, u, c, row]:
-                    row = row + 1 if row + 1 < rows else 0
-                target[b, u] = row
-    return key
+                pick = np.int64((key >> np.uint64(33)) % np.uint64(count))
+                for k in range(orders):
+                    if order_mask[b, u, k]:
+                        if pick == 0:
+                            order[b, u] = k
+                            break
+                        pick -= 1
+                target[b, u] = 0
+                c = target_class[order[b, u]]
+                if c >= 0:
+                    key = key * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
+                    row = np.int64((key >> np.uint64(33)) % np.uint64(rows))
+                    while not target_mask[b, u, c, row]:
+                        row = row + 1 if row + 1 < rows else 0
+                    target[b, u] = row
+            keys[b] = key
 
 
 def measure(
@@ -87,7 +100,22 @@ def measure(
     observation, _ = env.reset(seed=0)
     order = np.zeros((batch, env.num_units), np.int64)
     target = np.zeros_like(order)
-    key = np.uint64(1)
+    keys = np.arange(1, batch + 1, dtype=np.uint64)
+    counter = np.zeros(1, np.int64)
+    portion = max(1, min(64, batch // (4 * threads)))
+
+    def draw() -> None:
+        draw_actions(
+            observation["order_mask"],
+            observation["target_mask"],
+            ORDER_TARGET_CLASS,
+            keys,
+            order,
+            target,
+            counter,
+            portion,
+        )
+
     rates, drawing, illegal = [], 0.0, 0
     total = 0.0
     for repeat in range(repeats + 1):
@@ -95,12 +123,11 @@ def measure(
         steps, spent, started = 0, 0.0, time.perf_counter()
         while (elapsed := time.perf_counter() - started) < limit:
             drawn = time.perf_counter()
-            # The key comes back as a Python integer, which would go in again as a signed one.
-            key = np.uint64(
-                draw_actions(
-                    observation["order_mask"], observation["target_mask"], ORDER_TARGET_CLASS, key, order, target
-                )
-            )
+            counter[0] = 0
+            if batch < DRAWN_ALONE:
+                draw()
+            else:
+                env.crew.run(draw)
             spent += time.perf_counter() - drawn
             observation, _, _, _, infos = env.step({"order": order, "target": target})
             illegal += int(infos["illegal_actions"].sum())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -232,6 +233,21 @@ class PySC2VectorEnv(SC2VectorEnv):
                 with contextlib.suppress(*_FAILURES):
                     game.close()
         self._games = []
+
+    def _step_worlds(self) -> None:
+        threads = self.num_threads
+        edges = [self.num_envs * n // threads for n in range(threads + 1)]
+        if threads == 1:
+            self._step_range(0, self.num_envs)
+            return
+        # next() on a list's iterator is atomic under the GIL, so each part is taken once.
+        parts = iter(list(itertools.pairwise(edges)))
+
+        def work() -> None:
+            for first, last in parts:
+                self._step_range(first, last)
+
+        self.crew.run(work)
 
     def _step_range(self, first: int, last: int) -> None:
         stim = self.state.f[first:last, st.F_STIM].copy()

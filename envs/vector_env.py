@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ from gymnasium.vector.utils import batch_space
 
 from envs import driver
 from envs.actions import ACTION_VIEWS, NUM_FUNCTIONS, NUM_ORDERS, POINT_GRID
+from envs.crew import Crew
 from envs.engine.state import W_LOOP, new_state
 from envs.observation import NUM_FEATURES, NUM_SCALARS
 from envs.opponents import OPPONENTS, opponent_id
@@ -42,10 +41,10 @@ from envs.plan import (
 )
 from envs.scenarios import Scenario, load_scenario
 from envs.smac import smac_sizes
+from envs.stepping import Stepper
 
 OBSERVATION_VIEWS = ("entities", "smac", "both")
 ILLEGAL_ACTIONS = ("no_op", "error")
-CHUNKS_PER_THREAD = 2
 _MAX_SEED = 2**62
 
 
@@ -81,7 +80,7 @@ class SC2VectorEnv(VectorEnv):
         "render_modes": ["rgb_array", "rgb_array_list"],
         "render_fps": 16,
     }
-    _pool: ThreadPoolExecutor | None = None  # there also when an environment is refused half-made
+    _crew: Crew | None = None  # there also when an environment is refused half-made
 
     def __init__(
         self,
@@ -177,6 +176,7 @@ class SC2VectorEnv(VectorEnv):
             self._observers.append(driver.observe_entities)
         if observation_view != "entities":
             self._observers.append(driver.observe_smac)
+        self._stepper: Stepper | None = None
         self._frames: list[Any] = []
         self._found = np.zeros(4, np.int64)
         self._started = False
@@ -331,10 +331,7 @@ class SC2VectorEnv(VectorEnv):
         if self.illegal_actions == "error":
             self._refuse_illegal()
         self._turn = 1 - self._turn
-        if self.num_threads == 1:
-            self._step_range(0, self.num_envs)
-        else:
-            self._step_threaded()
+        self._step_worlds()
         result = self._result
         done = result.terminated | result.truncated
         infos: dict[str, Any] = {
@@ -347,27 +344,56 @@ class SC2VectorEnv(VectorEnv):
         observation = self._observation(self._outputs[self._turn])
         return observation, reward.copy(), result.terminated.copy(), result.truncated.copy(), infos
 
-    def _step_range(self, first: int, last: int) -> None:
-        """One step of the worlds [first, last)."""
-        context = self._context
-        self._command(context, first, last)
-        if self.players == 1:
-            driver.command_opponents(context, first, last)
-        if self.render_mode is not None and first == 0:
-            for _ in range(self.scenario.step_mul):
-                self._advance(context, 1, first, last)
-                self._record()
+    def _step_worlds(self) -> None:
+        """One step of all worlds, from `self.action` into this turn's outputs and `self._result`."""
+        if self.render_mode is not None:
+            self._step_recorded()
+            return
+        if self._stepper is None:
+            self._stepper = Stepper(
+                self._context,
+                self.num_envs,
+                self._output_refs[0],
+                command=self._command,
+                oppose=driver.command_opponents if self.players == 1 else None,
+                advance=self._advance,
+                score=driver.score_worlds,
+                start=self._start,
+                begin=driver.open_episodes,
+                observers=self._observers,
+            )
+        outputs = self._output_refs[self._turn], self._final_refs[self._turn]
+        work = self._stepper.work(*outputs, self.scenario.step_mul, self.num_threads)
+        if self.num_threads == 1:
+            work()
         else:
-            self._advance(context, self.scenario.step_mul, first, last)
-        if driver.score_worlds(context, first, last):
+            self.crew.run(work)
+
+    @property
+    def crew(self) -> Crew:
+        """The threads that help the caller's."""
+        if self._crew is None:
+            self._crew = Crew(self.num_threads - 1)
+        return self._crew
+
+    def _step_recorded(self) -> None:
+        """As `_step_worlds`, phase by phase and in one thread, with the first world's frames kept for `render`."""
+        context, worlds = self._context, (0, self.num_envs)
+        self._command(context, *worlds)
+        if self.players == 1:
+            driver.command_opponents(context, *worlds)
+        for _ in range(self.scenario.step_mul):
+            self._advance(context, 1, *worlds)
+            self._record()
+        if driver.score_worlds(context, *worlds):
             for observer in self._observers:
-                observer(context, self._final_refs[self._turn], True, first, last)
-            self._start(context, first, last)
-            driver.open_episodes(context, first, last)
-            if self.render_mode is not None and self._restart[0]:
+                observer(context, self._final_refs[self._turn], True, *worlds)
+            self._start(context, *worlds)
+            driver.open_episodes(context, *worlds)
+            if self._restart[0]:
                 self._record()
         for observer in self._observers:
-            observer(context, self._output_refs[self._turn], False, first, last)
+            observer(context, self._output_refs[self._turn], False, *worlds)
 
     def render(self) -> tuple[Any, ...] | None:
         """The first world's frame (or list of frames), in a tuple as Gymnasium's vector environments return it."""
@@ -380,9 +406,9 @@ class SC2VectorEnv(VectorEnv):
         return ([self.renderer.draw(frame) for frame in self.recorded_frames()],)
 
     def close_extras(self, **kwargs: Any) -> None:
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
+        if self._crew is not None:
+            self._crew.close()
+            self._crew = None
 
     # --- beyond Gymnasium -----------------------------------------------------------------------------------
 
@@ -444,19 +470,20 @@ class SC2VectorEnv(VectorEnv):
 
     # --- inside ---------------------------------------------------------------------------------------------
 
+    def _views(self, out: Output) -> dict[str, np.ndarray]:
+        names = self.single_observation_space.spaces  # type: ignore[attr-defined]
+        return {name: getattr(out, name) if self.players == 2 else getattr(out, name)[:, 0] for name in names}
+
     def _observation(self, out: Output) -> dict[str, np.ndarray]:
-        result = {}
-        for name in self.single_observation_space.spaces:  # type: ignore[attr-defined]
-            array = getattr(out, name)
-            array = array if self.players == 2 else array[:, 0]
-            result[name] = array.copy() if self.copy else array
-        return result
+        views = self._views(out)
+        return {name: array.copy() for name, array in views.items()} if self.copy else views
 
     def _final_infos(self, done: np.ndarray, final: Output) -> dict[str, Any]:
         final_obs = np.full(self.num_envs, None, dtype=object)
-        batch = self._observation(final)
-        for b in np.flatnonzero(done):
-            final_obs[b] = {name: array[b] for name, array in batch.items()}
+        ended = np.flatnonzero(done)
+        batch = {name: array[ended] for name, array in self._views(final).items()}
+        for b, arrays in zip(ended.tolist(), zip(*batch.values(), strict=True), strict=True):
+            final_obs[b] = dict(zip(batch, arrays, strict=True))
         ei = self.episode.i
         won = ei[:, E_WON_1 : E_WON_2 + 1].astype(np.bool_) & done[:, None]
         info = {
@@ -467,25 +494,6 @@ class SC2VectorEnv(VectorEnv):
         for name in list(info):
             info[f"_{name}"] = done
         return {"final_obs": final_obs, "_final_obs": done, "final_info": info, "_final_info": done}
-
-    def _step_threaded(self) -> None:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.num_threads - 1, thread_name_prefix="sc2-worlds")
-        # More chunks than threads, so that a thread with easy worlds takes over from one with hard ones; not many more,
-        # for threads that come back from compiled code at once wait for each other.
-        pieces = CHUNKS_PER_THREAD * self.num_threads if self.num_envs >= 64 else self.num_threads
-        edges = np.linspace(0, self.num_envs, pieces + 1).astype(np.int64).tolist()
-        chunks = iter(list(itertools.pairwise(edges)))
-
-        def work() -> None:
-            # next() on a list's iterator is atomic under the GIL, so each chunk is taken once.
-            for first, last in chunks:
-                self._step_range(first, last)
-
-        futures = [self._pool.submit(work) for _ in range(self.num_threads - 1)]
-        work()
-        for future in futures:
-            future.result()
 
     def _take(self, actions: Any) -> None:
         """Copies the actions into the environment's own memory, with shape and type checked."""
