@@ -30,7 +30,6 @@ from envs.scenarios import Scenario, Team, UnitStart, formation, load_scenario
 from envs.stepping import take_ticket
 from envs.vector_env import SC2VectorEnv
 
-
 # Fewer worlds' actions are drawn before a second thread is awake.
 DRAWN_ALONE = 512
 

@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 from envs.compilation import entry, stamp_kernels
 
 # Worlds that go through the phases together, at most; fewer where threads share few worlds. With 16 a step of 3m took a
-# tenth longer than with 128, for every phase has to come back into the processor's caches; with more nothing was gained.
+# tenth longer than with 128: every phase has to come back into the processor's caches. With more nothing was gained.
 PORTION = 128
 PORTIONS_PER_THREAD = 4
 
