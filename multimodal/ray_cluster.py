@@ -8,6 +8,9 @@ import sys
 # Ray's own switch between "this machine only" (every server binds 127.0.0.1) and clusters; on by default on Linux,
 # where it would listen on all interfaces. Read when Ray is imported, so modules here import Ray after `connect`.
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+# Ray gives its workers a low priority: on a machine with other load, a training would take minutes to start. Read when
+# Ray is started.
+_NICENESS = "RAY_worker_niceness"
 
 
 def connect(address: str | None, num_cpus: int) -> None:
@@ -19,6 +22,7 @@ def connect(address: str | None, num_cpus: int) -> None:
     """
     if address is None and "ray" not in sys.modules:
         os.environ.setdefault(_CLUSTERS, "0")
+    os.environ.setdefault(_NICENESS, "0")
     import ray
 
     if ray.is_initialized():
