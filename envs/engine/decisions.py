@@ -455,11 +455,14 @@ def decide(state, static, b):
             near_f[st.N_VY, k] = step * fy
             near_f[st.N_STEP, k] = step
             near_i[st.NI_MOBILITY, k] = MOVING
-        elif acceleration > ZERO and u[st.F_SPEED] > ZERO:
-            speed = max(u[st.F_SPEED] - acceleration, ZERO)
-            u[st.F_SPEED] = speed
-            near_f[st.N_VX, k] = speed * u[st.F_FACING_X]
-            near_f[st.N_VY, k] = speed * u[st.F_FACING_Y]
+        else:
+            u[st.F_PACE] = ONE
+            near_f[st.N_PACE, k] = ONE
+            if acceleration > ZERO and u[st.F_SPEED] > ZERO:
+                speed = max(u[st.F_SPEED] - acceleration, ZERO)
+                u[st.F_SPEED] = speed
+                near_f[st.N_VX, k] = speed * u[st.F_FACING_X]
+                near_f[st.N_VY, k] = speed * u[st.F_FACING_Y]
         if done:
             next_order(state, b, i)
         elif (

@@ -83,6 +83,7 @@ def list_place(static, u, v, i, near_f, near_i, k):
     near_f[st.N_Y, k] = u[st.F_Y]
     near_f[st.N_RADIUS, k] = u[st.F_RADIUS]
     near_f[st.N_INNER, k] = u[st.F_INNER]
+    near_f[st.N_PACE, k] = u[st.F_PACE]
     near_f[st.N_SIGHT, k] = static.kind_f[v[st.I_KIND], st.K_SIGHT]
     near_i[st.NI_SLOT, k] = i
     near_i[st.NI_KEY, k] = v[st.I_KEY]

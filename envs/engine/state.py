@@ -71,8 +71,9 @@ LOOPS_PER_SECOND = 16
     F_INNER,  # radius that it collides by
     F_REACH,  # of a quiet unit (decisions.py): how far its target may be, centre to centre
     F_NEAR,  # ... and how near its goal it wants to be
+    F_PACE,  # share of its steps that a moving unit takes, less than 1 in a throng
     NUM_FLOATS,
-) = range(28)
+) = range(29)
 FLOAT_ROW = 32  # two cache lines
 
 # --- integer fields of a unit: state.ui[b, I_*, i] -------------------------------------------------------------------
@@ -171,11 +172,14 @@ T_ALIVE, T_CREATED, T_LOST, NUM_TALLY = range(4)
     N_SIGHT,
     N_PX,  # where it is to be before collisions
     N_PY,
+    N_NEXT_X,  # where it is when the loop ends
+    N_NEXT_Y,
     N_VX,
     N_VY,
     N_STEP,  # length of the step that a moving unit takes in the direction that it faces
+    N_PACE,
     NUM_NEAR_FLOATS,
-) = range(11)
+) = range(14)
 NI_SLOT, NI_KEY, NI_MOBILITY, NUM_NEAR_INTS = range(4)
 LANES = 16  # places that one vector operation looks at; the arrays are that much longer than the units
 MIN_CELLS, CELLS_PER_UNIT = 256, 4
@@ -506,6 +510,7 @@ def create_unit_in(state, static, b, kind, owner, x, y, first, last):
             state.uf[b, i, F_HOME_X] = state.uf[b, i, F_X]
             state.uf[b, i, F_HOME_Y] = state.uf[b, i, F_Y]
             state.uf[b, i, F_FACING_Y] = -1.0
+            state.uf[b, i, F_PACE] = 1.0
             set_kind(state, static, b, i, kind)
             state.uf[b, i, F_HEALTH] = static.kind_f[kind, K_HEALTH]
             state.uf[b, i, F_SHIELD] = static.kind_f[kind, K_SHIELD]

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from envs.engine import state as st
+from envs.engine.lanes import CORE
 from envs.engine.pathing import clear_line
 from envs.engine.state import MapSpec, create_unit, kill_unit
 from envs.engine.targeting import can_attack, can_heal
@@ -247,24 +248,40 @@ def test_units_find_their_way_around_a_wall() -> None:
     assert arena.flag(i, st.I_ORDER) == st.ORDER_STOP
 
 
-def test_zerglings_surround_and_no_two_units_stand_on_each_other() -> None:
-    arena = Arena(["Zergling", ("Ultralisk", {**INERT, "label": "big", "health": 1e5})], max_units=13)
+def nearest_pair(arena: Arena, units: list[int]) -> float:
+    """Distance of the two centres that are nearest to each other, in sums of their inner radii."""
+    x, y, inner = (np.array([arena.get(i, c) for i in units]) for c in (st.F_X, st.F_Y, st.F_INNER))
+    gaps = np.hypot(x[:, None] - x, y[:, None] - y) / (inner[:, None] + inner)
+    return float(gaps[np.triu_indices(len(units), 1)].min())
+
+
+@pytest.mark.parametrize("zerglings", [12, 24, 40])
+def test_zerglings_surround_and_no_two_come_nearer_than_their_cores(zerglings: int) -> None:
+    arena = Arena(["Zergling", ("Ultralisk", {**INERT, "label": "big", "health": 1e5})], max_units=zerglings + 1)
     big = arena.add("big", 2, 16.0, 16.0)
-    zerglings = [arena.add("Zergling", 1, 6.0 + 0.9 * (n % 3), 14.0 + 0.9 * (n // 3)) for n in range(12)]
-    for i in zerglings:
+    units = [arena.add("Zergling", 1, 4.0 + 0.9 * (n % 5), 13.0 + 0.9 * (n // 5)) for n in range(zerglings)]
+    for i in units:
         arena.order(i, st.ORDER_ATTACK, big)
-    arena.run(160)
-    attacking = [i for i in zerglings if arena.flag(i, st.I_SHOT_LOOP) > 130]
+    for _ in range(240):
+        arena.run()
+        assert nearest_pair(arena, units) > CORE - 1e-3
+    attacking = [i for i in units if arena.flag(i, st.I_SHOT_LOOP) > 220]
     assert len(attacking) >= 9
     angles = [math.atan2(arena.get(i, st.F_Y) - 16.0, arena.get(i, st.F_X) - 16.0) for i in attacking]
     assert max(np.cos(angles)) > 0.5  # some have gone around to the far side
-    for a in zerglings:
-        for b in zerglings:
-            if a < b:
-                gap = math.hypot(*(arena.get(a, c) - arena.get(b, c) for c in (st.F_X, st.F_Y)))
-                # Inner radii are .375 each. Those that fight keep their places; those that look for one may squeeze
-                # past each other, but never onto one another.
-                assert gap > (0.6 if a in attacking and b in attacking else 0.375)
+
+
+def test_two_columns_of_one_side_pass_each_other() -> None:
+    arena = Arena([("Marine", OBEDIENT)], max_units=24)
+    there = [arena.add("Marine", 1, 6.0 + 0.9 * (n % 3), 12.0 + 0.9 * (n // 3)) for n in range(12)]
+    back = [arena.add("Marine", 1, 26.0 - 0.9 * (n % 3), 12.0 + 0.9 * (n // 3)) for n in range(12)]
+    for i, j in zip(there, back, strict=True):
+        arena.order(i, st.ORDER_MOVE, x=26.0, y=14.0)
+        arena.order(j, st.ORDER_MOVE, x=6.0, y=14.0)
+    for _ in range(250):
+        arena.run()
+        assert nearest_pair(arena, there + back) > CORE - 1e-3
+    assert min(arena.get(i, st.F_X) for i in there) > 22.0 and max(arena.get(i, st.F_X) for i in back) < 10.0
 
 
 def test_units_on_the_same_place_push_each_other_apart() -> None:
