@@ -76,6 +76,14 @@ def test_a_recording_is_written_and_compared_elsewhere(tmp_path, capsys, monkeyp
     assert all(row["difference"] == 0.0 for row in first)
 
 
+def test_every_experiment_measures_something_and_the_simulator_agrees_with_itself():
+    kinds = [experiment.kind for experiment in EXPERIMENTS]
+    assert [kinds.count(kind) for kind in ("duel", "move", "heal", "splash")] == [9, 6, 1, 3]
+    rows = main(Calibration(transport="memory"))
+    assert {row["experiment"] for row in rows} == {experiment.name for experiment in EXPERIMENTS}
+    assert [row for row in rows if row["difference"] != 0.0] == []
+
+
 def test_the_servers_refusal_is_passed_on():
     far = Experiment(name="off", kind="move", units=(Placed(unit="Marine", owner=1, x=1e4),), loops=1)
     with pytest.raises(ProtocolError, match="not on the map"):
