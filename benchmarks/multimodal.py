@@ -3,7 +3,7 @@
     python -m benchmarks.multimodal loader [--data DIR]
     python -m benchmarks.multimodal step
     python -m benchmarks.multimodal reconstruction
-    python -m benchmarks.multimodal sync --run RUN --data FILE
+    python -m benchmarks.multimodal sync --run RUN [--data FILE]
 
 - `loader`: clips per second of the training loader against bare PyAV decoding of the same files to arrays, both in one
   process, in turn, for several rounds.
@@ -15,10 +15,13 @@
   decoded by PyAV alone. The shift of the picture is where small frames of the original and of the output's left half,
   which passes through the same windows and frames as the reconstruction, correlate best; that of the sound where the
   original's and the reconstructed waveforms do. The run must have learnt the file's sound, or the two are not alike.
+  Without FILE: held-out generated clips one after the other; of the windows that the file is cut into, some are a clip
+  as in training, and only the stretches that these fill alone are compared in sound.
 """
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 import tempfile
@@ -35,10 +38,15 @@ import torch.nn.functional as F
 import tyro
 
 from multimodal.autoencoder import AutoencoderConfig, build, preset, reconstruct
+from multimodal.clips import ClipFormat
 from multimodal.datasets import find_files
 from multimodal.loader import ClipBatch, EpochBatches, LoaderConfig, training_loader
 from multimodal.losses import LossConfig, autoencoder_loss, draw
-from multimodal.synthetic import SyntheticConfig, generate
+from multimodal.reconstruct import ReconstructConfig, overlap_frames
+from multimodal.reconstruct import run as reconstruct_file
+from multimodal.runs import load_run
+from multimodal.synthetic import ENCODING, SyntheticConfig, generate, render, scene_of
+from multimodal.writing import write_clip
 from perceiver_core.folding import fold_for_inference
 
 NUM_CLASSES = 700
@@ -51,7 +59,7 @@ class BenchmarkConfig:
 
     Attributes:
         part: loader, step, reconstruction or sync.
-        data: clips for `loader`, None generates some; a file for `sync`.
+        data: clips for `loader`, None generates some; a file for `sync`, None joins generated ones.
         size: height and width of the clips that `loader` generates; 64 is that of the default training.
         run: of `sync`, a trained run.
         rounds: repetitions, each of both contenders in turn; medians and ranges are printed.
@@ -274,15 +282,67 @@ def correlation(x: np.ndarray, y: np.ndarray) -> float:
     return float((x * y).sum() / np.sqrt((x * x).sum() * (y * y).sum()))
 
 
-def sync(config: BenchmarkConfig) -> None:
-    from multimodal.reconstruct import ReconstructConfig, run
+Stretch = tuple[int, int]
 
-    if config.run is None or config.data is None:
-        sys.exit("error: sync needs --run RUN and --data FILE")
+
+def sound_shift(sound: np.ndarray, new_sound: np.ndarray, stretches: list[Stretch]) -> tuple[float, float]:
+    """By how many seconds `new_sound` is later in `stretches` (samples of it), and the correlation at that shift."""
+    reach = round(REACH * SYNC_RATE)
+    end = min(len(sound), len(new_sound)) - reach
+    stretches = [(first, last) for first, last in stretches if first >= reach and last <= end]
+    heard = np.concatenate([new_sound[first:last] for first, last in stretches])
+    steps = range(-reach, reach + 1)
+    scores = [
+        correlation(np.concatenate([sound[first - step : last - step] for first, last in stretches]), heard)
+        for step in steps
+    ]
+    best = int(np.argmax(scores))
+    return steps[best] / SYNC_RATE, scores[best]
+
+
+JOINED_CLASSES = ("flash-apart", "flash-together", "ring")
+JOINED_CLIPS = 25  # of each class
+
+
+def join_clips(path: Path, clip: ClipFormat) -> list[Stretch]:
+    """Write held-out generated clips, as long as a window, one after the other.
+
+    Returns:
+        The stretches, in samples at `SYNC_RATE`, that come from windows which are one clip, and from no other window.
+    """
+    config = SyntheticConfig(
+        seconds=clip.num_frames / clip.frame_rate, frame_rate=clip.frame_rate, sample_rate=clip.sample_rate
+    )
+    scenes = [scene_of(config, "val", name, number) for number in range(JOINED_CLIPS) for name in JOINED_CLASSES]
+    frames, sounds = zip(*(render(scene, config) for scene in scenes), strict=True)
+    write_clip(
+        path,
+        np.concatenate(frames),
+        np.concatenate(sounds),
+        frame_rate=config.frame_rate,
+        sample_rate=config.sample_rate,
+        encoding=ENCODING,
+    )
+    overlap = overlap_frames(clip)
+    starts = range(0, len(scenes) * clip.num_frames, math.lcm(clip.num_frames - overlap, clip.num_frames))
+    samples_per_frame = SYNC_RATE / clip.frame_rate
+    return [
+        (round((start + overlap) * samples_per_frame), round((start + clip.num_frames - overlap) * samples_per_frame))
+        for start in starts
+    ]
+
+
+def sync(config: BenchmarkConfig) -> None:
+    if config.run is None:
+        sys.exit("error: sync needs --run RUN")
     with tempfile.TemporaryDirectory() as folder:
         out = str(Path(folder) / "out.mp4")
-        run(ReconstructConfig(run=config.run, clip=config.data, out=out, side_by_side=True))
-        times, pictures, sound = decode_plainly(config.data)
+        data, stretches = config.data, list[Stretch]()
+        if data is None:
+            data = str(Path(folder) / "joined.mp4")
+            stretches = join_clips(Path(data), load_run(config.run).model.clip)
+        reconstruct_file(ReconstructConfig(run=config.run, clip=data, out=out, side_by_side=True))
+        times, pictures, sound = decode_plainly(data)
         new_times, new_pictures, new_sound = decode_plainly(out, left=True)
     lags = np.arange(-REACH, REACH, 0.005)
     inside = (new_times > times[0] + REACH) & (new_times < times[-1] - REACH)
@@ -293,14 +353,12 @@ def sync(config: BenchmarkConfig) -> None:
     # Between two frames of the original nothing changes: the shift is known to its frame length.
     best = lags[np.asarray(scores) > max(scores) - 1e-9]
     reach = round(REACH * SYNC_RATE)
-    length = min(len(sound), len(new_sound)) - 2 * reach
-    middle = new_sound[reach : reach + length]
-    steps = range(-reach, reach + 1)
-    heard = [correlation(sound[reach - step : reach - step + length], middle) for step in steps]
-    shift = steps[int(np.argmax(heard))] / SYNC_RATE
+    if not stretches:
+        stretches = [(reach, min(len(sound), len(new_sound)) - reach)]
+    shift, score = sound_shift(sound, new_sound, stretches)
     print(f"{len(times)} frames in {times[-1]:.2f} s -> {len(new_times)} frames in {new_times[-1]:.2f} s")
     print(f"picture later by {best[0] * 1e3:.0f} to {best[-1] * 1e3:.0f} ms (correlation {max(scores):.3f})")
-    print(f"sound later by {shift * 1e3:.1f} ms (correlation {max(heard):.3f})")
+    print(f"sound later by {shift * 1e3:.2f} ms (correlation {score:.3f})")
 
 
 def main() -> None:

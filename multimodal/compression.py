@@ -265,11 +265,14 @@ def plot(points: Sequence[Point], path: Path) -> None:
     """PSNR of picture and sound and top-1 against compression."""
     figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
     ratios = [point.compression for point in points]
+    codec = "H.264 + Opus, as many bytes"
+    if any(point.codec.code_bytes > point.perceiver.code_bytes for point in points):
+        codec += f" ({min(point.codec.code_bytes for point in points):.0f} at least)"
     for axis, name, title in zip(axes, ("video_psnr", "audio_psnr"), ("video", "audio"), strict=False):
         for label, marker, qualities in (
             ("Perceiver IO", "o-", [point.perceiver for point in points]),
             ("PCA, as many numbers", "s--", [point.pca for point in points]),
-            ("H.264 + Opus, as many bytes", "^:", [point.codec for point in points]),
+            (codec, "^:", [point.codec for point in points]),
         ):
             values = [getattr(quality, name) if quality is not None else math.nan for quality in qualities]
             axis.plot(ratios, values, marker, label=label)

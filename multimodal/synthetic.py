@@ -5,10 +5,9 @@ Every clip shows one coloured sprite on a shaded background and plays one tone. 
 | class | told by | what defines it |
 |---|---|---|
 | `glide-together`, `glide-apart` | correlation | sprite moves up or down, pitch too: same or opposite direction |
-| `flash-together`, `flash-apart` | correlation | sprite is lit in turns, tone sounds in turns: at the same or
-opposite times | | `ring`, `cross` | picture | sprite of that shape drifts sideways, steady tone (all other classes
-show a disc) | | `buzz`, `trill` | sound | harmonics of a saw-tooth, or two alternating pitches; a disc drifts
-sideways |
+| `flash-together`, `flash-apart` | correlation | sprite lit in turns, tone sounds in turns: the same or opposite ones |
+| `ring`, `cross` | picture | sprite of that shape drifts sideways, steady tone (all other classes show a disc) |
+| `buzz`, `trill` | sound | harmonics of a saw-tooth, or two alternating pitches; a disc drifts sideways |
 
 In the correlation groups both directions (both orders of the turns) are equally likely in picture and sound alike, so
 either modality alone tells the group and nothing of the class within it. From the picture alone the best possible
