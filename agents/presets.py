@@ -215,7 +215,7 @@ PRESETS: dict[str, TrainConfig] = {
     "10m_vs_11m": _taught("10m_vs_11m", "withdraw", 400_000, until=0.3),
     "MoveToBeacon": _mini_game("MoveToBeacon", 300_000, 0.3),
     "CollectMineralShards": _taught("CollectMineralShards", "focus-fire", 60_000, reward_scale=0.03, until=1.0),
-    "DefeatRoaches": _taught("DefeatRoaches", "ambush", 100_000, reward_scale=0.05, until=0.8),
+    "DefeatRoaches": _taught("DefeatRoaches", "withdraw", 200_000, reward_scale=0.05, until=0.5),
     "DefeatZerglingsAndBanelings": _taught(
         "DefeatZerglingsAndBanelings", "withdraw", 150_000, reward_scale=0.05, until=0.5
     ),

@@ -1,12 +1,10 @@
-"""Scripted policies in the agent's place: those of the worlds, and two that are made of one of them.
-
-`ambush` is `focus-fire` that goes to meet nobody: all stand until an enemy is in reach of one of them.
+"""Scripted policies in the agent's place: those of the worlds, and one that is made of one of them.
 
 `withdraw` is `kite` whose hurt units step back while they reload. Whoever shoots at them has to look for another target
 or follow into the fire of the others; damage spreads over all, and more live to shoot.
 
-As teachers (`agents.kickstarting`) they show what exploration hardly finds: what only pays steps later, done by all, or
-by one unit at the right moment.
+As a teacher (`agents.kickstarting`) it shows what exploration hardly finds: what only pays steps later, done by one
+unit at the right moment.
 """
 
 from __future__ import annotations
@@ -15,27 +13,20 @@ from typing import Any
 
 import numpy as np
 
-from envs.actions import ATTACK, DIRECTIONS, MOVE_NORTH, STOP
+from envs.actions import DIRECTIONS, MOVE_NORTH
 from envs.observation import (
     ALLIANCE_ENEMY,
     C_ALLIANCE,
     C_COOLDOWN,
     C_HEALTH_RATIO,
-    C_RADIUS,
     C_SHIELD,
-    C_UNIT_TYPE,
     C_X,
     C_Y,
 )
 from envs.scenarios import OPPONENTS
-from envs.units import unit_data
 
-OF_UNITS = ("ambush", "withdraw")
-"""Policies for the action view "unit" only."""
-POLICIES = (*OPPONENTS, *OF_UNITS)
-
-# An enemy that is so many world units out of a weapon's range counts as in reach: the weapon's owner steps up to it.
-SLACK = 0.05
+WITHDRAW = "withdraw"
+POLICIES = (*OPPONENTS, WITHDRAW)
 
 # A unit withdraws without shields and below this share of its health, ...
 HURT = 0.5
@@ -48,27 +39,18 @@ DANGER = 7.5
 def scripted_action(env: Any, observation: dict[str, np.ndarray], name: str) -> Any:
     """What the scripted policy `name` does in all worlds of `env`, whose observation it is; inside the masks.
 
-    Raises ValueError for `ambush` and `withdraw` in another action view than "unit".
+    Raises ValueError for `withdraw` in another action view than "unit".
     """
-    if name not in OF_UNITS:
+    if name != WITHDRAW:
         return env.scripted_action(name)
     if "order_mask" not in observation:
         raise ValueError(f"the scripted policy {name!r} plays in the action view 'unit' only")
-    if name == "ambush":
-        action = env.scripted_action("focus-fire")
-        waits = (action["order"] == ATTACK) & ~_any_in_reach(observation)[:, None] & _may(observation, STOP)
-        return {name: np.where(waits, value, action[name]) for name, value in (("order", STOP), ("target", 0))}
     action = env.scripted_action("kite")
     direction, withdraws = _ways_back(observation)
     return {
         "order": np.where(withdraws, MOVE_NORTH + direction, action["order"]),
         "target": np.where(withdraws, 0, action["target"]),
     }
-
-
-def _may(observation: dict[str, np.ndarray], order: int) -> np.ndarray:
-    """Which units may be given the order, bool [B, U]."""
-    return observation["order_mask"][..., order].astype(bool)
 
 
 def _offsets_to_enemies(observation: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
@@ -78,20 +60,6 @@ def _offsets_to_enemies(observation: dict[str, np.ndarray]) -> tuple[np.ndarray,
     offset = place[:, : observation["order_mask"].shape[1], None] - place[:, None]
     enemy = (entities[..., C_ALLIANCE] == ALLIANCE_ENEMY) & mask
     return offset, np.where(enemy[:, None], np.linalg.norm(offset, axis=-1), np.inf)
-
-
-def _any_in_reach(observation: dict[str, np.ndarray]) -> np.ndarray:
-    """Whether an enemy is in the range of any unit's weapon, bool [B]."""
-    entities = observation["entities"]
-    ranges = {
-        unit["unit_type"]: max((w["range"] for w in unit.get("weapons", [])), default=-np.inf)
-        for unit in unit_data().values()
-    }
-    own = entities[:, : observation["order_mask"].shape[1]]
-    reach = np.vectorize(lambda kind: ranges.get(int(kind), -np.inf), otypes=[float])(own[..., C_UNIT_TYPE])
-    reach = reach[..., None] + own[..., C_RADIUS, None] + entities[:, None, :, C_RADIUS] + SLACK
-    present = observation["mask"][:, : own.shape[1], None]
-    return (present & (_offsets_to_enemies(observation)[1] <= reach)).any((1, 2))
 
 
 def _ways_back(observation: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -48,7 +48,7 @@ class LearningBenchmark:
     seeds: tuple[int, ...] = (0, 1, 2)
     runs: Path = Path("runs/learning")
     results: Path = Path(__file__).parent / "results" / "learning"
-    scripted: tuple[str, ...] = ("attack-move", "focus-fire", "kite", "ambush", "withdraw")
+    scripted: tuple[str, ...] = ("attack-move", "focus-fire", "kite", "withdraw")
     """Policies that play in the agent's place, for comparison."""
     scripted_episodes: int = 400
     train: bool = True

@@ -34,9 +34,9 @@ from envs.plan import (
     RULES_SHARDS,
     RULES_WAVES,
 )
-from envs.starts import empty_world, place, uniform
+from envs.starts import empty_world, place, place_near, uniform
 
-MARINE_SPACING = 0.8
+MARINE_SPACING = 1.0
 ATTEMPTS = 1000
 
 
@@ -102,48 +102,50 @@ def _place_hunted(state, static, plan, b, kind, slot, low, high):
 
 
 @kernel
-def _line_up(state, static, plan, b, marine, area, created):
-    """Puts the agent's units into `area` of the game parameters in columns, and adds `created` new ones (kind
-    `marine`)."""
-    game = plan.game
-    cx = 0.5 * (game[area] + game[area + 2])
-    y0, y1 = game[area + 1], game[area + 3]
-    per_column = max(1, np.int64((y1 - y0) / MARINE_SPACING))
+def _line_up(state, static, plan, b, marine, cx, cy, created):
+    """Puts the agent's units into a column through (cx, cy), from there outwards to both ends of the map, then into
+    more columns beside it; adds `created` new ones (kind `marine`)."""
     for slot in range(plan.i[P_TEAM_1_END]):
         if created > 0 and state.ui[b, slot, I_ALIVE] == 0:
-            place(state, static, plan, b, marine, 1, cx, 0.5 * (y0 + y1), slot, slot + 1)
+            place(state, static, plan, b, marine, 1, cx, cy, slot, slot + 1)
             created -= 1
-    total = 0
-    for slot in range(plan.i[P_TEAM_1_END]):
-        total += state.ui[b, slot, I_ALIVE] != 0
-    n = 0
+    low, high = static.bounds[1] + 0.5, static.bounds[3] - 0.5
+    column, turn = 0, 0
     for slot in range(plan.i[P_TEAM_1_END]):
         if state.ui[b, slot, I_ALIVE] != 0:
-            column, row = n // per_column, n % per_column
-            in_column = min(per_column, total - column * per_column)
-            # Columns at 0, +1, -1, +2, -2 ... spacings from the middle.
+            y = cy
+            while True:
+                # 0, +1, -1, +2, -2 ... spacings from the middle.
+                y = cy + MARINE_SPACING * ((turn + 1) // 2 if turn % 2 == 1 else -(turn // 2))
+                turn += 1
+                if low <= y <= high:
+                    break
+                if MARINE_SPACING * turn > 2.0 * (high - low):
+                    column, turn = column + 1, 0
             offset = (column + 1) // 2 if column % 2 == 1 else -(column // 2)
             x = np.float32(cx + MARINE_SPACING * offset)
-            y = np.float32(0.5 * (y0 + y1) + MARINE_SPACING * (row - 0.5 * (in_column - 1)))
             state.uf[b, slot, F_X] = x
             state.uf[b, slot, F_Y] = y
-            issue_order(state, static, b, slot, ORDER_STOP, -1, x, y, False)
-            n += 1
+            issue_order(state, static, b, slot, ORDER_STOP, -1, x, np.float32(y), False)
 
 
 @kernel
 def _start_wave(state, static, plan, b, marine, created):
-    """Draws the sides, lines the agent's units up on one and the next wave on the other."""
+    """Draws the sides and a point on each: the agent's units line up on one, the next wave stands on the other."""
+    game = plan.game
     side = np.int64(0 if uniform(state, b, 0.0, 1.0) < 0.5 else 4)
-    _line_up(state, static, plan, b, marine, side, created)
     other = 4 - side
-    x = 0.5 * (plan.game[other] + plan.game[other + 2])
-    y0, y1 = plan.game[other + 1], plan.game[other + 3]
+    x, y = uniform(state, b, game[side], game[side + 2]), uniform(state, b, game[side + 1], game[side + 3])
+    _line_up(state, static, plan, b, marine, x, y, created)
+    x, y = uniform(state, b, game[other], game[other + 2]), uniform(state, b, game[other + 1], game[other + 3])
     count = plan.i[P_TEAM_2_END] - plan.i[P_NEUTRAL_END]
     for n in range(count):
         slot = plan.i[P_NEUTRAL_END] + n
-        y = y0 + (y1 - y0) * (n + 0.5) / count
-        place(state, static, plan, b, plan.start_kind[slot], 2, x, y, slot, slot + 1)
+        if game[8] > 0.0:
+            in_line = y + game[8] * (n + 0.5 - 0.5 * count)
+            place(state, static, plan, b, plan.start_kind[slot], 2, x, in_line, slot, slot + 1)
+        else:
+            place_near(state, static, plan, b, plan.start_kind[slot], 2, x, y, slot)
 
 
 @kernel
@@ -219,7 +221,7 @@ def play_game(state, static, plan, episode, b):
             _place_shards(state, static, plan, b)
             episode.i[b, E_WAVE] += 1
     else:
-        kill_score, loss_score = (game[6], game[7]) if rules == RULES_HUNT else (game[9], game[10])
+        kill_score, loss_score = (game[6], game[7]) if rules == RULES_HUNT else (game[10], game[11])
         killed = _losses(state, episode, b, neutral_end, end)
         lost = _losses(state, episode, b, 0, own)
         gained = kill_score * killed + loss_score * lost
@@ -230,6 +232,6 @@ def play_game(state, static, plan, episode, b):
             remember_tags(state, episode, b)
         elif rules == RULES_WAVES and state.tally[b, 2, T_ALIVE] == 0 and state.tally[b, 1, T_ALIVE] > 0:
             episode.i[b, E_WAVE] += 1
-            _start_wave(state, static, plan, b, np.int64(plan.start_kind[0]), np.int64(game[8]))
+            _start_wave(state, static, plan, b, np.int64(plan.start_kind[0]), np.int64(game[9]))
             remember_tags(state, episode, b)
     episode.f[b, EF_SCORE] += gained

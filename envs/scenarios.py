@@ -74,7 +74,14 @@ GAME_PARAMETERS: dict[str, dict[str, int]] = {
         "score_per_kill": 1,
         "score_per_loss": 1,
     },
-    "waves": {"left_area": 4, "right_area": 4, "reinforcements": 1, "score_per_kill": 1, "score_per_loss": 1},
+    "waves": {
+        "left_area": 4,
+        "right_area": 4,
+        "enemy_spacing": 1,
+        "reinforcements": 1,
+        "score_per_kill": 1,
+        "score_per_loss": 1,
+    },
 }
 RULES = tuple(GAME_PARAMETERS)
 

@@ -109,7 +109,7 @@ def _draw_type(state, plan, b):
 
 
 @kernel
-def _place_random(state, static, plan, b, kind, owner, x, y, slot):
+def place_near(state, static, plan, b, kind, owner, x, y, slot):
     """At (x, y) if that is free, else at the nearest of random places in growing circles."""
     px, py = x, y
     for attempt in range(200):
@@ -140,7 +140,7 @@ def _start_random_teams(state, static, plan, episode, b):
     cx, cy = 0.5 * (x0 + x1), 0.5 * (y0 + y1)
     if random_uniform(state, b) < plan.random_surround[0]:
         for n in range(n1):
-            _place_random(state, static, plan, b, plan.random_kind[types[n]], OWNERS[0], cx, cy, first_1 + n)
+            place_near(state, static, plan, b, plan.random_kind[types[n]], OWNERS[0], cx, cy, first_1 + n)
         # One to four groups, each on its own diagonal, at one distance.
         groups = 1 + np.int64(4.0 * random_uniform(state, b))
         turn = np.int64(4.0 * random_uniform(state, b))
@@ -149,16 +149,16 @@ def _start_random_teams(state, static, plan, episode, b):
             corner = (turn + n % groups) % 4
             x = cx + (distance if corner == 0 or corner == 3 else -distance)
             y = cy + (distance if corner < 2 else -distance)
-            _place_random(state, static, plan, b, plan.random_kind[types[n]], OWNERS[1], x, y, first_2 + n)
+            place_near(state, static, plan, b, plan.random_kind[types[n]], OWNERS[1], x, y, first_2 + n)
     else:
         for n in range(max(n1, n2)):
             x = uniform(state, b, x0 + 1.0, cx - 1.0)
             y = uniform(state, b, y0 + 1.0, y1 - 1.0)
             kind = plan.random_kind[types[n]]
             if n < n1:
-                _place_random(state, static, plan, b, kind, OWNERS[0], x, y, first_1 + n)
+                place_near(state, static, plan, b, kind, OWNERS[0], x, y, first_1 + n)
             if n < n2:
-                _place_random(state, static, plan, b, kind, OWNERS[1], x0 + x1 - x, y, first_2 + n)
+                place_near(state, static, plan, b, kind, OWNERS[1], x0 + x1 - x, y, first_2 + n)
 
 
 @kernel

@@ -1,4 +1,4 @@
-"""Scripted policies in the agent's place: whom `ambush` lets wait, when `withdraw` steps back, what both gain."""
+"""Scripted policies in the agent's place: when `withdraw` steps back, and what that gains."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,8 @@ import pytest
 from agents.evaluate import FIRST_SEED, play
 from agents.presets import WorldConfig
 from agents.rollout import make_worlds
-from agents.scripted import DANGER, HURT, RELOADING, SLACK, scripted_action
-from envs.actions import ATTACK, DIRECTIONS, MOVE_NORTH, STOP
+from agents.scripted import DANGER, HURT, RELOADING, scripted_action
+from envs.actions import DIRECTIONS, MOVE_NORTH
 from envs.observation import (
     ALLIANCE_ENEMY,
     C_ALLIANCE,
@@ -66,40 +66,8 @@ def test_withdrawing_wins_more_battles():
     assert won["withdraw"] > 0.9 > won["kite"]
 
 
-def test_in_an_ambush_all_wait_until_an_enemy_is_in_reach_of_one():
-    env = make_worlds(WorldConfig(scenario="8m", num_envs=4), 4, 0)
-    observation, _ = env.reset(seed=0)
-    waited, fought = 0, 0
-    for _ in range(40):
-        action, base = scripted_action(env, observation, "ambush"), env.scripted_action("focus-fire")
-        for world in range(4):
-            entities = observation["entities"][world][observation["mask"][world]]
-            own, enemies = (entities[entities[:, C_ALLIANCE] == side] for side in (1, ALLIANCE_ENEMY))
-            # All are Marines: range 5, radius 0.375 on both sides.
-            gaps = [np.hypot(o[C_X] - e[C_X], o[C_Y] - e[C_Y]) for o in own for e in enemies]
-            expected = base["order"][world].copy()
-            if not gaps or min(gaps) > 5.0 + 2 * 0.375 + SLACK:
-                waited += (expected == ATTACK).any()
-                expected[expected == ATTACK] = STOP
-            else:
-                fought += 1
-            np.testing.assert_array_equal(action["order"][world], expected)
-        observation, *_ = env.step(action)
-    assert waited > 0 and fought > 0
-
-
-def test_an_ambush_beats_meeting_the_roaches():
-    world = WorldConfig(scenario="DefeatRoaches")
-    score = {
-        policy: np.mean(play(policy, world, num_envs=20, rounds=1, seed=FIRST_SEED).scores)
-        for policy in ("focus-fire", "ambush")
-    }
-    assert score["ambush"] > 4 * score["focus-fire"]
-
-
-@pytest.mark.parametrize("policy", ["ambush", "withdraw"])
-def test_policies_of_units_play_in_the_unit_view_only(policy):
+def test_withdrawing_is_for_the_unit_view_only():
     env = make_worlds(WorldConfig(scenario="3m", action_view="smac"), 1, 0)
     observation, _ = env.reset(seed=0)
     with pytest.raises(ValueError, match="action view 'unit' only"):
-        scripted_action(env, observation, policy)
+        scripted_action(env, observation, "withdraw")

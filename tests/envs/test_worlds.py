@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from envs.engine.state import F_X, F_Y, I_ALIVE, I_VISIBLE
+from envs.engine.state import F_X, F_Y, I_ALIVE, I_OWNER, I_VISIBLE
 from envs.observation import ENTITY_FEATURES
 from envs.vector_env import SC2VectorEnv
 
@@ -52,6 +52,30 @@ def test_fighting_mini_games_score_by_their_rules(name):
         values |= set(reward.tolist())
     assert max(values) > 0
     assert all(value == int(value) for value in values)
+
+
+@pytest.mark.parametrize("name", ["DefeatRoaches", "DefeatZerglingsAndBanelings"])
+def test_waves_start_as_the_map_script_places_them_and_wait(name):
+    env = SC2VectorEnv(name, 64)
+    env.reset(seed=0)
+    alive, owner = env.state.i[:, I_ALIVE] == 1, env.state.i[:, I_OWNER].copy()
+    x, y = env.state.f[:, F_X].copy(), env.state.f[:, F_Y].copy()
+    sides = set()
+    for b in range(64):
+        own, enemy = alive[b] & (owner[b] == 1), alive[b] & (owner[b] == 2)
+        np.testing.assert_allclose(x[b, own], x[b, own][0])
+        np.testing.assert_allclose(np.sort(y[b, own]) - np.median(y[b, own]), np.arange(-4, 5), atol=1e-5)
+        left = x[b, own][0] < 33
+        sides.add(bool(left))
+        assert (37 < x[b, enemy].mean() < 43) if left else (23 < x[b, enemy].mean() < 29)
+        if name == "DefeatRoaches":
+            np.testing.assert_allclose(np.sort(y[b, enemy]) - y[b, enemy].mean(), [-1.5, -0.5, 0.5, 1.5], atol=1e-5)
+        else:
+            assert np.hypot(x[b, enemy] - x[b, enemy].mean(), y[b, enemy] - y[b, enemy].mean()).max() < 3.0
+    assert sides == {False, True}
+    for _ in range(10):
+        env.step(env.scripted_action("idle"))
+    np.testing.assert_allclose(np.where(alive, env.state.f[:, F_X] - x, 0.0), 0.0, atol=1.0)
 
 
 def test_what_a_player_does_not_see_is_zero():
