@@ -29,7 +29,7 @@ from agents.presets import PRESETS, TrainConfig, preset
 from agents.progress import ProgressReporter, duration
 from agents.pysc2_worlds import check_backend, resolve_transport
 from agents.rollout import make_worlds, map_arrays
-from agents.scripted import OF_UNITS, POLICIES
+from agents.scripted import POLICIES, WITHDRAW
 
 if TYPE_CHECKING:
     from agents.rllib_algorithm import EntityAgent
@@ -99,7 +99,7 @@ def check_teacher(config: TrainConfig) -> None:
         return
     if teacher not in POLICIES:
         raise ConfigError(f"unknown learning.teacher {teacher!r}: expected one of {', '.join(POLICIES)}, or None")
-    if teacher in OF_UNITS and config.world.action_view != "unit":
+    if teacher == WITHDRAW and config.world.action_view != "unit":
         raise ConfigError(
             f"learning.teacher {teacher!r} plays in the action view 'unit' only: set --learning.teacher kite"
         )
