@@ -55,7 +55,7 @@ class AgentLearner(TorchLearner):
         if self.config.num_learners > 0:
             return max(1, int(cluster.cpus_per_learner))
         acting = 0.0 if cluster.ray_address else cluster.num_env_runners * cluster.cpus_per_env_runner
-        return max(1, min(torch.get_num_threads(), int(available_cpus() - acting)))
+        return max(1, min(torch.get_num_threads(), int((cluster.num_cpus or available_cpus()) - acting)))
 
     @property
     def network(self) -> AgentNetwork:
