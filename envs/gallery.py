@@ -18,7 +18,7 @@ STILLS = (
     ("corridor", "attack-move", 120),
     ("bane_vs_bane", "attack-move", 56),
     ("2c_vs_64zg", "kite", 48),
-    ("DefeatRoaches", "focus-fire", 64),
+    ("DefeatRoaches", "focus-fire", 88),
     ("CollectMineralShards", "attack-move", 96),
     ("FindAndDefeatZerglings", "focus-fire", 96),
 )
