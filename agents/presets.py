@@ -24,9 +24,9 @@ class WorldConfig:
     """The scripted opponent to train against; self-play takes its opponents from the league instead."""
     action_view: Literal["unit", "smac", "function"] = "unit"
     num_envs: int = 64
-    """Worlds stepped together by each env runner."""
+    """Worlds stepped together by each env runner, or by each learner that acts."""
     num_threads: int = 1
-    """Threads that step the worlds of one env runner."""
+    """Threads that step them."""
     backend: Annotated[Literal["simulator", "pysc2"], tyro.conf.arg(prefix_name=False)] = "simulator"
     """`simulator` steps the worlds in the process; `pysc2` plays them through PySC2, each world a game of its own."""
     transport: Annotated[Literal["auto", "memory", "websocket", "game"], tyro.conf.arg(prefix_name=False)] = "auto"
@@ -39,7 +39,7 @@ class LearningConfig:
     """The update. Schedules run over the budget."""
 
     algorithm: Literal["v-trace", "ppo"] = "v-trace"
-    """`v-trace` samples and learns at the same time (IMPALA); `ppo` takes turns and makes several epochs."""
+    """`ppo` makes several epochs, in turns with env runners; `v-trace` lets them act meanwhile (IMPALA)."""
     vtrace: VTraceConfig = field(default_factory=VTraceConfig)
     ppo: PPOConfig = field(default_factory=PPOConfig)
     fragment_length: int = 32
@@ -64,7 +64,7 @@ class ClusterConfig:
     """What runs where on Ray."""
 
     num_env_runners: int = 1
-    """Remote env runners; 0 acts in the driver, in turns with learning."""
+    """Remote env runners; with 0 every learner acts in worlds of its own, in turns with learning."""
     num_learners: int = 0
     """Remote learners, data-parallel from 2 on; 0 learns in the driver."""
     ray_address: str | None = None
@@ -79,6 +79,11 @@ class ClusterConfig:
     """Requests queued at each env runner (v-trace)."""
     runner_recovery_seconds: float = 120.0
     """Training stops with a resumable checkpoint when no env runner answers for that long."""
+
+    @property
+    def num_acting(self) -> int:
+        """Processes that act, each in `world.num_envs` worlds: env runners or, without any, learners."""
+        return self.num_env_runners or max(1, self.num_learners)
 
 
 @dataclass(frozen=True, kw_only=True)

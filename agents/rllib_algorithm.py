@@ -1,12 +1,15 @@
 """The training loop as an RLlib algorithm: references from env runners to learners, weights the other way.
 
 The driver never touches a fragment. Each request to an env runner carries the newest weights by reference and returns a
-fragment by reference; each update sends references to the learners and gets new weights by reference. Everything that
-may fail is waited for with a deadline, so a lost process ends in recovery or in an error, never in a hang.
+fragment by reference; each update sends references to the learners and gets new weights by reference. Without env
+runners the learners act themselves: a request for an update carries no more than the opponents to play against.
+Everything that may fail is waited for with a deadline, so a lost process ends in recovery or in an error, never in a
+hang.
 """
 
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -40,7 +43,7 @@ from agents.league import MIRROR, League
 from agents.presets import TrainConfig
 from agents.rllib_learner import AgentLearner
 from agents.rllib_module import AgentModule
-from agents.rllib_runner import BatchedEnvRunner
+from agents.rllib_runner import BatchedEnvRunner, IdleEnvRunner
 from agents.rollout import Episodes
 
 # The name under which RLlib validates "an environment"; env runners make the worlds from `config.agent.world`.
@@ -49,7 +52,10 @@ _ENV_ID = "perceiver_agents_worlds"
 _WAIT_SECONDS = 0.5
 # How long Ray may take to notice that a learner's process is gone.
 _LEARNER_DEATH_SECONDS = 10.0
-# Updates queued at remote learners: one running, one whose fragments are being fetched meanwhile.
+# How long learners may take to close their worlds in the end.
+_STOP_SECONDS = 5.0
+# Updates queued at remote learners: one running, one whose fragments are being fetched meanwhile. Learners that act
+# find the next one waiting.
 _UPDATES_IN_FLIGHT = 2
 # Episodes that the reported means go over.
 _EPISODE_WINDOW = 200
@@ -84,7 +90,7 @@ class EntityAgentConfig(AlgorithmConfig):
         self.agent = agent
         self.environment(env=_ENV_ID, disable_env_checking=True)
         self.env_runners(
-            env_runner_cls=BatchedEnvRunner,
+            env_runner_cls=BatchedEnvRunner if cluster.num_env_runners else IdleEnvRunner,
             num_env_runners=cluster.num_env_runners,
             num_cpus_per_env_runner=cluster.cpus_per_env_runner,  # type: ignore[arg-type]
             num_envs_per_env_runner=agent.world.num_envs,
@@ -129,21 +135,23 @@ class EntityAgentConfig(AlgorithmConfig):
 
 @dataclass
 class _Update:
-    """An update that remote learners work on."""
+    """An update that remote learners work on. Where they act, they return `rollouts`, else the first the `weights`."""
 
     metrics: list[ray.ObjectRef]
-    weights: ray.ObjectRef
     env_steps: int
-    seq_no: int
-    pending: list[ray.ObjectRef] = field(default_factory=list)
+    weights: ray.ObjectRef | None = None
+    rollouts: list[ray.ObjectRef] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.pending = list(self.metrics)
 
 
 class EntityAgent(Algorithm):
-    """Trains an `AgentNetwork` on fragments from batched env runners.
+    """Trains an `AgentNetwork` on fragments from batched env runners, or from learners that act.
 
-    With `v-trace` env runners and learners work at the same time; with `ppo`, or without remote env runners, in turns.
-    Counters, over the run's whole life: `updates`, `env_steps` trained on, `seconds` spent training, and
-    `processor_seconds` of the driver's process in them.
+    With `v-trace` env runners and learners work at the same time; with `ppo` in turns. Counters, over the run's whole
+    life: `updates`, `env_steps` trained on, `seconds` spent training, and `processor_seconds` of the driver's process
+    in them.
     """
 
     config: EntityAgentConfig  # type: ignore[assignment]
@@ -151,7 +159,8 @@ class EntityAgent(Algorithm):
     env_runner_group: EnvRunnerGroup  # type: ignore[assignment]
     learner_group: LearnerGroup  # type: ignore[assignment]
     metrics: MetricsLogger  # type: ignore[assignment]
-    _weights: tuple[Any, int]
+    _weights: tuple[ray.ObjectRef, int]
+    """What env runners act with, and the number of updates it has seen."""
 
     @classmethod
     def get_default_config(cls) -> EntityAgentConfig:
@@ -165,22 +174,30 @@ class EntityAgent(Algorithm):
         self.seconds = 0.0
         self.processor_seconds = 0.0
         self._rollouts: dict[ray.ObjectRef, tuple[int, ray.ObjectRef]] = {}
-        self._ready: deque[tuple[Any, int]] = deque()
+        self._ready: deque[tuple[ray.ObjectRef, int]] = deque()
         self._updates_in_flight: deque[_Update] = deque()
         self._pings: dict[int, ray.ObjectRef] = {}
         self._last_fragment_at = time.monotonic()
-        self._matches = 0
+        self._matches_drawn = 0
         self.league = League(self.agent.self_play) if self.agent.self_play.enabled else None
-        self._snapshot_references: dict[str, Any] = {}
+        self._snapshot_references: dict[str, ray.ObjectRef] = {}
         self._publish_learner_weights()
 
     @property
     def progress(self) -> float:
         """Share of the budget used, 0 to 1."""
+        return self._progress_after(self.env_steps)
+
+    @property
+    def _planned_progress(self) -> float:
+        """`progress` when the updates in flight are done: it does not depend on how many are."""
+        return self._progress_after(self.env_steps + sum(update.env_steps for update in self._updates_in_flight))
+
+    def _progress_after(self, env_steps: int) -> float:
         budget = self.agent.budget
         used = [0.0]
         if budget.env_steps:
-            used.append(self.env_steps / budget.env_steps)
+            used.append(env_steps / budget.env_steps)
         if budget.minutes:
             used.append(self.seconds / (60.0 * budget.minutes))
         return min(1.0, max(used))
@@ -188,12 +205,21 @@ class EntityAgent(Algorithm):
     def training_step(self) -> None:
         """One update: gathers the fragments for it, hands them to the learners, takes what they have finished."""
         started, processor_started = time.monotonic(), time.process_time()
-        learners = max(1, self.agent.cluster.num_learners)
-        fragments = self._gather(self.agent.learning.fragments_per_update * learners)
-        if self.agent.cluster.num_learners == 0:
-            self._update_locally(fragments)
+        if not self._learners_act:
+            learners = max(1, self.agent.cluster.num_learners)
+            fragments = self._gather(self.agent.learning.fragments_per_update * learners)
+            if self.agent.cluster.num_learners == 0:
+                self._update_locally(fragments)
+            else:
+                self._dispatch_update(fragments)
+        elif self.agent.cluster.num_learners == 0:
+            self._act_and_update_locally()
         else:
-            self._dispatch_update(fragments)
+            # The next opponents are drawn by the results of the last games.
+            most = _UPDATES_IN_FLIGHT if self.league is None else 1
+            while not self._updates_in_flight or (len(self._updates_in_flight) < most and self._planned_progress < 1.0):
+                self._dispatch_acting()
+            self._finish_update()
         if (
             self.league is not None
             and self.updates // self.agent.self_play.snapshot_updates > self.league.num_snapshots
@@ -206,10 +232,8 @@ class EntityAgent(Algorithm):
 
     # --- env runners -----------------------------------------------------------------------------------------------
 
-    def _gather(self, count: int) -> list[tuple[Any, int]]:
-        """`count` fragments (or references to them) with their env steps."""
-        if self.agent.cluster.num_env_runners == 0:
-            return [self._rollout_locally() for _ in range(count)]
+    def _gather(self, count: int) -> list[tuple[ray.ObjectRef, int]]:
+        """References to `count` fragments, with their env steps."""
         in_turns = self.agent.learning.algorithm == "ppo"
         while len(self._ready) < count:
             self._request_rollouts(count - len(self._ready) if in_turns else None)
@@ -225,11 +249,6 @@ class EntityAgent(Algorithm):
         if not in_turns:
             self._request_rollouts(None)  # so that env runners work on while the learners do
         return fragments
-
-    def _rollout_locally(self) -> tuple[Any, int]:
-        fragment, metrics = self.env_runner.rollout(*self._weights, *self._matchmake())
-        self._log_rollout(metrics)
-        return fragment, metrics["env_steps"]
 
     def _request_rollouts(self, wanted: int | None) -> None:
         """Sends requests with the newest weights: `wanted` in all, or as many as fit in flight at every runner."""
@@ -249,19 +268,16 @@ class EntityAgent(Algorithm):
             self._rollouts[metrics] = (runner_id, fragment)
             load[runner_id] += 1
 
-    def _matchmake(self) -> tuple[Any, ...]:
-        """The opponent that rides on a request, with its weights by reference; nothing without a league."""
+    def _matchmake(self) -> tuple[str, ray.ObjectRef | None]:
+        """The opponent that rides on a request, with a snapshot's weights by reference; "" without a league."""
         if self.league is None:
-            return ()
-        name = self.league.draw(np.random.default_rng((self.agent.seed, self._matches)))
-        self._matches += 1
-        if name == MIRROR:
-            return name, self._weights[0] if not self._shared_network else self.network_weights()
+            return "", None
+        name = self.league.draw(np.random.default_rng((self.agent.seed, self._matches_drawn)))
+        self._matches_drawn += 1
         if name not in self.league.snapshots:
             return name, None
         if name not in self._snapshot_references:
-            weights = self.league.snapshots[name]
-            self._snapshot_references[name] = ray.put(weights) if self._remote_runners else weights
+            self._snapshot_references[name] = ray.put(self.league.snapshots[name])
         return name, self._snapshot_references[name]
 
     def _collect_rollouts(self) -> None:
@@ -306,49 +322,64 @@ class EntityAgent(Algorithm):
 
     # --- learners --------------------------------------------------------------------------------------------------
 
-    def _timesteps(self, seq_no: int) -> dict[str, Any]:
-        return {"progress": self.progress, "update": seq_no}
+    @property
+    def _learners_act(self) -> bool:
+        return self.agent.cluster.num_env_runners == 0
 
-    def _update_locally(self, fragments: list[tuple[Any, int]]) -> None:
+    def _timesteps(self) -> dict[str, Any]:
+        """What the next update is told of the course of training."""
+        return {"progress": self._planned_progress, "update": self.updates + len(self._updates_in_flight)}
+
+    def _act_and_update_locally(self) -> None:
+        learner = rllib_private.local_learner(self.learner_group)
+        metrics, rollouts = learner.act_and_update(timesteps=self._timesteps(), matches=self._matches_of_update())
+        self._log_rollouts(rollouts)
+        self.updates += 1
+        self._log_update(metrics, sum(rollout["env_steps"] for rollout in rollouts))
+
+    def _dispatch_acting(self) -> None:
+        """Sends all learners an update from fragments of their own."""
+        actors = rllib_private.learner_actors(self.learner_group)
+        timesteps = self._timesteps()
+        results: list[Any] = [
+            actor.act_and_update.options(num_returns=2).remote(timesteps=timesteps, matches=self._matches_of_update())
+            for actor in actors
+        ]
+        metrics, rollouts = (list(references) for references in zip(*results, strict=True))
+        env_steps = self.config.train_batch_size_per_learner * len(actors)
+        self._updates_in_flight.append(_Update(metrics, env_steps, rollouts=rollouts))
+
+    def _matches_of_update(self) -> list[tuple[str, ray.ObjectRef | None]]:
+        """Against whom each fragment of one learner's update is played."""
+        return [self._matchmake() for _ in range(self.agent.learning.fragments_per_update)]
+
+    def _update_locally(self, fragments: list[tuple[ray.ObjectRef, int]]) -> None:
         results: Any = self.learner_group.update(
             training_data=TrainingData(batch_refs=[fragment for fragment, _ in fragments]),
-            timesteps=self._timesteps(self.updates),
-            return_weights=not self._shared_network,
+            timesteps=self._timesteps(),
             # The learner resolves references itself: RLlib's own way flattens our fragments into loose arrays.
             defer_solve_refs_to_learner=True,
         )
         metrics, weights = results[0]
         self.updates += 1
-        if not self._shared_network:
-            self._weights = (ray.put(weights) if self.agent.cluster.num_env_runners else weights, self.updates)
-        else:
-            self._weights = (None, self.updates)
+        self._weights = (ray.put(weights), self.updates)
         self._log_update(metrics, sum(steps for _, steps in fragments))
 
-    def _dispatch_update(self, fragments: list[tuple[Any, int]]) -> None:
+    def _dispatch_update(self, fragments: list[tuple[ray.ObjectRef, int]]) -> None:
         """Sends one update to all learners, then takes finished updates until there is room for another."""
         actors = rllib_private.learner_actors(self.learner_group)
-        seq_no = self.updates + len(self._updates_in_flight)
         results: list[Any] = [
             actor.update.options(num_returns=2).remote(
                 training_data=TrainingData(batch_refs=[fragment for fragment, _ in fragments[rank :: len(actors)]]),
-                timesteps=self._timesteps(seq_no),
+                timesteps=self._timesteps(),
                 return_weights=rank == 0,
             )
             for rank, actor in enumerate(actors)
         ]
-        metrics: list[ray.ObjectRef] = [result[0] for result in results]
-        self._updates_in_flight.append(
-            _Update(metrics, results[0][1], sum(steps for _, steps in fragments), seq_no, list(metrics))
-        )
+        env_steps = sum(steps for _, steps in fragments)
+        self._updates_in_flight.append(_Update([result[0] for result in results], env_steps, weights=results[0][1]))
         # In turns, the next fragments must come from the new weights.
-        room = 0 if self.agent.learning.algorithm == "ppo" or not self._remote_runners else _UPDATES_IN_FLIGHT - 1
-        while len(self._updates_in_flight) > room:
-            self._finish_update()
-
-    @property
-    def _remote_runners(self) -> bool:
-        return self.agent.cluster.num_env_runners > 0
+        self.finish_updates(0 if self.agent.learning.algorithm == "ppo" else _UPDATES_IN_FLIGHT - 1)
 
     def _finish_update(self) -> None:
         """Waits for the oldest update in flight. An error of one learner ends the group: the others may wait for it."""
@@ -361,15 +392,15 @@ class EntityAgent(Algorithm):
                 lost = isinstance(error, RayActorError) or self._any_learner_died(update)
                 rllib_private.abandon_learners(self.learner_group)
                 if lost:
-                    raise LearnerLostError(
-                        f"one of {self.agent.cluster.num_learners} learners died in the middle of an update"
-                    ) from error
+                    raise self._learner_lost() from error
                 assert isinstance(error, RayTaskError)
                 raise error.as_instanceof_cause() from None
         self._updates_in_flight.popleft()
+        for rollouts in ray.get(update.rollouts):
+            self._log_rollouts(rollouts)
         self.updates += 1
-        weights = update.weights if self._remote_runners else ray.get(update.weights)
-        self._weights = (weights, self.updates)
+        if update.weights is not None:
+            self._weights = (update.weights, self.updates)
         per_learner = ray.get(update.metrics)
         means = {name: sum(metrics[name] for metrics in per_learner) / len(per_learner) for name in per_learner[0]}
         self._log_update(means, update.env_steps)
@@ -389,45 +420,53 @@ class EntityAgent(Algorithm):
                 continue
         return False
 
-    def finish_updates(self) -> None:
-        """Waits for all updates in flight, so that counters, weights and optimizer state agree (before saving)."""
-        while self._updates_in_flight:
+    def finish_updates(self, left: int = 0) -> None:
+        """Waits until `left` updates are in flight. After the last, counters, weights and optimizer state agree."""
+        while len(self._updates_in_flight) > left:
             self._finish_update()
 
     def _publish_learner_weights(self) -> None:
-        """Makes the learners' weights those that the next requests carry."""
-        self._shared_network = False
-        if self.agent.cluster.num_learners == 0:
-            learner = rllib_private.local_learner(self.learner_group)
-            if self.agent.cluster.num_env_runners == 0 and learner.device.type == "cpu":
-                self.env_runner.share_network(learner.network)
-                self._shared_network = True
-                self._weights = (None, self.updates)
-                return
-            weights = learner.weights()
-        else:
-            weights = ray.get(rllib_private.learner_actors(self.learner_group)[0].weights.remote())
-        self._weights = (ray.put(weights) if self._remote_runners else weights, self.updates)
+        """Makes the learners' weights those that the next requests to env runners carry."""
+        if not self._learners_act:
+            self._weights = (ray.put(self._learner_weights()), self.updates)
+
+    def _learner_weights(self) -> dict[str, Any]:
+        return self._foreach_learner(lambda learner: learner.weights() if learner.is_first else None)[0]
 
     def load_initial_weights(self, path: Path) -> None:
         """Starts from the weights of a checkpoint folder or file, with a fresh optimizer."""
 
-        def load(learner: Any, _: Any = None) -> None:
+        def load(learner: Any) -> None:
             load_weights(path, learner.network)
 
-        for result in self.learner_group.foreach_learner(load):
-            if not result.ok:
-                raise result.get()
+        self._foreach_learner(load)
         self._publish_learner_weights()
+
+    def _foreach_learner(self, function: Callable[[Any], Any]) -> list[Any]:
+        """What `function(learner)` returns, in rank order."""
+
+        def call(learner: Any, _: Any = None) -> Any:
+            return function(learner)
+
+        results = list(self.learner_group.foreach_learner(call))
+        for result in results:
+            if not result.ok:
+                raise self._learner_lost() if isinstance(result.get(), RayActorError) else result.get()
+        return [result.get() for result in results]
+
+    def _learner_lost(self) -> LearnerLostError:
+        return LearnerLostError(f"one of {self.agent.cluster.num_learners} learners died")
 
     def network_weights(self) -> dict[str, Any]:
         """The network's state dict as arrays."""
         self.finish_updates()
-        if self._shared_network:
-            return rllib_private.local_learner(self.learner_group).weights()
-        return ray.get(self._weights[0]) if self._remote_runners else self._weights[0]
+        return self._learner_weights() if self._learners_act else ray.get(self._weights[0])
 
     # --- metrics and state -----------------------------------------------------------------------------------------
+
+    def _log_rollouts(self, rollouts: list[dict[str, Any]]) -> None:
+        for metrics in rollouts:
+            self._log_rollout(metrics)
 
     def _log_rollout(self, metrics: dict[str, Any]) -> None:
         episodes: Episodes = metrics["episodes"]
@@ -468,10 +507,11 @@ class EntityAgent(Algorithm):
             "env_steps": self.env_steps,
             "seconds": self.seconds,
             "processor_seconds": self.processor_seconds,
-            "matches": self._matches,
+            "matches": self._matches_drawn,
         }
         league = self.league.get_state() if self.league is not None else None
-        return super().get_state(*args, **kwargs) | {"counters": counters, "league": league}
+        acting = self._foreach_learner(lambda learner: learner.acting_state())
+        return super().get_state(*args, **kwargs) | {"counters": counters, "league": league, "acting": acting}
 
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
@@ -480,9 +520,11 @@ class EntityAgent(Algorithm):
             self.env_steps = state["counters"]["env_steps"]
             self.seconds = state["counters"]["seconds"]
             self.processor_seconds = state["counters"]["processor_seconds"]
-            self._matches = state["counters"]["matches"]
+            self._matches_drawn = state["counters"]["matches"]
         if self.league is not None and state.get("league") is not None:
             self.league.set_state(state["league"])
+        states = ray.put(state.get("acting", []))
+        self._foreach_learner(lambda learner: learner.set_acting_states(ray.get(states)))
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
         super().restore_from_path(path, *args, **kwargs)
@@ -491,5 +533,9 @@ class EntityAgent(Algorithm):
         self._publish_learner_weights()
 
     def cleanup(self) -> None:
+        # Worlds may be games in processes of their own. A learner that waits for a dead one does not answer.
+        stopped: list[Any] = [actor.shutdown.remote() for actor in rllib_private.learner_actors(self.learner_group)]
+        if stopped:
+            ray.wait(stopped, num_returns=len(stopped), timeout=_STOP_SECONDS)
         rllib_private.abandon_learners(self.learner_group)
         super().cleanup()

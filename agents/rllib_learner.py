@@ -1,6 +1,6 @@
-"""The learner: fragments in, one update and the new weights out."""
+"""The learner: fragments in, one update and the new weights out. Without env runners it makes the fragments itself."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from agents.networks import AgentNetwork, Evaluation
 from agents.ppo import ppo_loss, prepare_ppo_batch
 from agents.presets import TrainConfig
 from agents.rllib_cluster import available_cpus
+from agents.rllib_runner import BatchedEnvRunner
 from agents.rollout import Fragment, map_arrays, to_tensors
 from agents.vtrace import vtrace_loss
 
@@ -35,6 +36,8 @@ class AgentLearner(TorchLearner):
     """Updates the agent's network from fragments by V-trace or PPO, with a teacher as long as it has weight.
 
     With several learners each has its share of the fragments; DDP averages the gradients, so all take the same step.
+    Where there are no env runners, each acts in worlds of its own with the weights it has, and fragments stay in the
+    process (DD-PPO, Wijmans et al. 2020, arXiv:1911.00357).
     """
 
     config: Any
@@ -45,8 +48,16 @@ class AgentLearner(TorchLearner):
         self.agent: TrainConfig = self.config.agent
         self._previous: list[Fragment] = []
         self._fragments_lost = 0
+        self.env_runner: BatchedEnvRunner | None = None
         torch.set_num_threads(self._num_threads())
         keep_freed_memory()
+
+    def build(self) -> None:
+        super().build()
+        if self.agent.cluster.num_env_runners == 0:
+            # The worlds of remote learners are those that as many remote env runners would have.
+            rank = self._learner_index + 1 if self.config.num_learners > 0 else 0
+            self.env_runner = BatchedEnvRunner(config=self.config, worker_index=rank, network=self.network)
 
     def _num_threads(self) -> int:
         """Threads that find a core of their own. One more, and every operation waits at a barrier for a thread that an
@@ -76,12 +87,34 @@ class AgentLearner(TorchLearner):
         timesteps: `{"progress": share of the budget used, "update": index of this update}`; schedules depend on nothing
         else. Returns the metrics and, if asked, the new weights. Called with `num_returns=2` on remote learners.
         """
+        metrics = self._learn(self._make_batch_if_necessary(training_data), timesteps)
+        return metrics, self.weights() if return_weights else None
+
+    def act_and_update(
+        self, *, timesteps: dict[str, Any], matches: list[tuple[str, Any]]
+    ) -> tuple[dict[str, float], list[dict[str, Any]]]:
+        """Makes a fragment for each of `matches` in the learner's own worlds, then all epochs over them.
+
+        timesteps: as for `update`. matches: the opponent and (a reference to) its weights, as for
+        `BatchedEnvRunner.rollout`. Returns the metrics, and those of the rollouts. Called with `num_returns=2` on
+        remote learners.
+        """
+        assert self.env_runner is not None
+        seq_no = int(timesteps["update"])
+        fragments, rollouts = zip(
+            *(self.env_runner.rollout(None, seq_no, opponent, _resolve(weights)) for opponent, weights in matches),
+            strict=True,
+        )
+        return self._learn(join_fragments(fragments), timesteps), list(rollouts)
+
+    def _learn(self, fragment: Fragment, timesteps: dict[str, Any]) -> dict[str, float]:
+        """All epochs over `fragment`; returns the metrics."""
         self._check_is_built()
         learning = self.agent.learning
         self._learning_rate = learning.learning_rate(timesteps["progress"])
         self._entropy_weight = learning.entropy_weight(timesteps["progress"])
         self._teacher_weight = learning.teacher_weight(timesteps["progress"]) if learning.teacher else 0.0
-        batch = self._convert_batch_type(self._make_batch_if_necessary(training_data))
+        batch = self._convert_batch_type(fragment)
         for optimizer in self._named_optimizers.values():
             self._set_optimizer_lr(optimizer, self._learning_rate)
         self._metrics: list[dict[str, Tensor]] = []
@@ -96,7 +129,25 @@ class AgentLearner(TorchLearner):
         metrics["entropy_weight"] = self._entropy_weight
         metrics["teacher_weight"] = self._teacher_weight
         metrics["fragments_lost"] = float(self._fragments_lost)
-        return metrics, self.weights() if return_weights else None
+        return metrics
+
+    def acting_state(self) -> dict[str, Any] | None:
+        """State of the learner's worlds and random numbers; None where env runners act."""
+        return self.env_runner.get_state() if self.env_runner is not None else None
+
+    def set_acting_states(self, states: list[dict[str, Any]]) -> None:
+        """Goes on in the worlds that `acting_state` of the learner with the same rank described, if there was one."""
+        if self.env_runner is not None and self._learner_index < len(states):
+            self.env_runner.set_state(states[self._learner_index])
+
+    def shutdown(self) -> None:
+        if self.env_runner is not None:
+            self.env_runner.stop()
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is the learner that speaks for all."""
+        return self._learner_index == 0
 
     def weights(self) -> dict[str, np.ndarray]:
         """The network's state dict as arrays that share no memory with it."""
@@ -118,10 +169,8 @@ class AgentLearner(TorchLearner):
         return join_fragments(fragments)
 
     def _fetch(self, reference: Any) -> Fragment | None:
-        if not isinstance(reference, ray.ObjectRef):
-            return reference
         try:
-            return ray.get(reference)
+            return _resolve(reference)
         except (ObjectLostError, OwnerDiedError):
             self._fragments_lost += 1
             return None
@@ -223,7 +272,11 @@ class AgentLearner(TorchLearner):
         )
 
 
-def join_fragments(fragments: list[Fragment]) -> Fragment:
+def _resolve(value: Any) -> Any:
+    return ray.get(value) if isinstance(value, ray.ObjectRef) else value
+
+
+def join_fragments(fragments: Sequence[Fragment]) -> Fragment:
     """Fragments `[T, B_i, ...]` as one `[T, sum B_i, ...]`, writable and contiguous."""
     first = fragments[0]
 

@@ -11,9 +11,10 @@ from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.checkpoints import Checkpointable
 
+from agents.league import MIRROR
 from agents.networks import AgentNetwork
 from agents.presets import TrainConfig
-from agents.rollout import Fragment, Rollout, make_worlds
+from agents.rollout import Fragment, Rollout, make_worlds, to_arrays
 from agents.self_play import OpponentWorlds, Weights
 
 # Seeds of the env runners of a run lie this far apart, so that worlds of two runners never share one.
@@ -26,22 +27,24 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
     """Owns worlds, a network to act with, and the state between fragments.
 
     The algorithm calls `rollout` with the weights to act with, so a runner that was restarted needs no synchronising:
-    its first request brings everything.
+    its first request brings everything. A learner that acts has one of its own, with its own `network`.
     """
 
     config: Any
     env: Any
 
-    def __init__(self, *, config: Any, **kwargs: Any) -> None:
+    def __init__(self, *, config: Any, network: AgentNetwork | None = None, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
         self.agent: TrainConfig = self.config.agent
         self.worker_index = self.worker_index or 0
         self.weights_seq_no = -1
-        # Runners share a machine with the learner: more threads than worlds can use only take its cores.
-        if self.worker_index > 0:
-            torch.set_num_threads(1)
         self.make_env()
-        self.make_module()
+        if network is None:
+            # A process of its own beside the learner's: more threads than worlds can use only take its cores.
+            torch.set_num_threads(1)
+            self.make_module()
+        else:
+            self.network = network
         self.make_rollout()
 
     @property
@@ -79,12 +82,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             seed=self.seed,
             values=learning.algorithm == "ppo",
             teacher=learning.teacher,
+            device=next(self.network.parameters()).device,
         )
-
-    def share_network(self, network: AgentNetwork) -> None:
-        """Acts with the very network of a learner in the same process; `rollout` then takes no weights."""
-        self.network = network
-        self._rollout.network = network
 
     def get_spaces(self) -> dict[str, tuple[gymnasium.Space, gymnasium.Space]]:
         spaces = (self.env.single_observation_space, self.env.single_action_space)
@@ -95,7 +94,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
     ) -> tuple[Fragment, dict[str, Any]]:
         """Steps all worlds T times with `weights` (None: those it has). Returns the fragment and its metrics.
 
-        In self-play `opponent` plays the other side of the episodes that start from now on (`OpponentWorlds.assign`).
+        In self-play `opponent` plays the other side of the episodes that start from now on (`OpponentWorlds.assign`);
+        the mirror brings no weights.
 
         Called with `num_returns=2`: the fragment stays in the object store of the runner's node, owned by the caller.
         """
@@ -103,7 +103,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
             self.network.load_state_dict({name: torch.as_tensor(array.copy()) for name, array in weights.items()})
         self.weights_seq_no = seq_no
         if opponent:
-            self.env.assign(opponent, opponent_weights)
+            mirrored = to_arrays(self.network.state_dict()) if opponent == MIRROR else None
+            self.env.assign(opponent, mirrored or opponent_weights)
         fragment, episodes = self._rollout.collect()
         steps = fragment["reward"].size
         self.num_env_steps_sampled_lifetime += steps
@@ -138,3 +139,33 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
 
     def stop(self) -> None:
         self.env.close()
+
+
+class IdleEnvRunner(EnvRunner, Checkpointable):
+    """Stands in the driver, where RLlib wants an env runner, while the learners act: it knows the spaces alone."""
+
+    config: Any
+
+    def __init__(self, *, config: Any, **kwargs: Any) -> None:
+        super().__init__(config=config, **kwargs)
+        env = make_worlds(self.config.agent.world, 1, 0)
+        self._spaces = (env.single_observation_space, env.single_action_space)
+        env.close()
+
+    def get_spaces(self) -> dict[str, tuple[gymnasium.Space, gymnasium.Space]]:
+        return {INPUT_ENV_SPACES: self._spaces, DEFAULT_MODULE_ID: self._spaces}
+
+    def sample(self, **kwargs: Any) -> Any:
+        raise NotImplementedError("the learners act; this env runner has no worlds")
+
+    def get_state(self, components: Any = None, *, not_components: Any = None, **kwargs: Any) -> dict[str, Any]:
+        return {}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        pass
+
+    def get_ctor_args_and_kwargs(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        return (), {"config": self.config}
+
+    def assert_healthy(self) -> None:
+        pass

@@ -315,7 +315,7 @@ class Rollout:
         self.env = restore_worlds(self.env, state["worlds"])
         self.observation = map_arrays(np.copy, state["observation"])
         self.is_first = np.copy(state["is_first"])
-        self.state = to_tensors(state["state"], self.device)
+        self.state = to_tensors(map_arrays(np.copy, state["state"]), self.device)
         self.episodes.returns, self.episodes.lengths = np.copy(state["returns"]), np.copy(state["lengths"])
 
 

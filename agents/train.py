@@ -72,7 +72,7 @@ def check_config(config: TrainConfig) -> None:
     check_worlds(config.world, config.evaluation)
     check_teacher(config)
     if config.world.backend == "pysc2":
-        check_backend(config.world, config.world.num_envs * max(config.cluster.num_env_runners, 1))
+        check_backend(config.world, config.world.num_envs * config.cluster.num_acting)
     env = make_worlds(config.world, 1, 0)
     try:
         network = AgentNetwork(config.network, env.single_observation_space, env.single_action_space)
@@ -209,7 +209,7 @@ def train(run: RunFolder, console: Console) -> Path:
     console.print(
         f"training {config.network.encoder} on {config.world.scenario}: {config.learning.algorithm}, "
         f"{config.cluster.num_env_runners} env runners, {config.cluster.num_learners} learners, "
-        f"{config.world.num_envs} worlds each; run folder {run.path}"
+        f"{config.cluster.num_acting} x {config.world.num_envs} worlds; run folder {run.path}"
         + (f"; resumed at {duration(algorithm.seconds)}" if checkpoint else ""),
         highlight=False,
     )

@@ -8,17 +8,21 @@ Contenders, all with the same worlds, network, fragments and V-trace update:
     bare x2       two of them side by side: what two cores can do
     1+local       one env runner beside a learner in the driver
     2+2           two env runners and two learners (DDP)
+    0+2           two learners that act themselves (DDP)
     rllib-impala  stock RLlib, one env runner and a learner in the driver (`benchmarks.rllib_peer`)
     rllib-ppo     likewise, PPO with one epoch
 
 They take turns for `rounds` rounds, each in a process of its own; ratios are taken round by round. Start-up and the
 first updates are left out. The gap to the cores' bare loops is what the stack costs: the driver, the object store,
-all-reduce, and whatever the cores do for others.
+all-reduce, and whatever the cores do for others. Beside other load compare the processor time that a step takes, of all
+processes of a contender, Ray's own included (Linux only); it leaves out what waiting for each other costs.
 """
 
+import contextlib
 import dataclasses
 import json
 import multiprocessing
+import os
 import statistics
 import time
 from dataclasses import dataclass, field
@@ -49,7 +53,7 @@ class AgentsBenchmark:
     network: NetworkConfig = field(
         default_factory=lambda: NetworkConfig(channels=64, num_heads=2, num_layers=1, num_latents=8)
     )
-    contenders: tuple[str, ...] = ("bare", "bare x2", "1+local", "2+2", "rllib-impala", "rllib-ppo")
+    contenders: tuple[str, ...] = ("bare", "bare x2", "1+local", "2+2", "0+2", "rllib-impala", "rllib-ppo")
     seconds: float = 20.0
     """Of each contender in each round."""
     rounds: int = 3
@@ -72,8 +76,47 @@ def train_config(benchmark: AgentsBenchmark, runners: int, learners: int) -> Tra
     )
 
 
-def bare(benchmark: AgentsBenchmark) -> float:
-    """Steps per second of acting and learning in turns on one core."""
+@dataclass(frozen=True)
+class Rate:
+    """What a contender did."""
+
+    steps_per_second: float
+    processor_seconds_per_step: float
+
+
+class Clock:
+    """Counts from its making on."""
+
+    def __init__(self) -> None:
+        self._processor, self._started = processor_seconds(), time.perf_counter()
+
+    @property
+    def elapsed(self) -> float:
+        return time.perf_counter() - self._started
+
+    def rate(self, steps: int) -> Rate:
+        elapsed = self.elapsed
+        return Rate(steps / elapsed, (processor_seconds() - self._processor) / steps)
+
+
+def processor_seconds() -> float:
+    """Processor time so far of this process and its descendants, which must all live on; 0 outside Linux."""
+    ticks: dict[int, int] = {}
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # ended meanwhile
+            fields = stat.read_text().rpartition(")")[2].split()
+            pid, parent = int(stat.parent.name), int(fields[1])
+            children.setdefault(parent, []).append(pid)
+            ticks[pid] = int(fields[11]) + int(fields[12])
+    family = [os.getpid()]
+    for member in family:
+        family += children.get(member, [])
+    return sum(ticks.get(member, 0) for member in family) / os.sysconf("SC_CLK_TCK")
+
+
+def bare(benchmark: AgentsBenchmark) -> Rate:
+    """Acting and learning in turns on one core."""
     torch.set_num_threads(1)
     keep_freed_memory()
     config = train_config(benchmark, 0, 0)
@@ -97,14 +140,14 @@ def bare(benchmark: AgentsBenchmark) -> float:
 
     for _ in range(_WARM_UP):
         update()
-    steps, started = 0, time.perf_counter()
-    while (elapsed := time.perf_counter() - started) < benchmark.seconds:
+    steps, clock = 0, Clock()
+    while clock.elapsed < benchmark.seconds:
         steps += update()
-    return steps / elapsed
+    return clock.rate(steps)
 
 
-def on_ray(benchmark: AgentsBenchmark, runners: int, learners: int) -> float:
-    """Trained steps per second of the algorithm."""
+def on_ray(benchmark: AgentsBenchmark, runners: int, learners: int) -> Rate:
+    """Our algorithm."""
     from agents.rllib_cluster import connect, disconnect
     from agents.train import build_algorithm
 
@@ -114,17 +157,17 @@ def on_ray(benchmark: AgentsBenchmark, runners: int, learners: int) -> float:
     algorithm = build_algorithm(config, None)
     while algorithm.updates < _WARM_UP:
         algorithm.train()
-    before, started = algorithm.env_steps, time.perf_counter()
-    while (elapsed := time.perf_counter() - started) < benchmark.seconds:
+    before, clock = algorithm.env_steps, Clock()
+    while clock.elapsed < benchmark.seconds:
         algorithm.train()
-    rate = (algorithm.env_steps - before) / elapsed
+    rate = clock.rate(algorithm.env_steps - before)
     algorithm.stop()
     disconnect()
     return rate
 
 
-def on_stock_rllib(benchmark: AgentsBenchmark, algorithm_name: str) -> float:
-    """Trained steps per second of RLlib's own algorithm."""
+def on_stock_rllib(benchmark: AgentsBenchmark, algorithm_name: str) -> Rate:
+    """RLlib's own algorithm."""
     from agents.rllib_cluster import connect, disconnect
 
     torch.set_num_threads(1)
@@ -136,12 +179,13 @@ def on_stock_rllib(benchmark: AgentsBenchmark, algorithm_name: str) -> float:
     warm = _WARM_UP * benchmark.num_envs * benchmark.fragment_length
     while (before := trained_steps(algorithm.train())) < warm:
         pass
-    started, steps = time.perf_counter(), before
-    while (elapsed := time.perf_counter() - started) < benchmark.seconds:
+    steps, clock = before, Clock()
+    while clock.elapsed < benchmark.seconds:
         steps = trained_steps(algorithm.train())
+    rate = clock.rate(steps - before)
     algorithm.stop()
     disconnect()
-    return (steps - before) / elapsed
+    return rate
 
 
 def measure(name: str, benchmark: AgentsBenchmark, results: Any) -> None:
@@ -155,18 +199,20 @@ def measure(name: str, benchmark: AgentsBenchmark, results: Any) -> None:
         results.put(on_ray(benchmark, int(runners), 0 if learners == "local" else int(learners)))
 
 
-def rate_of(name: str, benchmark: AgentsBenchmark) -> float:
-    """Trained steps per second of a contender; `x2` adds up two processes that run at the same time."""
+def rate_of(name: str, benchmark: AgentsBenchmark) -> Rate:
+    """A contender's rate; `x2` adds up two processes that run at the same time."""
     context = multiprocessing.get_context("spawn")
     results = context.Queue()
     name, _, times = name.partition(" x")
     processes = [context.Process(target=measure, args=(name, benchmark, results)) for _ in range(int(times or 1))]
     for process in processes:
         process.start()
-    rate = sum(results.get(timeout=benchmark.seconds + 600.0) for _ in processes)
+    rates = [results.get(timeout=benchmark.seconds + 600.0) for _ in processes]
     for process in processes:
         process.join()
-    return rate
+    steps_per_second = sum(rate.steps_per_second for rate in rates)
+    processors = sum(rate.steps_per_second * rate.processor_seconds_per_step for rate in rates)
+    return Rate(steps_per_second, processors / steps_per_second)
 
 
 def settings_of(benchmark: AgentsBenchmark) -> dict[str, Any]:
@@ -175,15 +221,15 @@ def settings_of(benchmark: AgentsBenchmark) -> dict[str, Any]:
     return {name: values[name] for name in ("scenario", "num_envs", "fragment_length", "network", "seconds")}
 
 
-def earlier_rates(benchmark: AgentsBenchmark) -> dict[str, list[float]]:
+def earlier_rates(benchmark: AgentsBenchmark) -> dict[str, list[Rate]]:
     """Rates in the output file, if it is of the same settings and contenders."""
     if benchmark.output is None or not benchmark.output.exists():
         return {name: [] for name in benchmark.contenders}
     content = json.loads(benchmark.output.read_text())
-    rates = content["steps_per_second"]
+    rates = content["rates"]
     if content["settings"] != settings_of(benchmark) or list(rates) != list(benchmark.contenders):
         raise SystemExit(f"{benchmark.output} holds rates of other settings: name another --output")
-    return rates
+    return {name: [Rate(**rate) for rate in values] for name, values in rates.items()}
 
 
 def main(benchmark: AgentsBenchmark) -> None:
@@ -191,17 +237,30 @@ def main(benchmark: AgentsBenchmark) -> None:
     for round_number in range(benchmark.rounds):
         for name in benchmark.contenders:
             rates[name].append(rate_of(name, benchmark))
-            print(f"round {round_number + 1}: {name:12s} {rates[name][-1]:8,.0f} steps/s", flush=True)
+            print(f"round {round_number + 1}: {name:12s} {described(rates[name][-1:])}", flush=True)
     for name, values in rates.items():
-        line = f"{name:12s} {statistics.median(values):8,.0f} steps/s ({min(values):,.0f} to {max(values):,.0f})"
+        line = f"{name:12s} {described(values)}"
         for base in ("bare", "bare x2", "rllib-impala"):
             if base in rates and base != name:
-                ratios = [value / other for value, other in zip(values, rates[base], strict=True)]
+                ratios = [
+                    value.steps_per_second / other.steps_per_second
+                    for value, other in zip(values, rates[base], strict=True)
+                ]
                 line += f", {statistics.median(ratios):.2f}x {base} ({min(ratios):.2f} to {max(ratios):.2f})"
         print(line)
     if benchmark.output:
-        content = {"settings": settings_of(benchmark), "steps_per_second": rates}
-        benchmark.output.write_text(json.dumps(content, indent=2))
+        of_contenders = {name: [dataclasses.asdict(rate) for rate in values] for name, values in rates.items()}
+        benchmark.output.write_text(json.dumps({"settings": settings_of(benchmark), "rates": of_contenders}, indent=2))
+
+
+def described(rates: list[Rate]) -> str:
+    """Median and range of trained steps per second, median and range of the processor time that one takes."""
+    steps = [rate.steps_per_second for rate in rates]
+    costs = [1e3 * rate.processor_seconds_per_step for rate in rates]
+    return (
+        f"{statistics.median(steps):8,.0f} steps/s ({min(steps):,.0f} to {max(steps):,.0f}), "
+        f"{statistics.median(costs):.3f} ms of processor time a step ({min(costs):.3f} to {max(costs):.3f})"
+    )
 
 
 if __name__ == "__main__":

@@ -55,8 +55,9 @@ def test_the_only_env_runner_is_killed():
         algorithm.stop()
 
 
-def test_two_learners_stay_identical_and_a_killed_one_ends_training_with_an_error():
-    """DDP: both learners hold the same weights after every update, and these are what env runners act with.
+@pytest.mark.parametrize("runners", [1, 0])
+def test_two_learners_stay_identical_and_a_killed_one_ends_training_with_an_error(runners):
+    """DDP: both learners hold the same weights after every update, and these are what is acted with.
 
     When one is killed, the other waits in a collective for the dead: training must end all the same, and soon.
     """
@@ -64,7 +65,7 @@ def test_two_learners_stay_identical_and_a_killed_one_ends_training_with_an_erro
 
     from agents.rllib_algorithm import LearnerLostError
 
-    algorithm = build(tiny_config(runners=1, learners=2, updates=10_000))
+    algorithm = build(tiny_config(runners=runners, learners=2, updates=10_000))
     try:
         train_until(algorithm, lambda: algorithm.updates >= 4, 60)
         weights = algorithm.network_weights()

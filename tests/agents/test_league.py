@@ -163,16 +163,19 @@ def test_learner_sees_its_own_side_only():
     assert observation["mask"].shape == (6, 4) and reward.shape == (6,) and (reward >= 0).all()
 
 
-def test_league_in_training_and_in_its_checkpoint(tmp_path):
+@pytest.mark.parametrize("learners", [0, 1])
+def test_league_in_training_and_in_its_checkpoint(tmp_path, learners):
     """Snapshots are taken, games are counted, and a restored algorithm has the same league."""
     config = tiny_config(
-        updates=12,
+        updates=15,
+        learners=learners,
         scenario="tests.agents.test_league:make_two_players",
-        self_play=SelfPlayConfig(enabled=True, scripted=("idle", "kite"), snapshot_updates=4),
+        self_play=SelfPlayConfig(enabled=True, scripted=("idle", "kite"), snapshot_updates=4, weighting="uniform"),
     )
     algorithm = build(config)
     while algorithm.progress < 1.0:
         algorithm.train()
+    assert any(name.startswith("snapshot") for name in algorithm.league.payoff[MIRROR])
     assert list(algorithm.league.snapshots) == ["snapshot-0001", "snapshot-0002", "snapshot-0003"]
     assert algorithm.league.games > 0
     algorithm.save_to_path(str(tmp_path / "algorithm"))

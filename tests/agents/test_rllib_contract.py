@@ -58,6 +58,9 @@ def test_learner_group():
     for name in ("_workers", "_learner", "_backend_executor", "_is_shut_down", "defer_solve_refs_to_learner"):
         assert name in source, name
     assert "graceful_termination" in parameters(BackendExecutor.shutdown)
+    # Learners that act choose their worlds by their rank when they are built.
+    assert source.index("_set_learner_index_and_placement_group") < source.index("build.remote()")
+    assert "self._learner.shutdown()" in inspect.getsource(LearnerGroup.shutdown)
 
 
 @pytest.mark.parametrize(

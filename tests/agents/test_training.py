@@ -36,17 +36,18 @@ def assert_same_weights(left, right):
         np.testing.assert_array_equal(left[name], right[name], err_msg=name)
 
 
-@pytest.mark.parametrize("algorithm", ["v-trace", "ppo"])
-def test_resumed_run_ends_with_the_same_weights(tmp_path, algorithm):
+@pytest.mark.parametrize(("algorithm", "learners"), [("v-trace", 0), ("ppo", 0), ("v-trace", 2)])
+def test_resumed_run_ends_with_the_same_weights(tmp_path, algorithm, learners):
     """Stopped after 4 of 7 updates and resumed by a new algorithm, or not stopped: the same weights bit for bit."""
     network = dataclasses.replace(NETWORK, lstm_channels=8)
-    config = tiny_config(algorithm=algorithm, updates=7, network=network)
+    config = tiny_config(algorithm=algorithm, learners=learners, updates=7, network=network)
     whole = run_training(tmp_path / "whole", config)
     # The first part has the same budget, so that the schedules agree; it is cut by dropping the later checkpoints.
     saving = dataclasses.replace(config, checkpoint=CheckpointConfig(minutes=None, updates=4, keep=5))
     run_training(tmp_path / "parts", saving)
     checkpoints = RunFolder.open(tmp_path / "parts").checkpoints()
-    assert [read_info(path).updates for path in checkpoints] == [4, 7]
+    # Saving waits for the update that remote learners are at.
+    assert [read_info(path).updates for path in checkpoints] == [5 if learners else 4, 7]
     import shutil
 
     shutil.rmtree(checkpoints[-1])
@@ -66,6 +67,23 @@ def test_ppo_learns_with_a_remote_runner():
         last = result["env_runners"]
         assert first < 1.0
         assert last["win_rate"] > 0.6 and last["episode_return_mean"] > 4.0
+    finally:
+        algorithm.stop()
+
+
+def test_learners_that_act_learn_by_ppo():
+    """As above, without env runners: two learners in worlds of their own, which are not the same ones."""
+    algorithm = build(tiny_config(learners=2, algorithm="ppo", updates=60))
+    try:
+        first = algorithm.train()
+        while algorithm.progress < 1.0:
+            result = algorithm.train()
+        assert first["learners"]["default_policy"]["kl"] >= 0.0
+        assert first["env_runners"]["episode_return_mean"] < 1.0
+        assert result["env_runners"]["win_rate"] > 0.6 and result["env_runners"]["weights_lag"] == 0.0
+        assert algorithm.updates == 60 and algorithm.env_steps == 60 * 128
+        worlds = [state["rollout"]["observation"]["scalars"] for state in algorithm.get_state()["acting"]]
+        assert len(worlds) == 2 and (worlds[0] != worlds[1]).any()
     finally:
         algorithm.stop()
 
