@@ -215,7 +215,7 @@ PRESETS: dict[str, TrainConfig] = {
     "3m": _battle("3m", BudgetConfig(minutes=3.0)),
     "8m": _taught("8m", "withdraw", 240_000, until=0.4),
     "2s3z": _taught("2s3z", "withdraw", 350_000, until=0.4),
-    "3s5z": _taught("3s5z", "withdraw", 200_000, until=0.4),
+    "3s5z": _taught("3s5z", "withdraw", 300_000, until=0.4),
     "5m_vs_6m": _taught("5m_vs_6m", "withdraw", 400_000, until=0.3),
     "10m_vs_11m": _taught("10m_vs_11m", "withdraw", 400_000, until=0.3),
     "MoveToBeacon": _mini_game("MoveToBeacon", 300_000, 0.3),

@@ -74,6 +74,7 @@ from envs.plan import (
     P_MAP_WIDTH,
     P_NEUTRAL_END,
     P_OWN,
+    P_STEP_MUL,
     P_TEAM_1_END,
     SECOND,
     VIEW_SMAC,
@@ -158,7 +159,8 @@ def _nearest(state, static, plan, b, player, i, first, last, target_class):
 
 @kernel
 def _weakest_in_reach(state, static, plan, b, player, i, spent):
-    """The enemy within weapon range with the least health that shots already aimed at it (`spent`) do not finish."""
+    """The enemy within weapon range with the least health that shots of this step already aimed at it (`spent`) do not
+    finish."""
     first, last = own_slots(plan, 1 - player)
     kind = state.ui[b, i, I_KIND]
     best, least = np.int64(-1), np.float32(np.inf)
@@ -346,7 +348,9 @@ def form_intents(state, static, plan, episode, b, player, policy, intent_i, inte
             weak = _weakest_in_reach(state, static, plan, b, player, i, spent)
             if weak >= 0:
                 j = weak
-                spent[j] += _damage(state, static, b, i, j)
+                # One that reloads for the whole step does no damage in it.
+                if state.uf[b, i, F_COOLDOWN] < plan.i[P_STEP_MUL]:
+                    spent[j] += _damage(state, static, b, i, j)
             reloading = state.uf[b, i, F_COOLDOWN] > RELOAD
             if policy == KITE and (reloading or _is_prey(state, static, plan, b, player, i)):
                 direction = _retreat(state, static, plan, b, player, i)

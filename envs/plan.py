@@ -32,6 +32,7 @@ from envs.units import Rules, unit_data
     P_NEUTRAL_END,
     P_TEAM_2_END,
     P_STEP_LIMIT,
+    P_STEP_MUL,
     P_OBEDIENT,  # SMAC's controlled units: attack only on order, turn at once
     P_SMAC_ACTIONS,  # numbers a unit can choose from in SMAC's view
     P_SMAC_TRUE_RANGE,
@@ -46,7 +47,7 @@ from envs.units import Rules, unit_data
     P_RANDOM_2,
     P_AUTORESET,
     NUM_PLAN_INTS,
-) = range(23)
+) = range(24)
 
 RULES_BATTLE, RULES_BEACON, RULES_SHARDS, RULES_HUNT, RULES_WAVES = range(5)
 VIEW_UNIT, VIEW_SMAC, VIEW_FUNCTION = range(3)
@@ -279,6 +280,7 @@ def compile_scenario(scenario: Scenario, rules: Rules, *, agents: int, autoreset
     i[P_NEUTRAL_END] = first.slots + neutral
     i[P_TEAM_2_END] = slots
     i[P_STEP_LIMIT] = scenario.step_limit
+    i[P_STEP_MUL] = scenario.step_mul
     i[P_OBEDIENT] = scenario.agent_units_obedient
     i[P_SMAC_ACTIONS] = smac_actions(scenario, agents)
     i[P_SMAC_TRUE_RANGE] = scenario.smac_true_range

@@ -71,7 +71,7 @@ def test_only_kiting_wins_against_zealots_that_outnumber_or_outfight(scenario: s
     assert [play(scenario, policy)[0] > 0.5 for policy in ("attack-move", "focus-fire", "kite")] == [False, False, True]
 
 
-@pytest.mark.parametrize("scenario", ["3m", "2s3z", "8m", "3s5z"])
+@pytest.mark.parametrize("scenario", ["3m", "2s3z", "8m", "3s5z", "MMM"])
 def test_the_named_opponents_rise_in_strength(scenario: str) -> None:
     """Against a player that focuses its fire each opponent wins, within error, at least as often as the one before."""
     won = [1.0 - play(scenario, "focus-fire", name)[0] for name in OPPONENTS]
