@@ -184,7 +184,9 @@ def _battle(scenario: str, budget: BudgetConfig) -> TrainConfig:
     )
 
 
-def _taught(scenario: str, teacher: str, env_steps: int, *, reward_scale: float = 0.15, until: float) -> TrainConfig:
+def _taught(
+    scenario: str, teacher: str, env_steps: int, *, reward_scale: float = 0.15, until: float, epochs: int = 2
+) -> TrainConfig:
     """PPO that imitates a scripted teacher until a share of training is over."""
     return TrainConfig(
         name=scenario,
@@ -192,7 +194,7 @@ def _taught(scenario: str, teacher: str, env_steps: int, *, reward_scale: float 
         network=_SMALL_NETWORK,
         learning=LearningConfig(
             algorithm="ppo",
-            ppo=PPOConfig(epochs=2, minibatches=4),
+            ppo=PPOConfig(epochs=epochs, minibatches=4),
             fragment_length=32,
             learning_rate=Schedule(start=1e-3, end=1e-5),
             entropy_weight=Schedule(start=0.01, end=0.0005),
@@ -216,8 +218,9 @@ PRESETS: dict[str, TrainConfig] = {
     "8m": _taught("8m", "withdraw", 240_000, until=0.4),
     "2s3z": _taught("2s3z", "withdraw", 350_000, until=0.4),
     "3s5z": _taught("3s5z", "withdraw", 300_000, until=0.4),
-    "5m_vs_6m": _taught("5m_vs_6m", "withdraw", 400_000, until=0.3),
-    "10m_vs_11m": _taught("10m_vs_11m", "withdraw", 400_000, until=0.3),
+    # The teacher loses most of these: what it shows is soon learnt, and more is to be made of each step after it.
+    "5m_vs_6m": _taught("5m_vs_6m", "withdraw", 600_000, until=0.15, epochs=4),
+    "10m_vs_11m": _taught("10m_vs_11m", "withdraw", 600_000, until=0.15, epochs=4),
     "MoveToBeacon": _mini_game("MoveToBeacon", 300_000, 0.3),
     "CollectMineralShards": _taught("CollectMineralShards", "focus-fire", 60_000, reward_scale=0.03, until=1.0),
     "DefeatRoaches": _taught("DefeatRoaches", "withdraw", 200_000, reward_scale=0.05, until=0.5),
