@@ -12,7 +12,8 @@ from tests.agents.ray_runs import tiny_config
 
 
 @pytest.mark.slow
-def test_tuner_samples_fields_and_survives_a_killed_learner(tmp_path):
+@pytest.mark.parametrize("runners", [1, 0])
+def test_tuner_samples_fields_and_survives_a_killed_learner(tmp_path, runners):
     connect(ClusterConfig(num_env_runners=0, num_cpus=6))
     from ray import tune
 
@@ -34,7 +35,7 @@ def test_tuner_samples_fields_and_survives_a_killed_learner(tmp_path):
             super().training_step()
 
     space: dict[str, Any] = {
-        "agent": tiny_config(runners=1, learners=1, updates=10_000),
+        "agent": tiny_config(runners=runners, learners=1, updates=10_000),
         "agent_overrides": {"learning.vtrace.discount": tune.grid_search([0.9, 0.95])},
     }
     results = tune.Tuner(
