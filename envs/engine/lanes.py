@@ -1,4 +1,4 @@
-"""Sixteen units at once: which of them lie within reach of a point, and how they push a unit among them.
+"""Sixteen units at once: which of them lie within reach of a point, how they push a unit among them, how they move.
 
 Numba does not turn such loops into vector code by itself, so both operations are written in LLVM's own terms; LLVM
 makes of them what the processor has (one instruction per operation with AVX-512, two to four without). No rounding
@@ -10,19 +10,38 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
+from envs.engine import state as st
 from envs.engine.state import LANES
 
-__all__ = ["ANCHORED", "IDLE", "MOVING", "TELEPORT", "collide_lanes", "first_bit", "free_share", "lanes_in_reach"]
+__all__ = [
+    "ANCHORED",
+    "IDLE",
+    "MOVING",
+    "TELEPORT",
+    "begin_steps",
+    "collide_lanes",
+    "end_steps",
+    "first_bit",
+    "free_share",
+    "lanes_in_reach",
+    "lanes_that_move",
+    "list_pairs",
+    "steer_lanes",
+]
 
 # Mobility of a unit in a loop.
 ANCHORED, IDLE, MOVING, TELEPORT = range(4)
 EDGE = 1e-3
 SAME_PLACE = 1e-8  # squared distance
 CORE = 0.75  # of their inner radii: two units never come nearer
+PUSH_LIMIT = 0.25  # largest displacement by pushes in a loop
+QUICKEN = 0.2  # by which the pace of a unit that had to slow down rises in a loop
+PAIRS = 256
 
 # Numba's decorator has no types of its own: the functions that it makes take no context.
 _operation: Any = intrinsic
@@ -31,53 +50,185 @@ first_bit: Any = trailing_zeros  # index of the lowest bit set, of an integer th
 _FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _INTS = ir.VectorType(ir.IntType(32), LANES)
 _BITS = ir.VectorType(ir.IntType(1), LANES)
-_index, _real, _int = types.int64, types.float32, types.int32
+_index, _real, _int, _mask = types.int64, types.float32, types.int32, types.int64
 
 
-def _splat(builder: Any, scalar: Any) -> Any:
-    kind = ir.VectorType(scalar.type, LANES)
-    one = builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
-    return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), ir.Constant(_INTS, None))
+class _Lanes:
+    """Sixteen floats, integers or bits while LLVM code is written: operators act lane by lane."""
+
+    def __init__(self, builder: Any, value: Any):
+        self.builder, self.value = builder, value
+
+    def _other(self, other: Any) -> Any:
+        if isinstance(other, _Lanes):
+            return other.value
+        return ir.Constant(self.value.type, [other] * LANES)
+
+    def _new(self, value: Any) -> _Lanes:
+        return _Lanes(self.builder, value)
+
+    def __add__(self, other: Any) -> _Lanes:
+        return self._new(self.builder.fadd(self.value, self._other(other)))
+
+    def __sub__(self, other: Any) -> _Lanes:
+        return self._new(self.builder.fsub(self.value, self._other(other)))
+
+    def __mul__(self, other: Any) -> _Lanes:
+        return self._new(self.builder.fmul(self.value, self._other(other)))
+
+    def __truediv__(self, other: Any) -> _Lanes:
+        return self._new(self.builder.fdiv(self.value, self._other(other)))
+
+    def __neg__(self) -> _Lanes:
+        return self._new(self.builder.fneg(self.value))
+
+    def __and__(self, other: Any) -> _Lanes:
+        return self._new(self.builder.and_(self.value, self._other(other)))
+
+    def __or__(self, other: Any) -> _Lanes:
+        return self._new(self.builder.or_(self.value, self._other(other)))
+
+    def __invert__(self) -> _Lanes:
+        return self._new(self.builder.not_(self.value))
+
+    def _compare(self, how: str, other: Any) -> _Lanes:
+        if self.value.type.element == ir.FloatType():
+            return self._new(self.builder.fcmp_ordered(how, self.value, self._other(other)))
+        return self._new(self.builder.icmp_signed(how, self.value, self._other(other)))
+
+    def __lt__(self, other: Any) -> _Lanes:
+        return self._compare("<", other)
+
+    def __le__(self, other: Any) -> _Lanes:
+        return self._compare("<=", other)
+
+    def __gt__(self, other: Any) -> _Lanes:
+        return self._compare(">", other)
+
+    def equals(self, other: Any) -> _Lanes:
+        return self._compare("==", other)
+
+    def differs(self, other: Any) -> _Lanes:
+        return self._compare("!=", other)
+
+    def choose(self, if_set: Any, if_clear: Any) -> _Lanes:
+        """Of bits: lanes of `if_set` where they are set, of `if_clear` elsewhere; one of the two may be a number."""
+        kind = next(value.value.type for value in (if_set, if_clear) if isinstance(value, _Lanes))
+        both = [v.value if isinstance(v, _Lanes) else ir.Constant(kind, [v] * LANES) for v in (if_set, if_clear)]
+        return self._new(self.builder.select(self.value, *both))
+
+    def at_least(self, other: Any) -> _Lanes:
+        return (self > other).choose(self, other)
+
+    def at_most(self, other: Any) -> _Lanes:
+        return (self < other).choose(self, other)
+
+    def root(self) -> _Lanes:
+        kind = ir.FunctionType(_FLOATS, [_FLOATS])
+        function = self.builder.module.declare_intrinsic(f"llvm.sqrt.v{LANES}f32", fnty=kind)
+        return self._new(self.builder.call(function, [self.value]))
+
+    def pick(self, other: _Lanes, lanes: list[int]) -> _Lanes:
+        """The numbered lanes of this and then, from `LANES` on, of `other`."""
+        order = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
+        return self._new(self.builder.shuffle_vector(self.value, other.value, order))
+
+    def lane(self, index: int) -> Any:
+        return self.builder.extract_element(self.value, ir.Constant(ir.IntType(32), index))
+
+    def fold(self, combine: Any) -> Any:
+        """One lane of all: the halves are combined until one lane is left."""
+        vector, width = self, LANES
+        while width > 1:
+            width //= 2
+            vector = combine(
+                vector.pick(vector, list(range(width))), vector.pick(vector, list(range(width, 2 * width)))
+            )
+        return vector.lane(0)
+
+    def to_mask(self) -> Any:
+        """Of bits: an int64 with one bit a lane."""
+        return self.builder.zext(self.builder.bitcast(self.value, ir.IntType(LANES)), ir.IntType(64))
 
 
-def _constant(value: float | int) -> Any:
-    kind = _FLOATS if isinstance(value, float) else _INTS
-    return ir.Constant(kind, [value] * LANES)
+def _sum(vector: _Lanes) -> Any:
+    return vector.fold(lambda a, b: a + b)
 
 
-def _data(context: Any, builder: Any, kind: Any, array: Any) -> Any:
-    return context.make_array(kind)(context, builder, array).data
+def _four_sums(a: _Lanes, b: _Lanes, c: _Lanes, d: _Lanes) -> list[Any]:
+    """`_sum` of each, added in the same order, in half of the operations."""
+    halves = [[*range(n, n + 8), *range(n + LANES, n + LANES + 8)] for n in (0, 8)]
+    ab = a.pick(b, halves[0]) + a.pick(b, halves[1])
+    cd = c.pick(d, halves[0]) + c.pick(d, halves[1])
+    quarters = [[n + lane for lane in (0, 8, 16, 24) for n in range(first, first + 4)] for first in (0, 4)]
+    sums = ab.pick(cd, quarters[0]) + ab.pick(cd, quarters[1])
+    for step in (2, 1):
+        sums = sums + sums.pick(sums, [lane ^ step for lane in range(LANES)])
+    return [sums.lane(4 * n) for n in range(4)]
 
 
-def _load(builder: Any, base: Any, offset: Any, kind: ir.VectorType) -> Any:
-    pointer = builder.bitcast(builder.gep(base, [offset]), kind.as_pointer())
-    return builder.load(pointer, align=4)
+class _Code:
+    """The code of one operation: its arguments by number, as lanes."""
+
+    def __init__(self, context: Any, builder: Any, signature: Any, args: Any):
+        self.context, self.builder, self.kinds, self.args = context, builder, signature.args, args
+
+    def splat(self, scalar: Any) -> _Lanes:
+        kind = ir.VectorType(scalar.type, LANES)
+        one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
+        return _Lanes(self.builder, self.builder.shuffle_vector(one, one, ir.Constant(_INTS, None)))
+
+    def spread(self, index: int) -> _Lanes:
+        """The scalar argument in every lane."""
+        return self.splat(self.args[index])
+
+    def bits(self, index: int) -> _Lanes:
+        """The mask argument as bits."""
+        bits = self.builder.trunc(self.args[index], ir.IntType(LANES))
+        return _Lanes(self.builder, self.builder.bitcast(bits, _BITS))
+
+    def _place(self, array: int, offset: Any, kind: ir.VectorType) -> Any:
+        base = self.context.make_array(self.kinds[array])(self.context, self.builder, self.args[array]).data
+        return self.builder.bitcast(self.builder.gep(base, [offset]), kind.as_pointer())
+
+    def load(self, array: int, offset: Any) -> _Lanes:
+        """The lanes of an array argument from element `offset` on."""
+        kind = _FLOATS if self.kinds[array].dtype == types.float32 else _INTS
+        return _Lanes(self.builder, self.builder.load(self._place(array, offset, kind), align=4))
+
+    def store(self, array: int, offset: Any, lanes: _Lanes) -> None:
+        self.builder.store(lanes.value, self._place(array, offset, lanes.value.type), align=4)
+
+    def row(self, start: Any, places: Any, number: int) -> Any:
+        """Offset of the lanes at `start` in row `number` of `near_f` or `near_i`."""
+        return self.builder.add(start, self.builder.mul(places, ir.Constant(ir.IntType(64), number)))
+
+    def constant(self, value: float | int) -> _Lanes:
+        kind = _FLOATS if isinstance(value, float) else _INTS
+        return _Lanes(self.builder, ir.Constant(kind, [value] * LANES))
+
+    def numbers(self) -> _Lanes:
+        return _Lanes(self.builder, ir.Constant(_INTS, list(range(LANES))))
 
 
-def _fold(builder: Any, vector: Any, combine: Any) -> Any:
-    """One lane of all: the halves are combined until one lane is left."""
-    width = LANES
-    while width > 1:
-        width //= 2
-        undefined = ir.Constant(vector.type, ir.Undefined)
-        order = ir.VectorType(ir.IntType(32), width)
-        low = builder.shuffle_vector(vector, undefined, ir.Constant(order, list(range(width))))
-        high = builder.shuffle_vector(vector, undefined, ir.Constant(order, list(range(width, 2 * width))))
-        vector = combine(low, high)
-    return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
+def _dot(ax: _Lanes, bx: _Lanes, ay: _Lanes, by: _Lanes) -> _Lanes:
+    return ax * bx + ay * by
 
 
-def _sum(builder: Any, vector: Any) -> Any:
-    return _fold(builder, vector, builder.fadd)
+@_operation
+def list_pairs(typingctx):  # type: ignore[no-untyped-def]
+    """An int64 array [PAIRS] on the stack: there until the kernel returns, the same at every turn of a loop."""
+    kind = types.Array(types.int64, 1, "C")
+    signature = kind()
 
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        count, width = (ir.Constant(ir.IntType(64), number) for number in (PAIRS, 8))
+        array = context.make_array(kind)(context, builder)
+        data = cgutils.alloca_once(builder, ir.IntType(64), size=count)
+        populate_array(array, data=data, shape=[count], strides=[width], itemsize=width, meminfo=None)
+        return array._getvalue()
 
-def _dot(builder: Any, ax: Any, bx: Any, ay: Any, by: Any) -> Any:
-    return builder.fadd(builder.fmul(ax, bx), builder.fmul(ay, by))
-
-
-def _root(builder: Any, vector: Any) -> Any:
-    kind = ir.FunctionType(_FLOATS, [_FLOATS])
-    return builder.call(builder.module.declare_intrinsic(f"llvm.sqrt.v{LANES}f32", fnty=kind), [vector])
+    return signature, codegen
 
 
 @_operation
@@ -88,18 +239,15 @@ def lanes_in_reach(typingctx, floats, ints, at_x, at_y, at_radius, at_key, x, y,
     `at_key + n` on. Within reach: the distance is at most `reach` plus the lane's radius. Wanted: the lane's key and
     `wanted` have a bit in common. Returns int64.
     """
-    signature = types.int64(floats, ints, _index, _index, _index, _index, _real, _real, _real, _int)
+    signature = _mask(floats, ints, _index, _index, _index, _index, _real, _real, _real, _int)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        f = _data(context, builder, signature.args[0], args[0])
-        i = _data(context, builder, signature.args[1], args[1])
-        dx = builder.fsub(_load(builder, f, args[2], _FLOATS), _splat(builder, args[6]))
-        dy = builder.fsub(_load(builder, f, args[3], _FLOATS), _splat(builder, args[7]))
-        reach = builder.fadd(_load(builder, f, args[4], _FLOATS), _splat(builder, args[8]))
-        within = builder.fcmp_ordered("<=", _dot(builder, dx, dx, dy, dy), builder.fmul(reach, reach))
-        common = builder.and_(_load(builder, i, args[5], _INTS), _splat(builder, args[9]))
-        chosen = builder.and_(within, builder.icmp_unsigned("!=", common, _constant(0)))
-        return builder.zext(builder.bitcast(chosen, ir.IntType(LANES)), ir.IntType(64))
+        code = _Code(context, builder, signature, args)
+        dx = code.load(0, args[2]) - code.spread(6)
+        dy = code.load(0, args[3]) - code.spread(7)
+        reach = code.load(0, args[4]) + code.spread(8)
+        wanted = (code.load(1, args[5]) & code.spread(9)).differs(0)
+        return ((_dot(dx, dx, dy, dy) <= reach * reach) & wanted).to_mask()
 
     return signature, codegen
 
@@ -119,76 +267,51 @@ def collide_lanes(
     enemies, into allies that do not move and into those that come the other way, as a vector, and as `side` signed by
     the side that they are on: the left for those that come the other way. Bits: allies at rest that it touches.
     """
-    signature = types.Tuple((_real, _real, _real, _real, _real, types.int64))(
-        floats, ints, _index, _index, _index, _index, _index, _index, _index, _index, types.int64, _real, _real, _real,
+    signature = types.Tuple((_real, _real, _real, _real, _real, _mask))(
+        floats, ints, _index, _index, _index, _index, _index, _index, _index, _index, _mask, _real, _real, _real,
         _real, _real, _int, _int, _int, _int,
     )  # fmt: skip
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        f = _data(context, builder, signature.args[0], args[0])
-        i = _data(context, builder, signature.args[1], args[1])
-        mobility = _load(builder, i, args[8], _INTS)
-        slot = _load(builder, i, args[9], _INTS)
-        active = builder.bitcast(builder.trunc(args[10], ir.IntType(LANES)), _BITS)
-        active = builder.and_(active, builder.icmp_signed("!=", mobility, _constant(TELEPORT)))
-        their_key = _load(builder, i, args[7], _INTS)
-        allied = builder.icmp_signed("!=", builder.and_(their_key, _splat(builder, args[16])), _constant(0))
-        rests = builder.icmp_signed("==", mobility, _constant(IDLE))
-        moves = builder.icmp_signed("==", mobility, _constant(MOVING))
-        self_moves = builder.icmp_signed("!=", args[17], ir.Constant(ir.IntType(32), 0))
+        code = _Code(context, builder, signature, args)
+        mobility, slot = code.load(1, args[8]), code.load(1, args[9])
+        active = code.bits(10) & mobility.differs(TELEPORT)
+        allied = (code.load(1, args[7]) & code.spread(16)).differs(0)
+        rests, moves, anchored = mobility.equals(IDLE), mobility.equals(MOVING), mobility.equals(ANCHORED)
+        self_moves = code.spread(17).differs(0)
 
-        dx = builder.fsub(_splat(builder, args[11]), _load(builder, f, args[2], _FLOATS))
-        dy = builder.fsub(_splat(builder, args[12]), _load(builder, f, args[3], _FLOATS))
-        near = _dot(builder, dx, dx, dy, dy)
+        dx, dy = code.spread(11) - code.load(0, args[2]), code.spread(12) - code.load(0, args[3])
+        near = _dot(dx, dx, dy, dy)
         # Two on the same place part along a line that both derive from their places in the list.
-        same = builder.fcmp_ordered("<", near, _constant(SAME_PLACE))
-        lane = ir.Constant(_INTS, list(range(LANES)))
-        first = builder.icmp_signed("<", lane, _splat(builder, args[19]))
-        apart = builder.select(first, _constant(EDGE), _constant(-EDGE))
-        dx, dy = builder.select(same, apart, dx), builder.select(same, apart, dy)
-        square = builder.select(same, _constant(2 * EDGE * EDGE), near)
-        inverse = builder.fdiv(_constant(1.0), _root(builder, square))
+        same = near < SAME_PLACE
+        apart = (code.numbers() < code.spread(19)).choose(code.constant(EDGE), -EDGE)
+        dx, dy = same.choose(apart, dx), same.choose(apart, dy)
+        square = same.choose(2 * EDGE * EDGE, near)
+        inverse = code.constant(1.0) / square.root()
 
-        reach = builder.fadd(_load(builder, f, args[6], _FLOATS), _splat(builder, args[13]))
-        touches = builder.and_(active, builder.fcmp_ordered("<", near, builder.fmul(reach, reach)))
+        reach = code.load(0, args[6]) + code.spread(13)
+        touches = active & (near < reach * reach)
 
-        def scalar(if_moving: float, if_resting: float) -> Any:
-            kind = ir.FloatType()
-            chosen = builder.select(self_moves, ir.Constant(kind, if_moving), ir.Constant(kind, if_resting))
-            return _splat(builder, chosen)
+        ux, uy = code.spread(14), code.spread(15)
+        into = -_dot(ux, dx, uy, dy) * inverse
+        presses = into > 0.0
+        pressed = _dot(code.load(0, args[4]), dx, code.load(0, args[5]), dy) > 0.0
+        facing = presses & pressed & moves & allied
+        even = presses.equals(pressed) | ~moves | ~self_moves
+        half, one, none = code.constant(0.5), code.constant(1.0), code.constant(0.0)
+        ally = even.choose(half, presses.choose(one, none))
+        foe_moving, foe_resting = self_moves.choose(half, none), self_moves.choose(one, half)
+        foe = moves.choose(foe_moving, rests.choose(foe_resting, self_moves.choose(one, none)))
+        share = allied.choose(anchored.choose(one, ally), foe)
+        push = touches.choose(share * (reach * inverse - 1.0), none)
 
-        ux, uy = _splat(builder, args[14]), _splat(builder, args[15])
-        into = builder.fmul(builder.fneg(_dot(builder, ux, dx, uy, dy)), inverse)
-        presses = builder.fcmp_ordered(">", into, _constant(0.0))
-        vx, vy = _load(builder, f, args[4], _FLOATS), _load(builder, f, args[5], _FLOATS)
-        pressed = builder.fcmp_ordered(">", _dot(builder, vx, dx, vy, dy), _constant(0.0))
-        facing = builder.and_(builder.and_(presses, pressed), builder.and_(moves, allied))
-        even = builder.icmp_unsigned("==", presses, pressed)
-        even = builder.or_(even, builder.or_(builder.not_(moves), builder.not_(_splat(builder, self_moves))))
-        ally = builder.select(even, _constant(0.5), builder.select(presses, _constant(1.0), _constant(0.0)))
-        foe = builder.select(moves, scalar(0.5, 0.0), builder.select(rests, scalar(1.0, 0.5), scalar(1.0, 0.0)))
-        anchored = builder.icmp_signed("==", mobility, _constant(ANCHORED))
-        share = builder.select(allied, builder.select(anchored, _constant(1.0), ally), foe)
-        depth = builder.fsub(builder.fmul(reach, inverse), _constant(1.0))
-        push = builder.select(touches, builder.fmul(share, depth), _constant(0.0))
-
-        solid = builder.or_(builder.or_(builder.not_(moves), builder.not_(allied)), facing)
-        solid = builder.and_(solid, builder.icmp_signed("!=", slot, _splat(builder, args[18])))
-        ahead = builder.and_(builder.and_(active, solid), presses)
-        into = builder.select(ahead, into, _constant(0.0))
-        wall = builder.fmul(into, inverse)
-        right = builder.or_(facing, builder.fcmp_ordered(">", builder.fmul(uy, dx), builder.fmul(ux, dy)))
-        side = builder.select(right, builder.fneg(into), into)
-
-        bits = builder.and_(builder.and_(touches, allied), rests)
-        values = [
-            _sum(builder, builder.fmul(push, dx)),
-            _sum(builder, builder.fmul(push, dy)),
-            builder.fneg(_sum(builder, builder.fmul(wall, dx))),
-            builder.fneg(_sum(builder, builder.fmul(wall, dy))),
-            _sum(builder, side),
-            builder.zext(builder.bitcast(bits, ir.IntType(LANES)), ir.IntType(64)),
-        ]
+        solid = (~moves | ~allied | facing) & slot.differs(code.spread(18))
+        into = (active & solid & presses).choose(into, none)
+        wall = into * inverse
+        side = (facing | (uy * dx > ux * dy)).choose(-into, into)
+        push_x, push_y, wall_x, wall_y = _four_sums(push * dx, push * dy, wall * dx, wall * dy)
+        resting = (touches & allied & rests).to_mask()
+        values = [push_x, push_y, builder.fneg(wall_x), builder.fneg(wall_y), _sum(side), resting]
         return context.make_tuple(builder, signature.return_type, values)
 
     return signature, codegen
@@ -201,25 +324,158 @@ def free_share(typingctx, floats, ints, at_x, at_y, at_radius, at_mobility, foun
     Looks at the lanes in `found`. Towards each of them the step may take half of what lies between the cores, since
     the other may take the other half. Cores have `CORE` of the radii.
     """
-    signature = _real(floats, ints, _index, _index, _index, _index, types.int64, _real, _real, _real, _real, _real)
+    signature = _real(floats, ints, _index, _index, _index, _index, _mask, _real, _real, _real, _real, _real)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        f = _data(context, builder, signature.args[0], args[0])
-        i = _data(context, builder, signature.args[1], args[1])
-        active = builder.bitcast(builder.trunc(args[6], ir.IntType(LANES)), _BITS)
-        mobility = _load(builder, i, args[5], _INTS)
-        active = builder.and_(active, builder.icmp_signed("!=", mobility, _constant(TELEPORT)))
-        dx = builder.fsub(_load(builder, f, args[2], _FLOATS), _splat(builder, args[7]))
-        dy = builder.fsub(_load(builder, f, args[3], _FLOATS), _splat(builder, args[8]))
-        distance = _root(builder, _dot(builder, dx, dx, dy, dy))
-        radii = builder.fadd(_load(builder, f, args[4], _FLOATS), _splat(builder, args[9]))
-        gap = builder.fsub(distance, builder.fmul(radii, _constant(CORE)))
-        gap = builder.select(builder.fcmp_ordered(">", gap, _constant(0.0)), gap, _constant(0.0))
+        code = _Code(context, builder, signature, args)
+        active = code.bits(6) & code.load(1, args[5]).differs(TELEPORT)
+        dx, dy = code.load(0, args[2]) - code.spread(7), code.load(0, args[3]) - code.spread(8)
+        distance = _dot(dx, dx, dy, dy).root()
+        gap = (distance - (code.load(0, args[4]) + code.spread(9)) * CORE).at_least(0.0)
         # The room along the line between the two, and what the step takes of it, both times the distance.
-        room = builder.fmul(builder.fmul(gap, _constant(0.5)), distance)
-        taken = _dot(builder, _splat(builder, args[10]), dx, _splat(builder, args[11]), dy)
-        limited = builder.and_(active, builder.fcmp_ordered(">", taken, room))
-        share = builder.select(limited, builder.fdiv(room, taken), _constant(1.0))
-        return _fold(builder, share, lambda a, b: builder.select(builder.fcmp_ordered("<", a, b), a, b))
+        room = gap * 0.5 * distance
+        taken = _dot(code.spread(10), dx, code.spread(11), dy)
+        share = (active & (taken > room)).choose(room / taken, 1.0)
+        return share.fold(lambda a, b: a.at_most(b))
+
+    return signature, codegen
+
+
+# --- the steps of sixteen units, the places from `at_f` and `at_i` on in the flat `near_f` and `near_i` -------------
+
+
+@_operation
+def lanes_that_move(typingctx, ints, at_i, places):  # type: ignore[no-untyped-def]
+    """Bit n is set where the unit in lane n is not anchored."""
+    signature = _mask(ints, _index, _index)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = _Code(context, builder, signature, args)
+        return code.load(0, code.row(args[1], args[2], st.NI_MOBILITY)).differs(ANCHORED).to_mask()
+
+    return signature, codegen
+
+
+@_operation
+def begin_steps(typingctx, floats, ints, at_f, at_i, places):  # type: ignore[no-untyped-def]
+    """Slows the steps down to the units' pace, sets the places that they lead to, and forgets earlier collisions."""
+    signature = types.none(floats, ints, _index, _index, _index)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = _Code(context, builder, signature, args)
+
+        def row(number: int) -> Any:
+            return code.row(args[2], args[4], number)
+
+        pace = code.load(0, row(st.N_PACE))
+        for velocity, place, goal in ((st.N_VX, st.N_X, st.N_PX), (st.N_VY, st.N_Y, st.N_PY)):
+            step = code.load(0, row(velocity)) * pace
+            code.store(0, row(velocity), step)
+            code.store(0, row(goal), code.load(0, row(place)) + step)
+        for number in (st.N_UX, st.N_UY, st.N_PUSH_X, st.N_PUSH_Y, st.N_WALL_X, st.N_WALL_Y, st.N_SIDE):
+            code.store(0, row(number), code.constant(0.0))
+        code.store(0, row(st.N_SHARE), code.constant(1.0))
+        code.store(1, code.row(args[3], args[4], st.NI_MET), code.constant(0))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@_operation
+def steer_lanes(typingctx, floats, ints, at_f, at_i, places, movers):  # type: ignore[no-untyped-def]
+    """Turns the steps of the lanes in `movers` along the walls and adds the pushes: (turned, limited).
+
+    Along the wall that the blockers form a unit goes always on the same hand until the way is clear. Turned: the lanes
+    whose `NI_HAND` is another now. Limited: those that met somebody and want to be elsewhere; `N_ABOUT` is how far from
+    the edges of others.
+    """
+    signature = types.UniTuple(_mask, 2)(floats, ints, _index, _index, _index, _mask)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = _Code(context, builder, signature, args)
+
+        def load(number: int) -> _Lanes:
+            return code.load(0, code.row(args[2], args[4], number))
+
+        def row_i(number: int) -> Any:
+            return code.row(args[3], args[4], number)
+
+        movers = code.bits(5)
+        wall_x, wall_y, side, ux, uy = (load(n) for n in (st.N_WALL_X, st.N_WALL_Y, st.N_SIDE, st.N_UX, st.N_UY))
+        blocked = wall_x.differs(0.0) | wall_y.differs(0.0)
+        hand = code.load(1, row_i(st.NI_HAND))
+        # The hand is chosen when the way is blocked, by the side that the wall is on, or by turns.
+        left = (side.at_least(-side) > EDGE).choose(side > 0.0, (hand & st.HAND_TURN).differs(0))
+        begun = (hand & ~st.FLAG_LEFT) | st.FLAG_AROUND | left.choose(code.constant(st.FLAG_LEFT), 0)
+        around = (hand & st.FLAG_AROUND).differs(0)
+        new = blocked.choose(around.choose(hand, begun), hand & ~st.FLAG_AROUND)
+        turned = (movers & new.differs(hand)).to_mask()
+        code.store(1, row_i(st.NI_HAND), new)
+
+        inverse = code.constant(1.0) / _dot(wall_x, wall_x, wall_y, wall_y).root()
+        wall_x, wall_y = wall_x * inverse, wall_y * inverse
+        into = _dot(ux, wall_x, uy, wall_y).at_least(0.0)
+        aside = (new & st.FLAG_LEFT).differs(0).choose(code.constant(1.0), -1.0) * into
+        ax = ux - into * wall_x - aside * wall_y
+        ay = uy - into * wall_y + aside * wall_x
+        norm = _dot(ax, ax, ay, ay).root()
+        along = blocked & (norm > EDGE)
+        step = load(st.N_STEP) * load(st.N_PACE)
+        vx = along.choose(step * ax / norm, load(st.N_VX))
+        vy = along.choose(step * ay / norm, load(st.N_VY))
+        code.store(0, code.row(args[2], args[4], st.N_WANTED_X), vx)
+        code.store(0, code.row(args[2], args[4], st.N_WANTED_Y), vy)
+
+        push_x, push_y = load(st.N_PUSH_X), load(st.N_PUSH_Y)
+        size = _dot(push_x, push_x, push_y, push_y).root()
+        less = code.constant(PUSH_LIMIT) / size
+        vx = vx + (size > PUSH_LIMIT).choose(push_x * less, push_x)
+        vy = vy + (size > PUSH_LIMIT).choose(push_y * less, push_y)
+        code.store(0, code.row(args[2], args[4], st.N_VX), vx)
+        code.store(0, code.row(args[2], args[4], st.N_VY), vy)
+        about = load(st.N_INNER) * CORE + _dot(vx, vx, vy, vy).root() * 2.0
+        code.store(0, code.row(args[2], args[4], st.N_ABOUT), about)
+        met = code.load(1, row_i(st.NI_MET)).differs(0)
+        limited = movers & met & (vx.differs(0.0) | vy.differs(0.0))
+        return context.make_tuple(builder, signature.return_type, [turned, limited.to_mask()])
+
+    return signature, codegen
+
+
+@_operation
+def end_steps(typingctx, floats, ints, at_f, at_i, places, movers, x0, y0, x1, y1):  # type: ignore[no-untyped-def]
+    """Leaves in `N_PX`, `N_PY` where the lanes in `movers` end, inside the rectangle: (moved, paced).
+
+    Who is held up steps less far from now on, so that a throng does not press itself together. Moved: the lanes that
+    are elsewhere now. Paced: those whose `N_PACE` is another now.
+    """
+    signature = types.UniTuple(_mask, 2)(
+        floats, ints, _index, _index, _index, _mask, _real, _real, _real, _real
+    )  # fmt: skip
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = _Code(context, builder, signature, args)
+
+        def row(number: int) -> Any:
+            return code.row(args[2], args[4], number)
+
+        movers = code.bits(5)
+        share = code.load(0, row(st.N_SHARE))
+        vx, vy = code.load(0, row(st.N_VX)) * share, code.load(0, row(st.N_VY)) * share
+        wanted_x, wanted_y = code.load(0, row(st.N_WANTED_X)), code.load(0, row(st.N_WANTED_Y))
+        pace = code.load(0, row(st.N_PACE))
+        square = _dot(wanted_x, wanted_x, wanted_y, wanted_y)
+        done = (_dot(vx, wanted_x, vy, wanted_y) / square).at_least(0.0).at_most(1.0)
+        met = code.load(1, code.row(args[3], args[4], st.NI_MET)).differs(0)
+        moving = code.load(1, code.row(args[3], args[4], st.NI_MOBILITY)).equals(MOVING)
+        held = movers & moving & (met | (pace < 1.0)) & (square > 0.0)
+        new = held.choose((pace * done + QUICKEN).at_most(1.0), pace)
+        code.store(0, row(st.N_PACE), new)
+        px = (code.load(0, row(st.N_X)) + vx).at_least(code.spread(6)).at_most(code.spread(8))
+        py = (code.load(0, row(st.N_Y)) + vy).at_least(code.spread(7)).at_most(code.spread(9))
+        code.store(0, row(st.N_PX), px)
+        code.store(0, row(st.N_PY), py)
+        moved = movers & (vx.differs(0.0) | vy.differs(0.0))
+        return context.make_tuple(builder, signature.return_type, [moved.to_mask(), new.differs(pace).to_mask()])
 
     return signature, codegen

@@ -14,14 +14,17 @@ import numpy as np
 from envs.engine import state as st
 from envs.engine.lanes import (
     ANCHORED,
-    CORE,
-    EDGE,
     MOVING,
     TELEPORT,
+    begin_steps,
     collide_lanes,
+    end_steps,
     first_bit,
     free_share,
     lanes_in_reach,
+    lanes_that_move,
+    list_pairs,
+    steer_lanes,
 )
 from envs.engine.neighbours import KEY_COLOSSUS, KEY_FLYER, KEY_OWNERS, KEY_PLANES
 from envs.engine.state import inline_kernel, kernel, nearest_pathable, next_order
@@ -30,225 +33,257 @@ ZERO = np.float32(0.0)
 ONE = np.float32(1.0)
 DRIFT = np.float32(0.35)  # how far a unit may have moved since it was sorted into its cell
 AHEAD = np.float32(0.2)  # gap at which a unit begins to go around another
-PUSH_LIMIT = np.float32(0.25)  # largest displacement by pushes in a loop
 CROWD = np.float32(2.0)  # a unit that bumps into one at rest so near to the common goal has arrived
-SMALL = np.float32(EDGE)
-QUICKEN = np.float32(0.2)  # by which the pace of a unit that had to slow down rises in a loop
+SMALL = np.float32(1e-3)
+# Neighbours are found for many units first, and looked at then: so no unit waits for the arithmetic of the one before.
+# `pairs` holds a unit's place, the first place of sixteen and which of these are near it, in one integer.
+MANY_PAIRS = 64  # so many that those of one more unit find room
+MET, ARRIVED = 1, 3
 
 
 @inline_kernel
 def move_units(state, static, b):
     """Applies the displacements that `decide` left, with collisions, obstacles and the map's bounds."""
-    uf, ui, near_f, near_i, cells = state.uf[b], state.ui[b], state.near_f[b], state.near_i[b], state.cells[b]
-    count = state.w[b, st.W_ALIVE]
+    near_f, near_i, uf, ui = state.near_f, state.near_i, state.uf[b], state.ui[b]
+    count, places = state.w[b, st.W_ALIVE], near_f.shape[2]
+    at_f, at_i = b * st.NUM_NEAR_FLOATS * places, b * st.NUM_NEAR_INTS * places
     movers = 0
-    for k in range(count):
-        movers |= near_i[st.NI_MOBILITY, k]
-    if movers == ANCHORED:
+    for first in range(0, count, st.LANES):
+        movers |= lanes_that_move(near_i, at_i + first, places) & ((1 << min(count - first, st.LANES)) - 1)
+    if movers == 0:
         return
-    full = (count + st.LANES - 1) // st.LANES * st.LANES
-    for k in range(full):
-        near_f[st.N_NEXT_X, k] = near_f[st.N_X, k]
-        near_f[st.N_NEXT_Y, k] = near_f[st.N_Y, k]
-        near_f[st.N_VX, k] *= near_f[st.N_PACE, k]
-        near_f[st.N_VY, k] *= near_f[st.N_PACE, k]
-        near_f[st.N_PX, k] = near_f[st.N_X, k] + near_f[st.N_VX, k]
-        near_f[st.N_PY, k] = near_f[st.N_Y, k] + near_f[st.N_VY, k]
-    columns, rows = state.w[b, st.W_COLUMNS], state.w[b, st.W_ROWS]
-    scale = ONE / np.float32(state.w[b, st.W_CELL])
-    widest = np.float32(state.w[b, st.W_WIDEST]) / np.float32(1024.0)
+    for first in range(0, count, st.LANES):
+        begin_steps(near_f, near_i, at_f + first, at_i + first, places)
+    anybody = collide(state, b, count, places)
+    for first in range(0, count, st.LANES):
+        movers = lanes_that_move(near_i, at_i + first, places) & ((1 << min(count - first, st.LANES)) - 1)
+        if movers == 0:
+            continue
+        turned, limited = steer_lanes(near_f, near_i, at_f + first, at_i + first, places, movers)
+        while turned != 0:
+            k = first + first_bit(turned)
+            turned &= turned - 1
+            v = ui[np.uintp(near_i[b, st.NI_SLOT, k])]
+            hand = near_i[b, st.NI_HAND, k] & (st.FLAG_AROUND | st.FLAG_LEFT)
+            v[st.I_FLAGS] = (v[st.I_FLAGS] & ~(st.FLAG_AROUND | st.FLAG_LEFT)) | hand
+        if limited != 0:
+            keep_apart(state, b, first, limited, places)
     x0, y0 = static.bounds[0], static.bounds[1]
     x1, y1 = static.bounds[2] - SMALL, static.bounds[3] - SMALL
-    places = near_f.shape[1]
-    at_f, at_i = b * st.NUM_NEAR_FLOATS * places, b * st.NUM_NEAR_INTS * places
-    for k in range(count):
-        mobility = near_i[st.NI_MOBILITY, k]
-        if mobility == ANCHORED:
+    for first in range(0, count, st.LANES):
+        movers = lanes_that_move(near_i, at_i + first, places) & ((1 << min(count - first, st.LANES)) - 1)
+        if movers == 0:
             continue
-        i = near_i[st.NI_SLOT, k]
-        u, v = uf[np.uintp(i)], ui[np.uintp(i)]
-        key = near_i[st.NI_KEY, k]
-        x, y = near_f[st.N_PX, k], near_f[st.N_PY, k]
-        vx, vy = near_f[st.N_VX, k], near_f[st.N_VY, k]
-        push_x, push_y, wall_x, wall_y, side = ZERO, ZERO, ZERO, ZERO, ZERO
-        step, ux, uy = ZERO, ZERO, ZERO
-        arrived, met = False, False
-        pace = near_f[st.N_PACE, k]
-        if mobility != TELEPORT and key & KEY_PLANES != 0:
-            r = near_f[st.N_INNER, k]
-            about = r
-            if mobility == MOVING:
-                about = r + AHEAD
-                step = near_f[st.N_STEP, k] * pace
-                if step > ZERO:
-                    ux, uy = u[st.F_FACING_X], u[st.F_FACING_Y]
-            target = v[st.I_TARGET]
-            c0, c1, r0, r1 = 0, 0, 0, 0
-            if columns > 1:
-                window = about + widest + DRIFT
-                c0 = max(int((x - window) * scale), 0)
-                c1 = min(int((x + window) * scale), columns - 1)
-                r0 = max(int((y - window) * scale), 0)
-                r1 = min(int((y + window) * scale), rows - 1)
-            for row in range(r0, r1 + 1):
-                last = cells[np.uintp(row * columns + c1 + 1)]
-                for first in range(cells[np.uintp(row * columns + c0)], last, st.LANES):
-                    found = lanes_in_reach(
-                        state.near_f,
-                        state.near_i,
-                        at_f + st.N_PX * places + first,
-                        at_f + st.N_PY * places + first,
-                        at_f + st.N_INNER * places + first,
-                        at_i + st.NI_KEY * places + first,
-                        x,
-                        y,
-                        about,
-                        np.int32(key & KEY_PLANES),
-                    )
-                    found &= (1 << min(last - first, st.LANES)) - 1
-                    before = k - first
-                    if 0 <= before < st.LANES:
-                        found &= ~(1 << before)
-                    if found == 0:
-                        continue
-                    met = True
-                    by_x, by_y, into_x, into_y, aside, resting = collide_lanes(
-                        state.near_f,
-                        state.near_i,
-                        at_f + st.N_PX * places + first,
-                        at_f + st.N_PY * places + first,
-                        at_f + st.N_VX * places + first,
-                        at_f + st.N_VY * places + first,
-                        at_f + st.N_INNER * places + first,
-                        at_i + st.NI_KEY * places + first,
-                        at_i + st.NI_MOBILITY * places + first,
-                        at_i + st.NI_SLOT * places + first,
-                        found,
-                        x,
-                        y,
-                        r,
-                        ux,
-                        uy,
-                        np.int32(key & KEY_OWNERS),
-                        np.int32(mobility == MOVING),
-                        target,
-                        np.int32(before),
-                    )
-                    push_x += by_x
-                    push_y += by_y
-                    wall_x += into_x
-                    wall_y += into_y
-                    side += aside
-                    if resting != 0 and mobility == MOVING and target < 0 and v[st.I_ORDER_TARGET] < 0:
-                        order = v[st.I_ORDER]
-                        gx, gy = x - u[st.F_ORDER_X], y - u[st.F_ORDER_Y]
-                        on_the_way = order == st.ORDER_MOVE or order == st.ORDER_ATTACK_MOVE
-                        while on_the_way and resting != 0 and gx * gx + gy * gy < CROWD * CROWD:
-                            other = near_i[st.NI_SLOT, np.uintp(first + first_bit(resting))]
-                            resting &= resting - 1
-                            arrived = arrived or ui[np.uintp(other), st.I_ORDER] == st.ORDER_STOP
-        if wall_x != ZERO or wall_y != ZERO:
-            flags = v[st.I_FLAGS]
-            # Along the wall that the blockers form, always on the same hand until the way is clear.
-            if flags & st.FLAG_AROUND == 0:
-                left = side > ZERO if abs(side) > SMALL else v[st.I_PHASE] & 1 != 0
-                flags = (flags & ~st.FLAG_LEFT) | st.FLAG_AROUND | (st.FLAG_LEFT if left else 0)
-                v[st.I_FLAGS] = flags
-            inverse = ONE / np.sqrt(wall_x * wall_x + wall_y * wall_y)
-            wall_x, wall_y = wall_x * inverse, wall_y * inverse
-            into = max(ux * wall_x + uy * wall_y, ZERO)
-            hand = ONE if flags & st.FLAG_LEFT else -ONE
-            ax = ux - into * wall_x - hand * into * wall_y
-            ay = uy - into * wall_y + hand * into * wall_x
-            norm = np.sqrt(ax * ax + ay * ay)
-            if norm > SMALL:
-                vx, vy = step * ax / norm, step * ay / norm
-        elif v[st.I_FLAGS] & st.FLAG_AROUND:
-            v[st.I_FLAGS] &= ~st.FLAG_AROUND
-        wanted_x, wanted_y = vx, vy
-        if push_x != ZERO or push_y != ZERO:
-            size = np.sqrt(push_x * push_x + push_y * push_y)
-            if size > PUSH_LIMIT:
-                push_x, push_y = push_x * (PUSH_LIMIT / size), push_y * (PUSH_LIMIT / size)
-            vx += push_x
-            vy += push_y
-        if met and (vx != ZERO or vy != ZERO):
-            x, y = near_f[st.N_X, k], near_f[st.N_Y, k]
-            share = ONE
-            about = np.float32(CORE) * near_f[st.N_INNER, k] + np.float32(2.0) * np.sqrt(vx * vx + vy * vy)
-            if columns > 1:
-                window = about + widest
-                c0 = max(int((x - window) * scale), 0)
-                c1 = min(int((x + window) * scale), columns - 1)
-                r0 = max(int((y - window) * scale), 0)
-                r1 = min(int((y + window) * scale), rows - 1)
-            for row in range(r0, r1 + 1):
-                last = cells[np.uintp(row * columns + c1 + 1)]
-                for first in range(cells[np.uintp(row * columns + c0)], last, st.LANES):
-                    found = lanes_in_reach(
-                        state.near_f,
-                        state.near_i,
-                        at_f + st.N_X * places + first,
-                        at_f + st.N_Y * places + first,
-                        at_f + st.N_INNER * places + first,
-                        at_i + st.NI_KEY * places + first,
-                        x,
-                        y,
-                        about,
-                        np.int32(key & KEY_PLANES),
-                    )
-                    found &= (1 << min(last - first, st.LANES)) - 1
-                    before = k - first
-                    if 0 <= before < st.LANES:
-                        found &= ~(1 << before)
-                    if found == 0:
-                        continue
-                    free = free_share(
-                        state.near_f,
-                        state.near_i,
-                        at_f + st.N_X * places + first,
-                        at_f + st.N_Y * places + first,
-                        at_f + st.N_INNER * places + first,
-                        at_i + st.NI_MOBILITY * places + first,
-                        found,
-                        x,
-                        y,
-                        near_f[st.N_INNER, k],
-                        vx,
-                        vy,
-                    )
-                    share = min(share, free)
-            vx *= share
-            vy *= share
-        if mobility == MOVING and (met or pace < ONE):
-            # Who is held up steps less far, so that a throng does not press itself together.
-            square = wanted_x * wanted_x + wanted_y * wanted_y
-            if square > ZERO:
-                done = min(max((vx * wanted_x + vy * wanted_y) / square, ZERO), ONE)
-                pace = min(pace * done + QUICKEN, ONE)
-                u[st.F_PACE] = pace
-                near_f[st.N_PACE, k] = pace
-        if vx != ZERO or vy != ZERO:
-            px, py = u[st.F_X], u[st.F_Y]
-            nx = min(max(px + vx, x0), x1)
-            ny = min(max(py + vy, y0), y1)
-            if static.options[st.O_OBSTACLES] and key & (KEY_FLYER | KEY_COLOSSUS) == 0:
-                if mobility == TELEPORT:
+        moved, paced = end_steps(near_f, near_i, at_f + first, at_i + first, places, movers, x0, y0, x1, y1)
+        while paced != 0:
+            k = first + first_bit(paced)
+            paced &= paced - 1
+            uf[np.uintp(near_i[b, st.NI_SLOT, k]), st.F_PACE] = near_f[b, st.N_PACE, k]
+        while moved != 0:
+            k = first + first_bit(moved)
+            moved &= moved - 1
+            i = np.uintp(near_i[b, st.NI_SLOT, k])
+            nx, ny = near_f[b, st.N_PX, k], near_f[b, st.N_PY, k]
+            if static.options[st.O_OBSTACLES] and near_i[b, st.NI_KEY, k] & (KEY_FLYER | KEY_COLOSSUS) == 0:
+                if near_i[b, st.NI_MOBILITY, k] == TELEPORT:
                     nx, ny = nearest_pathable(static, nx, ny)
                 else:
-                    nx, ny = slide(static, px, py, nx, ny)
-            u[st.F_X] = nx
-            u[st.F_Y] = ny
-            near_f[st.N_NEXT_X, k] = nx
-            near_f[st.N_NEXT_Y, k] = ny
+                    nx, ny = slide(static, near_f[b, st.N_X, k], near_f[b, st.N_Y, k], nx, ny)
+            near_f[b, st.N_X, k] = nx
+            near_f[b, st.N_Y, k] = ny
+            uf[i, st.F_X] = nx
+            uf[i, st.F_Y] = ny
             if static.options[st.O_TERRAIN]:
                 ground = static.terrain[int(ny), int(nx)]
-                u[st.F_Z] = ground + static.kind_f[v[st.I_KIND], st.K_HEIGHT]
-        if arrived:
-            next_order(state, b, i)
-    for k in range(full):
-        near_f[st.N_X, k] = near_f[st.N_NEXT_X, k]
-        near_f[st.N_Y, k] = near_f[st.N_NEXT_Y, k]
+                uf[i, st.F_Z] = ground + static.kind_f[ui[i, st.I_KIND], st.K_HEIGHT]
+    if anybody:
+        for k in range(count):
+            if near_i[b, st.NI_MET, k] == ARRIVED:
+                next_order(state, b, near_i[b, st.NI_SLOT, k])
+
+
+@inline_kernel
+def window(state, b, x, y, reach):
+    """The cells that the square of `reach` around (x, y) touches: first and last column, first and last row."""
+    columns, rows = state.w[b, st.W_COLUMNS], state.w[b, st.W_ROWS]
+    if columns == 1:
+        return 0, 0, 0, 0
+    scale = ONE / np.float32(state.w[b, st.W_CELL])
+    c0, c1 = max(int((x - reach) * scale), 0), min(int((x + reach) * scale), columns - 1)
+    r0, r1 = max(int((y - reach) * scale), 0), min(int((y + reach) * scale), rows - 1)
+    return c0, c1, r0, r1
+
+
+@inline_kernel
+def collide(state, b, count, places):
+    """Adds up what its neighbours do to every unit that moves. True when one has arrived in a crowd at its goal."""
+    uf, ui, near_f, near_i, cells = state.uf[b], state.ui[b], state.near_f[b], state.near_i[b], state.cells[b]
+    at_f, at_i = b * st.NUM_NEAR_FLOATS * places, b * st.NUM_NEAR_INTS * places
+    columns = state.w[b, st.W_COLUMNS]
+    widest = np.float32(state.w[b, st.W_WIDEST]) / np.float32(1024.0)
+    pairs = list_pairs()
+    anybody = False
+    place = 0
+    while place < count:
+        found_pairs = 0
+        while place < count and found_pairs < MANY_PAIRS:
+            k = np.uintp(place)
+            place += 1
+            mobility = near_i[st.NI_MOBILITY, k]
+            if mobility == ANCHORED:
+                continue
+            i = np.uintp(near_i[st.NI_SLOT, k])
+            u, v = uf[i], ui[i]
+            hand = v[st.I_FLAGS] & (st.FLAG_AROUND | st.FLAG_LEFT)
+            near_i[st.NI_HAND, k] = hand | (v[st.I_PHASE] & st.HAND_TURN)
+            planes = near_i[st.NI_KEY, k] & KEY_PLANES
+            if mobility == TELEPORT or planes == 0:
+                continue
+            about = near_f[st.N_INNER, k]
+            if mobility == MOVING:
+                about += AHEAD
+                if near_f[st.N_STEP, k] * near_f[st.N_PACE, k] > ZERO:
+                    near_f[st.N_UX, k] = u[st.F_FACING_X]
+                    near_f[st.N_UY, k] = u[st.F_FACING_Y]
+            x, y = near_f[st.N_PX, k], near_f[st.N_PY, k]
+            c0, c1, r0, r1 = window(state, b, x, y, about + widest + DRIFT)
+            for row in range(r0, r1 + 1):
+                last = cells[np.uintp(row * columns + c1 + 1)]
+                for first in range(cells[np.uintp(row * columns + c0)], last, st.LANES):
+                    found = others(
+                        lanes_in_reach(
+                            state.near_f,
+                            state.near_i,
+                            at_f + st.N_PX * places + first,
+                            at_f + st.N_PY * places + first,
+                            at_f + st.N_INNER * places + first,
+                            at_i + st.NI_KEY * places + first,
+                            x,
+                            y,
+                            about,
+                            np.int32(planes),
+                        ),
+                        first,
+                        last,
+                        place - 1,
+                    )
+                    pairs[np.uintp(found_pairs)] = (place - 1) << 32 | first << 16 | found
+                    found_pairs += found != 0
+        for pair in range(found_pairs):
+            found = pairs[np.uintp(pair)]
+            first, before = (found >> 16) & 0xFFFF, (found >> 32) - ((found >> 16) & 0xFFFF)
+            k = np.uintp(found >> 32)
+            i = np.uintp(near_i[st.NI_SLOT, k])
+            v = ui[i]
+            mobility = near_i[st.NI_MOBILITY, k]
+            x, y = near_f[st.N_PX, k], near_f[st.N_PY, k]
+            push_x, push_y, wall_x, wall_y, side, resting = collide_lanes(
+                state.near_f,
+                state.near_i,
+                at_f + st.N_PX * places + first,
+                at_f + st.N_PY * places + first,
+                at_f + st.N_VX * places + first,
+                at_f + st.N_VY * places + first,
+                at_f + st.N_INNER * places + first,
+                at_i + st.NI_KEY * places + first,
+                at_i + st.NI_MOBILITY * places + first,
+                at_i + st.NI_SLOT * places + first,
+                found & 0xFFFF,
+                x,
+                y,
+                near_f[st.N_INNER, k],
+                near_f[st.N_UX, k],
+                near_f[st.N_UY, k],
+                np.int32(near_i[st.NI_KEY, k] & KEY_OWNERS),
+                np.int32(mobility == MOVING),
+                v[st.I_TARGET],
+                np.int32(before),
+            )
+            near_f[st.N_PUSH_X, k] += push_x
+            near_f[st.N_PUSH_Y, k] += push_y
+            near_f[st.N_WALL_X, k] += wall_x
+            near_f[st.N_WALL_Y, k] += wall_y
+            near_f[st.N_SIDE, k] += side
+            near_i[st.NI_MET, k] |= MET
+            if resting != 0 and mobility == MOVING and v[st.I_TARGET] < 0 and v[st.I_ORDER_TARGET] < 0:
+                order = v[st.I_ORDER]
+                gx, gy = x - uf[i, st.F_ORDER_X], y - uf[i, st.F_ORDER_Y]
+                on_the_way = order == st.ORDER_MOVE or order == st.ORDER_ATTACK_MOVE
+                while on_the_way and resting != 0 and gx * gx + gy * gy < CROWD * CROWD:
+                    other = near_i[st.NI_SLOT, np.uintp(first + first_bit(resting))]
+                    resting &= resting - 1
+                    if ui[np.uintp(other), st.I_ORDER] == st.ORDER_STOP:
+                        near_i[st.NI_MET, k] = ARRIVED
+                        anybody = True
+    return anybody
+
+
+@inline_kernel
+def others(found, first, last, k):
+    """Of the lanes `found` from place `first` on those before `last`, without place `k`."""
+    found &= (1 << min(last - first, st.LANES)) - 1
+    if 0 <= k - first < st.LANES:
+        found &= ~(1 << (k - first))
+    return found
+
+
+@inline_kernel
+def keep_apart(state, b, start, limited, places):
+    """Finds what share of their steps the units in the lanes `limited` from place `start` on have room for."""
+    near_f, near_i, cells = state.near_f[b], state.near_i[b], state.cells[b]
+    at_f, at_i = b * st.NUM_NEAR_FLOATS * places, b * st.NUM_NEAR_INTS * places
+    columns = state.w[b, st.W_COLUMNS]
+    widest = np.float32(state.w[b, st.W_WIDEST]) / np.float32(1024.0)
+    pairs = list_pairs()
+    while limited != 0:
+        found_pairs = 0
+        while limited != 0 and found_pairs < MANY_PAIRS:
+            place = start + first_bit(limited)
+            limited &= limited - 1
+            k = np.uintp(place)
+            x, y, about = near_f[st.N_X, k], near_f[st.N_Y, k], near_f[st.N_ABOUT, k]
+            c0, c1, r0, r1 = window(state, b, x, y, about + widest)
+            for row in range(r0, r1 + 1):
+                last = cells[np.uintp(row * columns + c1 + 1)]
+                for first in range(cells[np.uintp(row * columns + c0)], last, st.LANES):
+                    found = others(
+                        lanes_in_reach(
+                            state.near_f,
+                            state.near_i,
+                            at_f + st.N_X * places + first,
+                            at_f + st.N_Y * places + first,
+                            at_f + st.N_INNER * places + first,
+                            at_i + st.NI_KEY * places + first,
+                            x,
+                            y,
+                            about,
+                            np.int32(near_i[st.NI_KEY, k] & KEY_PLANES),
+                        ),
+                        first,
+                        last,
+                        place,
+                    )
+                    pairs[np.uintp(found_pairs)] = place << 32 | first << 16 | found
+                    found_pairs += found != 0
+        for pair in range(found_pairs):
+            found = pairs[np.uintp(pair)]
+            first = (found >> 16) & 0xFFFF
+            k = np.uintp(found >> 32)
+            free = free_share(
+                state.near_f,
+                state.near_i,
+                at_f + st.N_X * places + first,
+                at_f + st.N_Y * places + first,
+                at_f + st.N_INNER * places + first,
+                at_i + st.NI_MOBILITY * places + first,
+                found & 0xFFFF,
+                near_f[st.N_X, k],
+                near_f[st.N_Y, k],
+                near_f[st.N_INNER, k],
+                near_f[st.N_VX, k],
+                near_f[st.N_VY, k],
+            )
+            near_f[st.N_SHARE, k] = min(near_f[st.N_SHARE, k], free)
 
 
 @kernel

@@ -172,15 +172,32 @@ T_ALIVE, T_CREATED, T_LOST, NUM_TALLY = range(4)
     N_SIGHT,
     N_PX,  # where it is to be before collisions
     N_PY,
-    N_NEXT_X,  # where it is when the loop ends
-    N_NEXT_Y,
     N_VX,
     N_VY,
     N_STEP,  # length of the step that a moving unit takes in the direction that it faces
     N_PACE,
+    N_UX,  # that direction
+    N_UY,
+    N_PUSH_X,  # what others do to it, see `lanes.collide_lanes`
+    N_PUSH_Y,
+    N_WALL_X,
+    N_WALL_Y,
+    N_SIDE,
+    N_WANTED_X,  # its step without the pushes
+    N_WANTED_Y,
+    N_ABOUT,  # how near another's edge must be to limit the step
+    N_SHARE,  # of the step, what others leave room for
     NUM_NEAR_FLOATS,
-) = range(14)
-NI_SLOT, NI_KEY, NI_MOBILITY, NUM_NEAR_INTS = range(4)
+) = range(23)
+(
+    NI_SLOT,
+    NI_KEY,
+    NI_MOBILITY,
+    NI_HAND,  # FLAG_AROUND and FLAG_LEFT of a unit that moves, and HAND_TURN
+    NI_MET,  # of a unit that moves: others are near, or it has arrived among them (movement.py)
+    NUM_NEAR_INTS,
+) = range(6)
+HAND_TURN = 1  # the unit's turn to go around to the left
 LANES = 16  # places that one vector operation looks at; the arrays are that much longer than the units
 MIN_CELLS, CELLS_PER_UNIT = 256, 4
 BIT_ROWS = 60  # one row of the coarse maps is one integer
