@@ -126,6 +126,11 @@ def decide(state, static, b):
         near_i[st.NI_MOBILITY, k] = ANCHORED
         if near_i[st.NI_KEY, k] & KEY_RECOVERS:
             recover(static, kind, u, v, loop)
+        speed, rate = kf[kind, st.K_SPEED], ONE
+        stim = u[st.F_STIM]
+        if stim > ZERO:
+            rate = kf[kind, st.K_STIM_FACTOR]
+            speed *= rate
         if loop < v[st.I_WAKE]:
             act = v[st.I_ACT]
             cooldown = u[st.F_COOLDOWN]
@@ -148,12 +153,11 @@ def decide(state, static, b):
                 d2 = dx * dx + dy * dy
                 d = np.sqrt(d2)
                 if act >= ACT_FIRE:
-                    calm = calm and d <= reach and cooldown > ONE
+                    calm = calm and d <= reach and cooldown > rate
                     if calm and act == ACT_FIRE:
                         aim(static, kind, u, flags, dx, dy, d2)
                 else:
                     left = d - u[st.F_NEAR]
-                    speed = kf[kind, st.K_SPEED]
                     calm = calm and d > reach
                     if obstacles and flags & (st.FLAG_FLYING | st.FLAG_COLOSSUS) == 0:
                         calm = calm and v[st.I_CELL] == int(gy) * static.pathable.shape[1] + int(gx)
@@ -174,18 +178,15 @@ def decide(state, static, b):
                         near_f[st.N_STEP, k] = speed
                         near_i[st.NI_MOBILITY, k] = MOVING
             if calm:
-                u[st.F_COOLDOWN] = max(cooldown - ONE, ZERO)
+                u[st.F_COOLDOWN] = max(cooldown - rate, ZERO)
+                if stim > ZERO:
+                    u[st.F_STIM] = stim - ONE
                 continue
         if flags & st.FLAG_INVULNERABLE:
             v[st.I_ACT], v[st.I_WAKE] = ACT_STAND, FOREVER
             continue
         v[st.I_WAKE] = 0
-        speed = kf[kind, st.K_SPEED]
-        rate = ONE
-        stim = u[st.F_STIM]
         if stim > ZERO:
-            rate = kf[kind, st.K_STIM_FACTOR]
-            speed *= rate
             u[st.F_STIM] = stim - ONE
         cooldown = u[st.F_COOLDOWN]
         if cooldown > ZERO:
@@ -466,8 +467,7 @@ def decide(state, static, b):
         if done:
             next_order(state, b, i)
         elif (
-            stim <= ZERO
-            and windup <= ZERO
+            windup <= ZERO
             and acceleration <= ZERO
             and u[st.F_BLINK_COOLDOWN] <= ZERO
             and kf[kind, st.K_HEAL_RATE] <= ZERO
@@ -480,7 +480,7 @@ def decide(state, static, b):
                 wake = loop + period - (loop + v[st.I_PHASE]) % period
             if anchored:
                 act = ACT_FIRE if wi[kind, w, st.WI_TURRET] == 0 else ACT_FIRE_TURRET
-                if wf[kind, w, st.WF_MIN_RANGE] > ZERO or cooldown <= ONE:
+                if wf[kind, w, st.WF_MIN_RANGE] > ZERO or u[st.F_COOLDOWN] <= rate:
                     wake = 0
             elif going:
                 act = ACT_GO if chase < 0 else ACT_CHASE

@@ -24,6 +24,7 @@ __all__ = [
     "MOVING",
     "TELEPORT",
     "begin_steps",
+    "blocked_lanes",
     "collide_lanes",
     "end_steps",
     "first_bit",
@@ -31,7 +32,8 @@ __all__ = [
     "lanes_in_reach",
     "lanes_that_move",
     "list_pairs",
-    "steer_lanes",
+    "push_steps",
+    "turn_steps",
 ]
 
 # Mobility of a unit in a loop.
@@ -368,10 +370,12 @@ def begin_steps(typingctx, floats, ints, at_f, at_i, places):  # type: ignore[no
             return code.row(args[2], args[4], number)
 
         pace = code.load(0, row(st.N_PACE))
-        for velocity, place, goal in ((st.N_VX, st.N_X, st.N_PX), (st.N_VY, st.N_Y, st.N_PY)):
+        axes = (st.N_VX, st.N_X, st.N_PX, st.N_WANTED_X), (st.N_VY, st.N_Y, st.N_PY, st.N_WANTED_Y)
+        for velocity, place, goal, wanted in axes:
             step = code.load(0, row(velocity)) * pace
             code.store(0, row(velocity), step)
             code.store(0, row(goal), code.load(0, row(place)) + step)
+            code.store(0, row(wanted), step)
         for number in (st.N_UX, st.N_UY, st.N_PUSH_X, st.N_PUSH_Y, st.N_WALL_X, st.N_WALL_Y, st.N_SIDE):
             code.store(0, row(number), code.constant(0.0))
         code.store(0, row(st.N_SHARE), code.constant(1.0))
@@ -382,14 +386,26 @@ def begin_steps(typingctx, floats, ints, at_f, at_i, places):  # type: ignore[no
 
 
 @_operation
-def steer_lanes(typingctx, floats, ints, at_f, at_i, places, movers):  # type: ignore[no-untyped-def]
-    """Turns the steps of the lanes in `movers` along the walls and adds the pushes: (turned, limited).
+def blocked_lanes(typingctx, floats, ints, at_f, at_i, places):  # type: ignore[no-untyped-def]
+    """Bit n is set where a wall stands in the way of the unit in lane n, or did so before."""
+    signature = _mask(floats, ints, _index, _index, _index)
 
-    Along the wall that the blockers form a unit goes always on the same hand until the way is clear. Turned: the lanes
-    whose `NI_HAND` is another now. Limited: those that met somebody and want to be elsewhere; `N_ABOUT` is how far from
-    the edges of others.
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = _Code(context, builder, signature, args)
+        walls = (code.load(0, code.row(args[2], args[4], number)).differs(0.0) for number in (st.N_WALL_X, st.N_WALL_Y))
+        around = (code.load(1, code.row(args[3], args[4], st.NI_HAND)) & st.FLAG_AROUND).differs(0)
+        return (next(walls) | next(walls) | around).to_mask()
+
+    return signature, codegen
+
+
+@_operation
+def turn_steps(typingctx, floats, ints, at_f, at_i, places):  # type: ignore[no-untyped-def]
+    """Turns the steps along the walls that blockers form, always on the same hand until the way is clear.
+
+    Returns the lanes whose `NI_HAND` is another now.
     """
-    signature = types.UniTuple(_mask, 2)(floats, ints, _index, _index, _index, _mask)
+    signature = _mask(floats, ints, _index, _index, _index)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = _Code(context, builder, signature, args)
@@ -397,20 +413,16 @@ def steer_lanes(typingctx, floats, ints, at_f, at_i, places, movers):  # type: i
         def load(number: int) -> _Lanes:
             return code.load(0, code.row(args[2], args[4], number))
 
-        def row_i(number: int) -> Any:
-            return code.row(args[3], args[4], number)
-
-        movers = code.bits(5)
         wall_x, wall_y, side, ux, uy = (load(n) for n in (st.N_WALL_X, st.N_WALL_Y, st.N_SIDE, st.N_UX, st.N_UY))
         blocked = wall_x.differs(0.0) | wall_y.differs(0.0)
-        hand = code.load(1, row_i(st.NI_HAND))
-        # The hand is chosen when the way is blocked, by the side that the wall is on, or by turns.
+        at_hand = code.row(args[3], args[4], st.NI_HAND)
+        hand = code.load(1, at_hand)
+        # The hand is chosen when the way is blocked: by the side that the wall is on, or by the unit's turn.
         left = (side.at_least(-side) > EDGE).choose(side > 0.0, (hand & st.HAND_TURN).differs(0))
         begun = (hand & ~st.FLAG_LEFT) | st.FLAG_AROUND | left.choose(code.constant(st.FLAG_LEFT), 0)
         around = (hand & st.FLAG_AROUND).differs(0)
         new = blocked.choose(around.choose(hand, begun), hand & ~st.FLAG_AROUND)
-        turned = (movers & new.differs(hand)).to_mask()
-        code.store(1, row_i(st.NI_HAND), new)
+        code.store(1, at_hand, new)
 
         inverse = code.constant(1.0) / _dot(wall_x, wall_x, wall_y, wall_y).root()
         wall_x, wall_y = wall_x * inverse, wall_y * inverse
@@ -421,23 +433,40 @@ def steer_lanes(typingctx, floats, ints, at_f, at_i, places, movers):  # type: i
         norm = _dot(ax, ax, ay, ay).root()
         along = blocked & (norm > EDGE)
         step = load(st.N_STEP) * load(st.N_PACE)
-        vx = along.choose(step * ax / norm, load(st.N_VX))
-        vy = along.choose(step * ay / norm, load(st.N_VY))
-        code.store(0, code.row(args[2], args[4], st.N_WANTED_X), vx)
-        code.store(0, code.row(args[2], args[4], st.N_WANTED_Y), vy)
+        for a, rows in ((ax, (st.N_VX, st.N_WANTED_X)), (ay, (st.N_VY, st.N_WANTED_Y))):
+            velocity = along.choose(step * a / norm, load(rows[0]))
+            for number in rows:
+                code.store(0, code.row(args[2], args[4], number), velocity)
+        return new.differs(hand).to_mask()
 
-        push_x, push_y = load(st.N_PUSH_X), load(st.N_PUSH_Y)
+    return signature, codegen
+
+
+@_operation
+def push_steps(typingctx, floats, ints, at_f, at_i, places):  # type: ignore[no-untyped-def]
+    """Adds the pushes to the steps, and sets `N_ABOUT`.
+
+    Returns the lanes that met somebody and want to be elsewhere.
+    """
+    signature = _mask(floats, ints, _index, _index, _index)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = _Code(context, builder, signature, args)
+
+        def row(number: int) -> Any:
+            return code.row(args[2], args[4], number)
+
+        push_x, push_y = code.load(0, row(st.N_PUSH_X)), code.load(0, row(st.N_PUSH_Y))
         size = _dot(push_x, push_x, push_y, push_y).root()
-        less = code.constant(PUSH_LIMIT) / size
-        vx = vx + (size > PUSH_LIMIT).choose(push_x * less, push_x)
-        vy = vy + (size > PUSH_LIMIT).choose(push_y * less, push_y)
-        code.store(0, code.row(args[2], args[4], st.N_VX), vx)
-        code.store(0, code.row(args[2], args[4], st.N_VY), vy)
-        about = load(st.N_INNER) * CORE + _dot(vx, vx, vy, vy).root() * 2.0
-        code.store(0, code.row(args[2], args[4], st.N_ABOUT), about)
-        met = code.load(1, row_i(st.NI_MET)).differs(0)
-        limited = movers & met & (vx.differs(0.0) | vy.differs(0.0))
-        return context.make_tuple(builder, signature.return_type, [turned, limited.to_mask()])
+        less, far = code.constant(PUSH_LIMIT) / size, size > PUSH_LIMIT
+        vx = code.load(0, row(st.N_VX)) + far.choose(push_x * less, push_x)
+        vy = code.load(0, row(st.N_VY)) + far.choose(push_y * less, push_y)
+        code.store(0, row(st.N_VX), vx)
+        code.store(0, row(st.N_VY), vy)
+        about = code.load(0, row(st.N_INNER)) * CORE + _dot(vx, vx, vy, vy).root() * 2.0
+        code.store(0, row(st.N_ABOUT), about)
+        met = code.load(1, code.row(args[3], args[4], st.NI_MET)).differs(0)
+        return (met & (vx.differs(0.0) | vy.differs(0.0))).to_mask()
 
     return signature, codegen
 
@@ -449,9 +478,7 @@ def end_steps(typingctx, floats, ints, at_f, at_i, places, movers, x0, y0, x1, y
     Who is held up steps less far from now on, so that a throng does not press itself together. Moved: the lanes that
     are elsewhere now. Paced: those whose `N_PACE` is another now.
     """
-    signature = types.UniTuple(_mask, 2)(
-        floats, ints, _index, _index, _index, _mask, _real, _real, _real, _real
-    )  # fmt: skip
+    signature = types.UniTuple(_mask, 2)(floats, ints, _index, _index, _index, _mask, _real, _real, _real, _real)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = _Code(context, builder, signature, args)

@@ -17,6 +17,7 @@ from envs.engine.lanes import (
     MOVING,
     TELEPORT,
     begin_steps,
+    blocked_lanes,
     collide_lanes,
     end_steps,
     first_bit,
@@ -24,7 +25,8 @@ from envs.engine.lanes import (
     lanes_in_reach,
     lanes_that_move,
     list_pairs,
-    steer_lanes,
+    push_steps,
+    turn_steps,
 )
 from envs.engine.neighbours import KEY_COLOSSUS, KEY_FLYER, KEY_OWNERS, KEY_PLANES
 from envs.engine.state import inline_kernel, kernel, nearest_pathable, next_order
@@ -54,19 +56,20 @@ def move_units(state, static, b):
         return
     for first in range(0, count, st.LANES):
         begin_steps(near_f, near_i, at_f + first, at_i + first, places)
-    anybody = collide(state, b, count, places)
+    met, arrived = collide(state, b, count, places)
     for first in range(0, count, st.LANES):
         movers = lanes_that_move(near_i, at_i + first, places) & ((1 << min(count - first, st.LANES)) - 1)
-        if movers == 0:
-            continue
-        turned, limited = steer_lanes(near_f, near_i, at_f + first, at_i + first, places, movers)
+        turned = movers & blocked_lanes(near_f, near_i, at_f + first, at_i + first, places)
+        if turned != 0:
+            turned = movers & turn_steps(near_f, near_i, at_f + first, at_i + first, places)
         while turned != 0:
             k = first + first_bit(turned)
             turned &= turned - 1
             v = ui[np.uintp(near_i[b, st.NI_SLOT, k])]
             hand = near_i[b, st.NI_HAND, k] & (st.FLAG_AROUND | st.FLAG_LEFT)
             v[st.I_FLAGS] = (v[st.I_FLAGS] & ~(st.FLAG_AROUND | st.FLAG_LEFT)) | hand
-        if limited != 0:
+        if met and movers != 0:
+            limited = movers & push_steps(near_f, near_i, at_f + first, at_i + first, places)
             keep_apart(state, b, first, limited, places)
     x0, y0 = static.bounds[0], static.bounds[1]
     x1, y1 = static.bounds[2] - SMALL, static.bounds[3] - SMALL
@@ -96,7 +99,7 @@ def move_units(state, static, b):
             if static.options[st.O_TERRAIN]:
                 ground = static.terrain[int(ny), int(nx)]
                 uf[i, st.F_Z] = ground + static.kind_f[ui[i, st.I_KIND], st.K_HEIGHT]
-    if anybody:
+    if arrived:
         for k in range(count):
             if near_i[b, st.NI_MET, k] == ARRIVED:
                 next_order(state, b, near_i[b, st.NI_SLOT, k])
@@ -116,13 +119,13 @@ def window(state, b, x, y, reach):
 
 @inline_kernel
 def collide(state, b, count, places):
-    """Adds up what its neighbours do to every unit that moves. True when one has arrived in a crowd at its goal."""
+    """Adds up what its neighbours do to every unit that moves: whether any has met one, any has arrived in a crowd."""
     uf, ui, near_f, near_i, cells = state.uf[b], state.ui[b], state.near_f[b], state.near_i[b], state.cells[b]
     at_f, at_i = b * st.NUM_NEAR_FLOATS * places, b * st.NUM_NEAR_INTS * places
     columns = state.w[b, st.W_COLUMNS]
     widest = np.float32(state.w[b, st.W_WIDEST]) / np.float32(1024.0)
     pairs = list_pairs()
-    anybody = False
+    met, arrived = False, False
     place = 0
     while place < count:
         found_pairs = 0
@@ -169,6 +172,7 @@ def collide(state, b, count, places):
                     )
                     pairs[np.uintp(found_pairs)] = (place - 1) << 32 | first << 16 | found
                     found_pairs += found != 0
+        met = met or found_pairs != 0
         for pair in range(found_pairs):
             found = pairs[np.uintp(pair)]
             first, before = (found >> 16) & 0xFFFF, (found >> 32) - ((found >> 16) & 0xFFFF)
@@ -214,8 +218,8 @@ def collide(state, b, count, places):
                     resting &= resting - 1
                     if ui[np.uintp(other), st.I_ORDER] == st.ORDER_STOP:
                         near_i[st.NI_MET, k] = ARRIVED
-                        anybody = True
-    return anybody
+                        arrived = True
+    return met, arrived
 
 
 @inline_kernel
