@@ -225,7 +225,7 @@ PRESETS: dict[str, TrainConfig] = {
     "CollectMineralShards": _taught("CollectMineralShards", "focus-fire", 60_000, reward_scale=0.03, until=1.0),
     "DefeatRoaches": _taught("DefeatRoaches", "withdraw", 200_000, reward_scale=0.05, until=0.5),
     "DefeatZerglingsAndBanelings": _taught(
-        "DefeatZerglingsAndBanelings", "withdraw", 150_000, reward_scale=0.05, until=0.5
+        "DefeatZerglingsAndBanelings", "withdraw", 60_000, reward_scale=0.05, until=0.8
     ),
     # Against past selves; the scripted opponents stay in the league as yardsticks.
     "3m-self-play": dataclasses.replace(
