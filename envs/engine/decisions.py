@@ -18,7 +18,7 @@ from envs.engine.lanes import ANCHORED, IDLE, MOVING, TELEPORT
 from envs.engine.neighbours import KEY_RECOVERS, describe
 from envs.engine.pathing import way_point
 from envs.engine.state import inline_kernel, next_order, set_kind
-from envs.engine.targeting import acquire, acquire_wounded, can_heal, lost
+from envs.engine.targeting import acquire, acquire_wounded, can_heal, enemies_within, lost
 
 ZERO = np.float32(0.0)
 ONE = np.float32(1.0)
@@ -131,8 +131,18 @@ def decide(state, static, b):
         if stim > ZERO:
             rate = kf[kind, st.K_STIM_FACTOR]
             speed *= rate
-        if loop < v[st.I_WAKE]:
-            act = v[st.I_ACT]
+        act, wake = v[st.I_ACT], v[st.I_WAKE]
+        # Time to look around. Mostly there is nobody to shoot at, then the unit walks on.
+        if (
+            act == ACT_GO
+            and 0 < wake <= loop
+            and v[st.I_TARGET] < 0
+            and (obstacles == 0 or flags & (st.FLAG_FLYING | st.FLAG_COLOSSUS) != 0)
+            and not enemies_within(state, static, b, k, v[st.I_OWNER], kf[kind, st.K_SCAN_RANGE])
+        ):
+            wake = loop + SCAN_PERIOD - (loop + v[st.I_PHASE]) % SCAN_PERIOD
+            v[st.I_WAKE] = wake
+        if loop < wake:
             cooldown = u[st.F_COOLDOWN]
             calm = True
             if act <= ACT_REST:

@@ -18,6 +18,7 @@ from envs.engine.neighbours import (
 from envs.engine.state import inline_kernel, kernel
 
 NO_DISTANCE = np.float32(1e9)
+ONE_UNIT = np.float32(1024.0)  # of W_LARGEST
 
 
 @kernel
@@ -89,6 +90,32 @@ def enemies_near(state, static, b, owner, x, y, reach):
 
 
 @inline_kernel
+def enemies_within(state, static, b, k, owner, scan):
+    """False when `acquire` would find no target for the unit at place `k`, of `owner`; True when it may."""
+    near_f, places = state.near_f[b], state.near_f.shape[2]
+    x, y, reach = near_f[st.N_X, k], near_f[st.N_Y, k], scan + near_f[st.N_RADIUS, k]
+    count = state.w[b, st.W_ALIVE]
+    if count > st.FEW_UNITS:
+        return enemies_near(state, static, b, owner, x, y, reach + np.float32(state.w[b, st.W_LARGEST]) / ONE_UNIT)
+    at_f, at_i = b * st.NUM_NEAR_FLOATS * places, b * st.NUM_NEAR_INTS * places
+    found = 0
+    for first in range(0, count, st.LANES):
+        found |= lanes_in_reach(
+            state.near_f,
+            state.near_i,
+            at_f + st.N_X * places + first,
+            at_f + st.N_Y * places + first,
+            at_f + st.N_RADIUS * places + first,
+            at_i + st.NI_KEY * places + first,
+            x,
+            y,
+            reach,
+            static.enemies[owner],
+        ) & ((1 << min(count - first, st.LANES)) - 1)
+    return found != 0
+
+
+@inline_kernel
 def acquire(state, static, b, k, scan):
     """The best target for the unit at place `k`, within `scan` edge to edge; -1 = none.
 
@@ -115,7 +142,7 @@ def acquire(state, static, b, k, scan):
     reach = scan + radius
     columns, rows = state.w[b, st.W_COLUMNS], state.w[b, st.W_ROWS]
     scale = np.float32(1.0) / np.float32(state.w[b, st.W_CELL])
-    window = reach + np.float32(state.w[b, st.W_LARGEST]) / np.float32(1024.0)
+    window = reach + np.float32(state.w[b, st.W_LARGEST]) / ONE_UNIT
     c0 = max(int((x - window) * scale), 0)
     c1 = min(int((x + window) * scale), columns - 1)
     r0 = max(int((y - window) * scale), 0)
