@@ -29,7 +29,7 @@ from envs.engine.state import MapSpec, create_unit, issue_order, kernel, new_sta
 from envs.engine.step import advance_world
 from envs.units import Rules
 
-LOOPS = 8
+LOOPS = np.int64(8)  # typed, because Numba would compile the engine anew for a literal argument
 
 
 @kernel

@@ -49,7 +49,7 @@ from envs.engine.state import (
     W_LOOP,
     kernel,
 )
-from envs.engine.step import advance_world
+from envs.engine.step import ONE_LOOP, advance_world
 from envs.engine.vision import update_vision
 from envs.minigames import play_game, start_game
 from envs.observation import write_entities
@@ -296,7 +296,7 @@ def advance_games(context, loops, first, last):
     for b in range(first, last):
         if episode.i[b, E_DONE] == 0:
             for _ in range(loops):
-                advance_world(state, static, b, 1)
+                advance_world(state, static, b, ONE_LOOP)
                 play_game(state, static, plan, episode, b)
 
 

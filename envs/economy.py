@@ -66,7 +66,7 @@ from envs.engine.state import (
     kill_unit,
     next_order,
 )
-from envs.engine.step import advance_world
+from envs.engine.step import ONE_LOOP, advance_world
 from envs.units import Rules
 
 QUEUE_PLACES = 5
@@ -1099,7 +1099,7 @@ def advance_with_economy(state, static, tech, economy, b, loops):
     """`advance_world` with an economy."""
     for _ in range(loops):
         run_economy(state, static, tech, economy, b)
-        advance_world(state, static, b, 1)
+        advance_world(state, static, b, ONE_LOOP)
     count_supply(state, tech, economy, b)
 
 

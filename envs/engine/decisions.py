@@ -5,8 +5,8 @@ order of the units does not matter. Damage is done later in the loop (damage.py)
 
 Most units have nothing to decide in most loops: they walk on, reload beside their target, or wait for the next look
 around. Such a unit is *quiet* until a certain loop (`I_WAKE`): it goes on with what it does (`I_ACT`), to the bit as
-the full decision would have told it, for as long as the facts hold that this rests on. One that is hurt looks around
-at once.
+the full decision would have told it, for as long as the facts hold that this rests on. One that walks on looks around
+without a decision while no enemy is within its scan range; one that is hurt looks around at once.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Movement: units step, go around what stands in their way, and push each other apart.
 
 Units collide by their inner radii, ground with ground and air with air. Collision is soft, but no two centres come
-nearer than `CORE` of the sum of those radii: a step takes at most half of the room that is left on the way to another
-unit. A unit that attacks or holds its position is never pushed; allies make way for each other, enemies do not; allies
-that come towards each other pass on the right. All displacements are found from the same positions before any is
-applied.
+nearer than `lanes.CORE` of the sum of those radii: a step takes at most half of the room that is left on the way to
+another unit. A unit that attacks or holds its position is never pushed; allies make way for each other, enemies do not;
+allies that come towards each other pass on the right. All displacements are found from the same positions before any
+is applied.
 """
 
 from __future__ import annotations

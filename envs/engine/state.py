@@ -674,7 +674,7 @@ def issue_order(state, static, b, i, order, target, x, y, queued):
     same = ii[b, i, I_ORDER] == order and ii[b, i, I_ORDER_TARGET] == target and ii[b, i, I_ORDER_TAG] == tag
     if same and (target >= 0 or (state.uf[b, i, F_ORDER_X] == px and state.uf[b, i, F_ORDER_Y] == py)):
         return True
-    _set_order(state, b, i, order, target, tag, px, py)
+    _set_order(state, np.int64(b), np.int64(i), np.int64(order), np.int64(target), np.int64(tag), px, py)
     return True
 
 
@@ -682,12 +682,16 @@ def issue_order(state, static, b, i, order, target, x, y, queued):
 def next_order(state, b, i):
     """The order in hand is done: takes the next of the queue, or stands idle where the unit is."""
     ii = state.ui
+    # The slot may be an int32; one type for all callers, because Numba compiles a kernel anew for every other.
+    world, slot = np.int64(b), np.int64(i)
     n = ii[b, i, I_QUEUED]
     if n == 0:
-        _set_order(state, b, i, ORDER_STOP, -1, 0, state.uf[b, i, F_X], state.uf[b, i, F_Y])
+        x, y = state.uf[b, i, F_X], state.uf[b, i, F_Y]
+        _set_order(state, world, slot, np.int64(ORDER_STOP), np.int64(-1), np.int64(0), x, y)
         return
     q, qf = state.queue_i, state.queue_f
-    _set_order(state, b, i, q[b, i, 0, 0], q[b, i, 0, 1], q[b, i, 0, 2], qf[b, i, 0, 0], qf[b, i, 0, 1])
+    order, target, tag = np.int64(q[b, i, 0, 0]), np.int64(q[b, i, 0, 1]), np.int64(q[b, i, 0, 2])
+    _set_order(state, world, slot, order, target, tag, qf[b, i, 0, 0], qf[b, i, 0, 1])
     for k in range(1, n):
         for c in range(3):
             q[b, i, k - 1, c] = q[b, i, k, c]

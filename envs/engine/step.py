@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from envs.engine import state as st
 from envs.engine.damage import bury, land_projectiles
 from envs.engine.decisions import decide
@@ -11,6 +13,8 @@ from envs.engine.state import kernel
 from envs.engine.vision import see_units
 
 VISION_PERIOD = 4  # loops between two updates of who is seen
+# `loops` of a kernel that calls `advance_world`: typed, because Numba would compile the engine anew for a literal.
+ONE_LOOP = np.int64(1)
 
 
 @kernel
