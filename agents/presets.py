@@ -161,6 +161,8 @@ class TrainConfig:
 
 # For two cores: an env runner on one acts while the learner in the driver learns on the other.
 _TWO_CORES = ClusterConfig(num_env_runners=1, num_learners=0)
+# For two cores: each has a learner that acts in worlds of its own; neither waits for the other's kind of work.
+_TWO_ACTING = ClusterConfig(num_env_runners=0, num_learners=2)
 # Acting and learning in turns, in the driver, each on both cores.
 _IN_TURNS = ClusterConfig(num_env_runners=0, num_learners=0)
 _SMALL_NETWORK = NetworkConfig(channels=64, num_heads=2, num_layers=1, num_latents=8)
@@ -185,7 +187,14 @@ def _battle(scenario: str, budget: BudgetConfig) -> TrainConfig:
 
 
 def _taught(
-    scenario: str, teacher: str, env_steps: int, *, reward_scale: float = 0.15, until: float, epochs: int = 2
+    scenario: str,
+    teacher: str,
+    env_steps: int | None,
+    *,
+    minutes: float | None = None,
+    reward_scale: float = 0.15,
+    until: float,
+    epochs: int = 2,
 ) -> TrainConfig:
     """PPO that imitates a scripted teacher until a share of training is over."""
     return TrainConfig(
@@ -203,7 +212,7 @@ def _taught(
             teacher_weight=Schedule(start=1.0, end=0.0, until=until),
         ),
         cluster=_IN_TURNS,
-        budget=BudgetConfig(env_steps=env_steps),
+        budget=BudgetConfig(env_steps=env_steps, minutes=minutes),
     )
 
 
@@ -214,7 +223,7 @@ def _mini_game(scenario: str, env_steps: int, reward_scale: float) -> TrainConfi
 
 
 PRESETS: dict[str, TrainConfig] = {
-    "3m": _battle("3m", BudgetConfig(minutes=3.0)),
+    "3m": dataclasses.replace(_taught("3m", "withdraw", None, minutes=3.0, until=0.4), cluster=_TWO_ACTING),
     "8m": _taught("8m", "withdraw", 240_000, until=0.4),
     "2s3z": _taught("2s3z", "withdraw", 350_000, until=0.4),
     "3s5z": _taught("3s5z", "withdraw", 300_000, until=0.4),

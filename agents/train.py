@@ -1,7 +1,7 @@
 """`perceiver-train-agent`: trains an entity-encoder agent on Ray, evaluates it, writes a report.
 
 perceiver-train-agent --preset 3m
-perceiver-train-agent --preset 3m --backend pysc2 --world.num-envs 8
+perceiver-train-agent --preset 3m --backend pysc2 --world.num-envs 8 --learning.teacher None
 perceiver-train-agent --preset 3m --network.encoder transformer --budget.minutes 10 --cluster.num-env-runners 4
 perceiver-train-agent --resume runs/3m-20260101-120000 --budget.minutes 20
 """
@@ -29,7 +29,7 @@ from agents.presets import PRESETS, TrainConfig, preset
 from agents.progress import ProgressReporter, duration
 from agents.pysc2_worlds import check_backend, resolve_transport
 from agents.rollout import make_worlds, map_arrays
-from agents.scripted import POLICIES, WITHDRAW
+from agents.scripted import POLICIES, WITHDRAW, scripted_action
 
 if TYPE_CHECKING:
     from agents.rllib_algorithm import EntityAgent
@@ -85,7 +85,9 @@ def check_config(config: TrainConfig) -> None:
         )
     # The simulator compiles what a scenario needs at its first step and keeps it on disk: done here, once, and not by
     # all env runners at the same time.
-    env.reset(seed=0)
+    observation, _ = env.reset(seed=0)
+    if config.learning.teacher is not None:
+        scripted_action(env, observation, config.learning.teacher)
     env.step(map_arrays(np.zeros_like, env.action_space.sample()))
     env.close()
     if config.initial_weights is not None:

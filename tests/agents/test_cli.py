@@ -13,7 +13,7 @@ import pytest
 from agents.checkpoints import CheckpointInfo, RunFolder, load_weights, read_info
 from agents.configuration import ConfigError, config_from_dict, config_to_dict, with_overrides
 from agents.networks import AgentNetwork, NetworkConfig
-from agents.presets import PRESETS, CheckpointConfig, TrainConfig, preset
+from agents.presets import PRESETS, CheckpointConfig, ClusterConfig, TrainConfig, preset
 from agents.rollout import make_worlds
 from agents.train import main, parse
 from tests.agents.ray_runs import TINY, tiny_config
@@ -80,6 +80,12 @@ def test_every_field_can_be_set():
     assert (config.learning.learning_rate.start, config.budget.minutes, config.budget.env_steps) == (0.01, None, 5)
     assert config.evaluation.opponents == ("idle", "kite") and config.self_play.enabled
     assert config.cluster.ray_address == "auto"
+
+
+@pytest.mark.parametrize(("runners", "learners", "acting"), [(3, 2, 3), (0, 2, 2), (0, 0, 1)])
+def test_who_acts(runners, learners, acting):
+    """What `check_config` counts games by."""
+    assert ClusterConfig(num_env_runners=runners, num_learners=learners).num_acting == acting
 
 
 def test_overrides():
