@@ -178,6 +178,7 @@ class EntityAgent(Algorithm):
         self._updates_in_flight: deque[_Update] = deque()
         self._pings: dict[int, ray.ObjectRef] = {}
         self._last_fragment_at = time.monotonic()
+        self._recent: dict[str, deque[float]] = {}
         self._matches_drawn = 0
         self.league = League(self.agent.self_play) if self.agent.self_play.enabled else None
         self._snapshot_references: dict[str, ray.ObjectRef] = {}
@@ -489,8 +490,11 @@ class EntityAgent(Algorithm):
             ("win_rate", episodes.won),
             ("score_mean", episodes.scores),
         ):
-            for value in values:
-                self.metrics.log_value((ENV_RUNNER_RESULTS, key), float(value), window=_EPISODE_WINDOW)
+            # RLlib's own windows end with the iteration, and one in many iterations is reported.
+            recent = self._recent.setdefault(key, deque(maxlen=_EPISODE_WINDOW))
+            recent.extend(float(value) for value in values)
+            if recent:
+                self.metrics.log_value((ENV_RUNNER_RESULTS, key), sum(recent) / len(recent), window=1)
 
     def _log_update(self, metrics: dict[str, float], env_steps: int) -> None:
         self.env_steps += env_steps

@@ -75,11 +75,11 @@ class EncoderStrength:
             channels=64, num_heads=NUM_HEADS, num_layers=NUM_LAYERS, num_latents=NUM_LATENTS
         )
     )
-    demonstrations: int = 384
-    epochs: int = 6
+    demonstrations: int = 1024
+    epochs: int = 8
     env_steps: int = 150_000
     """Of reinforcement learning after cloning."""
-    learning_rate: Schedule = field(default_factory=lambda: Schedule(start=1e-4, end=5e-6, warmup=0.02))
+    learning_rate: Schedule = field(default_factory=lambda: Schedule(start=3e-4, end=1e-5, warmup=0.02))
     entropy_weight: Schedule = field(default_factory=lambda: Schedule(start=0.002, end=0.0003))
     """Of reinforcement learning: the presets' steps are for random weights, and a clone forgets by them."""
     evaluation: EvaluationConfig = field(default_factory=lambda: EvaluationConfig(episodes=400, videos=0))
@@ -148,7 +148,6 @@ def strength(benchmark: EncoderStrength, encoder: str) -> dict[str, Any]:
         else:
             command += ["--preset", benchmark.preset, "--run", str(folder), "--initial-weights", str(start)]
             command += ["--cluster.num-env-runners", "0", "--cluster.num-cpus", "1", "--learning.teacher", "None"]
-            command += ["--learning.algorithm", "v-trace", "--learning.fragment-length", "8"]
             command += ["--budget.env-steps", str(benchmark.env_steps), "--evaluation.videos", "0"]
             command += ["--evaluation.episodes", str(benchmark.evaluation.episodes)]
             for name in ("learning_rate", "entropy_weight"):

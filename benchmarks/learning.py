@@ -187,7 +187,7 @@ def plot(results: Path) -> None:
         key, measured = ("win_rate", "win_rate") if battle else ("score", "score_mean")
         for content in contents:
             points = [(p["env_steps"] / 1e6, p[key]) for p in content["curve"] if key in p]
-            (drawn,) = axis.plot(*zip(*points, strict=True), label=f"seed {content['seed']}", linewidth=1.4)
+            (drawn,) = axis.plot(*np.array(points).reshape(-1, 2).T, label=f"seed {content['seed']}", linewidth=1.4)
             last = sum(stage["training"]["env_steps"] for stage in content["stages"]) / 1e6
             final = content["results"][0][measured]
             axis.plot(last, final, "o", color=drawn.get_color(), markersize=5, clip_on=False)
