@@ -27,7 +27,7 @@ import statistics
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import tyro
@@ -53,7 +53,15 @@ class AgentsBenchmark:
     network: NetworkConfig = field(
         default_factory=lambda: NetworkConfig(channels=64, num_heads=2, num_layers=1, num_latents=8)
     )
-    contenders: tuple[str, ...] = ("bare", "bare x2", "1+local", "2+2", "0+2", "rllib-impala", "rllib-ppo")
+    contenders: tuple[Literal["bare", "bare x2", "1+local", "2+2", "0+2", "rllib-impala", "rllib-ppo"], ...] = (
+        "bare",
+        "bare x2",
+        "1+local",
+        "2+2",
+        "0+2",
+        "rllib-impala",
+        "rllib-ppo",
+    )
     seconds: float = 20.0
     """Of each contender in each round."""
     rounds: int = 3
