@@ -1,6 +1,6 @@
 """Sixteen units at once: which of them lie within reach of a point, how they push a unit among them, how they move.
 
-Numba does not turn such loops into vector code by itself, so both operations are written in LLVM's own terms; LLVM
+Numba does not turn such loops into vector code by itself, so these operations are written in LLVM's own terms; LLVM
 makes of them what the processor has (one instruction per operation with AVX-512, two to four without). No rounding
 differs between processors: nothing is fused, and sums are taken in a fixed order.
 """

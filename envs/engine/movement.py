@@ -28,7 +28,15 @@ from envs.engine.lanes import (
     push_steps,
     turn_steps,
 )
-from envs.engine.neighbours import KEY_COLOSSUS, KEY_FLYER, KEY_OWNERS, KEY_PLANES
+from envs.engine.neighbours import (
+    KEY_COLOSSUS,
+    KEY_FLYER,
+    KEY_OWNERS,
+    KEY_PLANES,
+    RADIUS_PARTS,
+    cell_range,
+    lanes_before,
+)
 from envs.engine.state import inline_kernel, kernel, nearest_pathable, next_order
 
 ZERO = np.float32(0.0)
@@ -51,14 +59,14 @@ def move_units(state, static, b):
     at_f, at_i = b * st.NUM_NEAR_FLOATS * places, b * st.NUM_NEAR_INTS * places
     movers = 0
     for first in range(0, count, st.LANES):
-        movers |= lanes_that_move(near_i, at_i + first, places) & ((1 << min(count - first, st.LANES)) - 1)
+        movers |= lanes_that_move(near_i, at_i + first, places) & lanes_before(count, first)
     if movers == 0:
         return
     for first in range(0, count, st.LANES):
         begin_steps(near_f, near_i, at_f + first, at_i + first, places)
     met, arrived = collide(state, b, count, places)
     for first in range(0, count, st.LANES):
-        movers = lanes_that_move(near_i, at_i + first, places) & ((1 << min(count - first, st.LANES)) - 1)
+        movers = lanes_that_move(near_i, at_i + first, places) & lanes_before(count, first)
         turned = movers & blocked_lanes(near_f, near_i, at_f + first, at_i + first, places)
         if turned != 0:
             turned = movers & turn_steps(near_f, near_i, at_f + first, at_i + first, places)
@@ -74,7 +82,7 @@ def move_units(state, static, b):
     x0, y0 = static.bounds[0], static.bounds[1]
     x1, y1 = static.bounds[2] - SMALL, static.bounds[3] - SMALL
     for first in range(0, count, st.LANES):
-        movers = lanes_that_move(near_i, at_i + first, places) & ((1 << min(count - first, st.LANES)) - 1)
+        movers = lanes_that_move(near_i, at_i + first, places) & lanes_before(count, first)
         if movers == 0:
             continue
         moved, paced = end_steps(near_f, near_i, at_f + first, at_i + first, places, movers, x0, y0, x1, y1)
@@ -106,24 +114,45 @@ def move_units(state, static, b):
 
 
 @inline_kernel
-def window(state, b, x, y, reach):
-    """The cells that the square of `reach` around (x, y) touches: first and last column, first and last row."""
-    columns, rows = state.w[b, st.W_COLUMNS], state.w[b, st.W_ROWS]
-    if columns == 1:
-        return 0, 0, 0, 0
-    scale = ONE / np.float32(state.w[b, st.W_CELL])
-    c0, c1 = max(int((x - reach) * scale), 0), min(int((x + reach) * scale), columns - 1)
-    r0, r1 = max(int((y - reach) * scale), 0), min(int((y + reach) * scale), rows - 1)
-    return c0, c1, r0, r1
+def list_neighbours(state, b, place, row_x, row_y, about, reach, pairs, found_pairs):
+    """Adds to `pairs` who is within `about` of the unit at `place`, edge to edge; returns how many pairs there are.
+
+    `row_x` and `row_y` are the rows of `near_f` that say where units are; cells up to `reach` away are gone through.
+    """
+    cells, columns, places = state.cells[b], state.w[b, st.W_COLUMNS], state.near_f.shape[2]
+    at_f, at_i = b * st.NUM_NEAR_FLOATS * places, b * st.NUM_NEAR_INTS * places
+    k = np.uintp(place)
+    x, y = state.near_f[b, row_x, k], state.near_f[b, row_y, k]
+    planes = np.int32(state.near_i[b, st.NI_KEY, k] & KEY_PLANES)
+    c0, c1, r0, r1 = cell_range(state, b, x, y, reach)
+    for row in range(r0, r1 + 1):
+        last = cells[np.uintp(row * columns + c1 + 1)]
+        for first in range(cells[np.uintp(row * columns + c0)], last, st.LANES):
+            found = lanes_before(last, first) & lanes_in_reach(
+                state.near_f,
+                state.near_i,
+                at_f + row_x * places + first,
+                at_f + row_y * places + first,
+                at_f + st.N_INNER * places + first,
+                at_i + st.NI_KEY * places + first,
+                x,
+                y,
+                about,
+                planes,
+            )
+            if 0 <= place - first < st.LANES:
+                found &= ~(1 << (place - first))
+            pairs[np.uintp(found_pairs)] = place << 32 | first << 16 | found
+            found_pairs += found != 0
+    return found_pairs
 
 
 @inline_kernel
 def collide(state, b, count, places):
     """Adds up what its neighbours do to every unit that moves: whether any has met one, any has arrived in a crowd."""
-    uf, ui, near_f, near_i, cells = state.uf[b], state.ui[b], state.near_f[b], state.near_i[b], state.cells[b]
+    uf, ui, near_f, near_i = state.uf[b], state.ui[b], state.near_f[b], state.near_i[b]
     at_f, at_i = b * st.NUM_NEAR_FLOATS * places, b * st.NUM_NEAR_INTS * places
-    columns = state.w[b, st.W_COLUMNS]
-    widest = np.float32(state.w[b, st.W_WIDEST]) / np.float32(1024.0)
+    widest = np.float32(state.w[b, st.W_WIDEST]) / RADIUS_PARTS
     pairs = list_pairs()
     met, arrived = False, False
     place = 0
@@ -139,8 +168,7 @@ def collide(state, b, count, places):
             u, v = uf[i], ui[i]
             hand = v[st.I_FLAGS] & (st.FLAG_AROUND | st.FLAG_LEFT)
             near_i[st.NI_HAND, k] = hand | (v[st.I_PHASE] & st.HAND_TURN)
-            planes = near_i[st.NI_KEY, k] & KEY_PLANES
-            if mobility == TELEPORT or planes == 0:
+            if mobility == TELEPORT or near_i[st.NI_KEY, k] & KEY_PLANES == 0:
                 continue
             about = near_f[st.N_INNER, k]
             if mobility == MOVING:
@@ -148,30 +176,8 @@ def collide(state, b, count, places):
                 if near_f[st.N_STEP, k] * near_f[st.N_PACE, k] > ZERO:
                     near_f[st.N_UX, k] = u[st.F_FACING_X]
                     near_f[st.N_UY, k] = u[st.F_FACING_Y]
-            x, y = near_f[st.N_PX, k], near_f[st.N_PY, k]
-            c0, c1, r0, r1 = window(state, b, x, y, about + widest + DRIFT)
-            for row in range(r0, r1 + 1):
-                last = cells[np.uintp(row * columns + c1 + 1)]
-                for first in range(cells[np.uintp(row * columns + c0)], last, st.LANES):
-                    found = others(
-                        lanes_in_reach(
-                            state.near_f,
-                            state.near_i,
-                            at_f + st.N_PX * places + first,
-                            at_f + st.N_PY * places + first,
-                            at_f + st.N_INNER * places + first,
-                            at_i + st.NI_KEY * places + first,
-                            x,
-                            y,
-                            about,
-                            np.int32(planes),
-                        ),
-                        first,
-                        last,
-                        place - 1,
-                    )
-                    pairs[np.uintp(found_pairs)] = (place - 1) << 32 | first << 16 | found
-                    found_pairs += found != 0
+            reach = about + widest + DRIFT
+            found_pairs = list_neighbours(state, b, place - 1, st.N_PX, st.N_PY, about, reach, pairs, found_pairs)
         met = met or found_pairs != 0
         for pair in range(found_pairs):
             found = pairs[np.uintp(pair)]
@@ -223,52 +229,19 @@ def collide(state, b, count, places):
 
 
 @inline_kernel
-def others(found, first, last, k):
-    """Of the lanes `found` from place `first` on those before `last`, without place `k`."""
-    found &= (1 << min(last - first, st.LANES)) - 1
-    if 0 <= k - first < st.LANES:
-        found &= ~(1 << (k - first))
-    return found
-
-
-@inline_kernel
 def keep_apart(state, b, start, limited, places):
     """Finds what share of their steps the units in the lanes `limited` from place `start` on have room for."""
-    near_f, near_i, cells = state.near_f[b], state.near_i[b], state.cells[b]
+    near_f = state.near_f[b]
     at_f, at_i = b * st.NUM_NEAR_FLOATS * places, b * st.NUM_NEAR_INTS * places
-    columns = state.w[b, st.W_COLUMNS]
-    widest = np.float32(state.w[b, st.W_WIDEST]) / np.float32(1024.0)
+    widest = np.float32(state.w[b, st.W_WIDEST]) / RADIUS_PARTS
     pairs = list_pairs()
     while limited != 0:
         found_pairs = 0
         while limited != 0 and found_pairs < MANY_PAIRS:
             place = start + first_bit(limited)
             limited &= limited - 1
-            k = np.uintp(place)
-            x, y, about = near_f[st.N_X, k], near_f[st.N_Y, k], near_f[st.N_ABOUT, k]
-            c0, c1, r0, r1 = window(state, b, x, y, about + widest)
-            for row in range(r0, r1 + 1):
-                last = cells[np.uintp(row * columns + c1 + 1)]
-                for first in range(cells[np.uintp(row * columns + c0)], last, st.LANES):
-                    found = others(
-                        lanes_in_reach(
-                            state.near_f,
-                            state.near_i,
-                            at_f + st.N_X * places + first,
-                            at_f + st.N_Y * places + first,
-                            at_f + st.N_INNER * places + first,
-                            at_i + st.NI_KEY * places + first,
-                            x,
-                            y,
-                            about,
-                            np.int32(near_i[st.NI_KEY, k] & KEY_PLANES),
-                        ),
-                        first,
-                        last,
-                        place,
-                    )
-                    pairs[np.uintp(found_pairs)] = place << 32 | first << 16 | found
-                    found_pairs += found != 0
+            about = near_f[st.N_ABOUT, np.uintp(place)]
+            found_pairs = list_neighbours(state, b, place, st.N_X, st.N_Y, about, about + widest, pairs, found_pairs)
         for pair in range(found_pairs):
             found = pairs[np.uintp(pair)]
             first = (found >> 16) & 0xFFFF

@@ -24,6 +24,7 @@ KEY_OWNERS = (1 << 17) - 1
 KEY_PLANES = KEY_WALKER | KEY_FLYER | KEY_COLOSSUS
 FINEST = 2  # world units a cell, at least
 ONE_CELL = 512  # cell size that puts all units into one
+RADIUS_PARTS = np.float32(1024.0)  # of a world unit, in which W_WIDEST and W_LARGEST are kept
 
 
 @inline_kernel
@@ -38,6 +39,24 @@ def bit_range(scale, x, reach):
     """First and last column (or row) of the coarse maps that [x - reach, x + reach] touches."""
     first = max(int((x - reach) * scale), 0)
     return first, min(int((x + reach) * scale), st.BIT_ROWS - 1)
+
+
+@inline_kernel
+def cell_range(state, b, x, y, reach):
+    """The cells that the square of `reach` around (x, y) touches: first and last column, first and last row."""
+    columns, rows = state.w[b, st.W_COLUMNS], state.w[b, st.W_ROWS]
+    if columns == 1:
+        return 0, 0, 0, 0
+    scale = np.float32(1.0) / np.float32(state.w[b, st.W_CELL])
+    c0, c1 = max(int((x - reach) * scale), 0), min(int((x + reach) * scale), columns - 1)
+    r0, r1 = max(int((y - reach) * scale), 0), min(int((y + reach) * scale), rows - 1)
+    return c0, c1, r0, r1
+
+
+@inline_kernel
+def lanes_before(last, first):
+    """Bits of the lanes from place `first` on that stand before place `last`."""
+    return (1 << min(last - first, st.LANES)) - 1
 
 
 @inline_kernel
@@ -71,8 +90,8 @@ def begin_places(state, static, b):
         describe(static, u, v)
         widest = max(widest, u[st.F_INNER])
         largest = max(largest, u[st.F_RADIUS])
-    state.w[b, st.W_WIDEST] = int(np.ceil(widest * np.float32(1024.0)))
-    state.w[b, st.W_LARGEST] = int(np.ceil(largest * np.float32(1024.0)))
+    state.w[b, st.W_WIDEST] = int(np.ceil(widest * RADIUS_PARTS))
+    state.w[b, st.W_LARGEST] = int(np.ceil(largest * RADIUS_PARTS))
     state.w[b, st.W_STALE] = 1
 
 

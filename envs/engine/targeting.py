@@ -12,13 +12,15 @@ from envs.engine.neighbours import (
     KEY_HITS_AIR,
     KEY_HITS_GROUND,
     KEY_OWNERS,
+    RADIUS_PARTS,
     bit_range,
     bit_scale,
+    cell_range,
+    lanes_before,
 )
 from envs.engine.state import inline_kernel, kernel
 
 NO_DISTANCE = np.float32(1e9)
-ONE_UNIT = np.float32(1024.0)  # of W_LARGEST
 
 
 @kernel
@@ -96,7 +98,7 @@ def enemies_within(state, static, b, k, owner, scan):
     x, y, reach = near_f[st.N_X, k], near_f[st.N_Y, k], scan + near_f[st.N_RADIUS, k]
     count = state.w[b, st.W_ALIVE]
     if count > st.FEW_UNITS:
-        return enemies_near(state, static, b, owner, x, y, reach + np.float32(state.w[b, st.W_LARGEST]) / ONE_UNIT)
+        return enemies_near(state, static, b, owner, x, y, reach + np.float32(state.w[b, st.W_LARGEST]) / RADIUS_PARTS)
     at_f, at_i = b * st.NUM_NEAR_FLOATS * places, b * st.NUM_NEAR_INTS * places
     found = 0
     for first in range(0, count, st.LANES):
@@ -111,7 +113,7 @@ def enemies_within(state, static, b, k, owner, scan):
             y,
             reach,
             static.enemies[owner],
-        ) & ((1 << min(count - first, st.LANES)) - 1)
+        ) & lanes_before(count, first)
     return found != 0
 
 
@@ -140,13 +142,9 @@ def acquire(state, static, b, k, scan):
     least = static.weapon_f[kind, 0, st.WF_MIN_RANGE]
     x, y, radius = near_f[b, st.N_X, k], near_f[b, st.N_Y, k], near_f[b, st.N_RADIUS, k]
     reach = scan + radius
-    columns, rows = state.w[b, st.W_COLUMNS], state.w[b, st.W_ROWS]
-    scale = np.float32(1.0) / np.float32(state.w[b, st.W_CELL])
-    window = reach + np.float32(state.w[b, st.W_LARGEST]) / ONE_UNIT
-    c0 = max(int((x - window) * scale), 0)
-    c1 = min(int((x + window) * scale), columns - 1)
-    r0 = max(int((y - window) * scale), 0)
-    r1 = min(int((y + window) * scale), rows - 1)
+    columns = state.w[b, st.W_COLUMNS]
+    window = reach + np.float32(state.w[b, st.W_LARGEST]) / RADIUS_PARTS
+    c0, c1, r0, r1 = cell_range(state, b, x, y, window)
     best, best_rank, best_distance = -1, -1, NO_DISTANCE
     if state.w[b, st.W_ALIVE] > st.FEW_UNITS and not enemies_near(state, static, b, owner, x, y, window):
         r1 = r0 - 1
@@ -167,7 +165,7 @@ def acquire(state, static, b, k, scan):
                 reach,
                 enemies,
             )
-            found &= (1 << min(last - first, st.LANES)) - 1
+            found &= lanes_before(last, first)
             while found != 0:
                 q = first + first_bit(found)
                 found &= found - 1

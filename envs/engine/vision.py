@@ -6,7 +6,7 @@ import numpy as np
 
 from envs.engine import state as st
 from envs.engine.lanes import first_bit, lanes_in_reach
-from envs.engine.neighbours import begin_places, bit_range, bit_scale, list_places
+from envs.engine.neighbours import begin_places, bit_range, bit_scale, lanes_before, list_places
 from envs.engine.state import inline_kernel, kernel
 
 HIGHER = np.float32(1.0)  # terrain so much higher hides what stands on it
@@ -104,7 +104,7 @@ def see_units(state, static, b):
                         near_f[st.N_RADIUS, k],
                         np.int32(asked & ~seen),
                     )
-                found &= (1 << min(count - first, st.LANES)) - 1
+                found &= lanes_before(count, first)
                 while found != 0:
                     j = near_i[st.NI_SLOT, first + first_bit(found)]
                     found &= found - 1

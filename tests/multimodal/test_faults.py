@@ -71,6 +71,15 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory, data: str) -> list[dict[s
     return read_lines(Path(config.out) / "metrics.jsonl")
 
 
+@pytest.fixture
+def chance(record_testsuite_property: Any) -> random.Random:
+    """Moments to kill at; the seed is in the test's output."""
+    seed = random.SystemRandom().randrange(2**32)
+    record_testsuite_property("seed", seed)
+    print(f"\nkills at the moments of seed {seed}")
+    return random.Random(seed)
+
+
 def start(out: Path, data: str) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "multimodal.train", "tiny", "--out", str(out), "--data", data, *OPTIONS]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -104,12 +113,8 @@ def check_same_end(out: Path, unbroken: list[dict[str, float]]) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_ten_killed_training_processes(
-    tmp_path: Path, data: str, unbroken: list[dict[str, float]], record_testsuite_property: Any
+    tmp_path: Path, data: str, unbroken: list[dict[str, float]], chance: random.Random
 ) -> None:
-    seed = random.SystemRandom().randrange(2**32)
-    record_testsuite_property("seed", seed)
-    print(f"\nworker kills, seed {seed}")
-    chance = random.Random(seed)
     out = tmp_path / "run"
     command = start(out, data)
     before, killed = 0, list[int]()
@@ -132,12 +137,8 @@ def test_ten_killed_training_processes(
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
 def test_ten_killed_commands(
-    tmp_path: Path, data: str, unbroken: list[dict[str, float]], record_testsuite_property: Any
+    tmp_path: Path, data: str, unbroken: list[dict[str, float]], chance: random.Random
 ) -> None:
-    seed = random.SystemRandom().randrange(2**32)
-    record_testsuite_property("seed", seed)
-    print(f"\ndriver kills, seed {seed}")
-    chance = random.Random(seed)
     out = tmp_path / "run"
     before = 0
     for number in range(KILLS):
