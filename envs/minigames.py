@@ -1,6 +1,6 @@
 """The rules of PySC2's mini-games: what appears where, and what scores; checked every game loop.
 
-Numbers come from the scenario's `[game]` table, in the order of `scenarios.GAME_PARAMETERS`.
+Numbers come from the scenario's `[game]` table (`Plan.game`).
 """
 
 # Numba infers the types of kernels; mypy takes their minima and maxima for objects.
@@ -34,10 +34,49 @@ from envs.plan import (
     RULES_SHARDS,
     RULES_WAVES,
 )
+from envs.scenarios import GAME_PARAMETERS
 from envs.starts import empty_world, place, place_near, uniform
 
 MARINE_SPACING = 1.0
 ATTEMPTS = 1000
+
+
+def _start_of(rules: str, key: str) -> int:
+    """Index in `Plan.game` of the first number of a `[game]` key."""
+    keys = GAME_PARAMETERS[rules]
+    return sum(count for name, count in list(keys.items())[: list(keys).index(key)])
+
+
+# An area is four numbers: x0, y0, x1, y1; a circle three: x, y, radius; a ring two: the smallest distance, the largest.
+BEACON_AREA = _start_of("beacon", "beacon_area")
+BEACON_EXCLUDED_CIRCLE = _start_of("beacon", "beacon_excluded_circle")
+BEACON_DISTANCE = _start_of("beacon", "beacon_distance")
+HIT_RADIUS = _start_of("beacon", "hit_radius")
+SCORE_PER_BEACON = _start_of("beacon", "score_per_beacon")
+SHARD_AREA = _start_of("shards", "shard_area")
+SHARD_DISTANCE = _start_of("shards", "shard_distance")
+PICKUP_RADIUS = _start_of("shards", "pickup_radius")
+SCORE_PER_SHARD = _start_of("shards", "score_per_shard")
+FIRST_ZERGLINGS = _start_of("hunt", "first_zerglings")
+FIRST_RING = _start_of("hunt", "first_ring")
+OTHERS_DISTANCE = _start_of("hunt", "others_distance")
+SPACING = _start_of("hunt", "spacing")
+RESPAWN_DISTANCE = _start_of("hunt", "respawn_distance")
+HUNT_PER_KILL = _start_of("hunt", "score_per_kill")
+HUNT_PER_LOSS = _start_of("hunt", "score_per_loss")
+LEFT_AREA = _start_of("waves", "left_area")
+RIGHT_AREA = _start_of("waves", "right_area")
+ENEMY_SPACING = _start_of("waves", "enemy_spacing")
+REINFORCEMENTS = _start_of("waves", "reinforcements")
+WAVES_PER_KILL = _start_of("waves", "score_per_kill")
+WAVES_PER_LOSS = _start_of("waves", "score_per_loss")
+
+
+@kernel
+def _draw_place(state, game, b, area):
+    """A point (x, y) anywhere in the area that begins at game[area]."""
+    x = uniform(state, b, game[area], game[area + 2])
+    return x, uniform(state, b, game[area + 1], game[area + 3])
 
 
 @kernel
@@ -56,10 +95,10 @@ def _place_beacon(state, static, plan, b):
     game = plan.game
     x, y = 0.0, 0.0
     for _ in range(ATTEMPTS):
-        x = uniform(state, b, game[0], game[2])
-        y = uniform(state, b, game[1], game[3])
-        cx, cy = x - game[4], y - game[5]
-        if cx * cx + cy * cy >= game[6] * game[6] and nearest_own(state, plan, b, x, y) >= game[7] * game[7]:
+        x, y = _draw_place(state, game, b, BEACON_AREA)
+        cx, cy = x - game[BEACON_EXCLUDED_CIRCLE], y - game[BEACON_EXCLUDED_CIRCLE + 1]
+        outside = cx * cx + cy * cy >= game[BEACON_EXCLUDED_CIRCLE + 2] ** 2
+        if outside and nearest_own(state, plan, b, x, y) >= game[BEACON_DISTANCE] ** 2:
             break
     place(state, static, plan, b, plan.i[P_KIND_NEUTRAL], NEUTRAL, x, y, plan.i[P_TEAM_1_END], plan.i[P_NEUTRAL_END])
 
@@ -70,9 +109,8 @@ def _place_shards(state, static, plan, b):
     for slot in range(plan.i[P_TEAM_1_END], plan.i[P_NEUTRAL_END]):
         x, y = 0.0, 0.0
         for _ in range(ATTEMPTS):
-            x = uniform(state, b, game[1], game[3])
-            y = uniform(state, b, game[2], game[4])
-            if nearest_own(state, plan, b, x, y) >= game[5] * game[5]:
+            x, y = _draw_place(state, game, b, SHARD_AREA)
+            if nearest_own(state, plan, b, x, y) >= game[SHARD_DISTANCE] ** 2:
                 break
         place(state, static, plan, b, plan.i[P_KIND_NEUTRAL], NEUTRAL, x, y, slot, slot + 1)
 
@@ -81,7 +119,7 @@ def _place_shards(state, static, plan, b):
 def _place_hunted(state, static, plan, b, kind, slot, low, high):
     """An idle enemy between `low` and `high` from the agent's units, at least the spacing from the others if there
     is room."""
-    spacing = plan.game[4]
+    spacing = plan.game[SPACING]
     x, y = 0.0, 0.0
     for attempt in range(ATTEMPTS):
         x = uniform(state, b, static.bounds[0] + 0.5, static.bounds[2] - 0.5)
@@ -133,16 +171,15 @@ def _line_up(state, static, plan, b, marine, cx, cy, created):
 def _start_wave(state, static, plan, b, marine, created):
     """Draws the sides and a point on each: the agent's units line up on one, the next wave stands on the other."""
     game = plan.game
-    side = np.int64(0 if uniform(state, b, 0.0, 1.0) < 0.5 else 4)
-    other = 4 - side
-    x, y = uniform(state, b, game[side], game[side + 2]), uniform(state, b, game[side + 1], game[side + 3])
+    on_the_left = uniform(state, b, 0.0, 1.0) < 0.5
+    x, y = _draw_place(state, game, b, LEFT_AREA if on_the_left else RIGHT_AREA)
     _line_up(state, static, plan, b, marine, x, y, created)
-    x, y = uniform(state, b, game[other], game[other + 2]), uniform(state, b, game[other + 1], game[other + 3])
+    x, y = _draw_place(state, game, b, RIGHT_AREA if on_the_left else LEFT_AREA)
     count = plan.i[P_TEAM_2_END] - plan.i[P_NEUTRAL_END]
     for n in range(count):
         slot = plan.i[P_NEUTRAL_END] + n
-        if game[8] > 0.0:
-            in_line = y + game[8] * (n + 0.5 - 0.5 * count)
+        if game[ENEMY_SPACING] > 0.0:
+            in_line = y + game[ENEMY_SPACING] * (n + 0.5 - 0.5 * count)
             place(state, static, plan, b, plan.start_kind[slot], 2, x, in_line, slot, slot + 1)
         else:
             place_near(state, static, plan, b, plan.start_kind[slot], 2, x, y, slot)
@@ -168,9 +205,10 @@ def start_game(state, static, plan, episode, b):
     elif rules == RULES_HUNT:
         for slot in range(own):
             place(state, static, plan, b, first_kind[slot], 1, plan.start[slot, 0], plan.start[slot, 1], slot, slot + 1)
+        game = plan.game
         for slot in range(plan.i[P_NEUTRAL_END], plan.i[P_TEAM_2_END]):
-            early = slot - plan.i[P_NEUTRAL_END] < plan.game[0]
-            low, high = (plan.game[1], plan.game[2]) if early else (plan.game[3], np.inf)
+            early = slot - plan.i[P_NEUTRAL_END] < game[FIRST_ZERGLINGS]
+            low, high = (game[FIRST_RING], game[FIRST_RING + 1]) if early else (game[OTHERS_DISTANCE], np.inf)
             _place_hunted(state, static, plan, b, np.int64(first_kind[slot]), slot, low, high)
     elif rules == RULES_WAVES:
         starting = 0
@@ -205,33 +243,36 @@ def play_game(state, static, plan, episode, b):
     gained = 0.0
     if rules == RULES_BEACON:
         distance = nearest_own(state, plan, b, np.float64(state.uf[b, own, F_X]), np.float64(state.uf[b, own, F_Y]))
-        if distance <= game[8] * game[8]:
+        if distance <= game[HIT_RADIUS] ** 2:
             kill_unit(state, b, own)
             _place_beacon(state, static, plan, b)
-            gained = game[9]
+            gained = game[SCORE_PER_BEACON]
             episode.i[b, E_WAVE] += 1
     elif rules == RULES_SHARDS:
         for i in range(own, neutral_end):
             if state.ui[b, i, I_ALIVE] != 0:
                 x, y = np.float64(state.uf[b, i, F_X]), np.float64(state.uf[b, i, F_Y])
-                if nearest_own(state, plan, b, x, y) <= game[6] * game[6]:
+                if nearest_own(state, plan, b, x, y) <= game[PICKUP_RADIUS] ** 2:
                     kill_unit(state, b, i)
-                    gained += game[7]
+                    gained += game[SCORE_PER_SHARD]
         if state.tally[b, NEUTRAL, T_ALIVE] == 0:
             _place_shards(state, static, plan, b)
             episode.i[b, E_WAVE] += 1
     else:
-        kill_score, loss_score = (game[6], game[7]) if rules == RULES_HUNT else (game[10], game[11])
+        hunt = rules == RULES_HUNT
+        kill_score = game[HUNT_PER_KILL] if hunt else game[WAVES_PER_KILL]
+        loss_score = game[HUNT_PER_LOSS] if hunt else game[WAVES_PER_LOSS]
         killed = _losses(state, episode, b, neutral_end, end)
         lost = _losses(state, episode, b, 0, own)
         gained = kill_score * killed + loss_score * lost
-        if rules == RULES_HUNT and killed > 0:
+        if hunt and killed > 0:
+            respawn = game[RESPAWN_DISTANCE]
             for slot in range(neutral_end, end):
                 if state.ui[b, slot, I_ALIVE] == 0:
-                    _place_hunted(state, static, plan, b, np.int64(plan.start_kind[slot]), slot, game[5], np.inf)
+                    _place_hunted(state, static, plan, b, np.int64(plan.start_kind[slot]), slot, respawn, np.inf)
             remember_tags(state, episode, b)
         elif rules == RULES_WAVES and state.tally[b, 2, T_ALIVE] == 0 and state.tally[b, 1, T_ALIVE] > 0:
             episode.i[b, E_WAVE] += 1
-            _start_wave(state, static, plan, b, np.int64(plan.start_kind[0]), np.int64(game[9]))
+            _start_wave(state, static, plan, b, np.int64(plan.start_kind[0]), np.int64(game[REINFORCEMENTS]))
             remember_tags(state, episode, b)
     episode.f[b, EF_SCORE] += gained

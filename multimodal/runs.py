@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from rich.console import Console
 
 from multimodal.autoencoder import AutoencoderConfig
 from multimodal.clips import ClipFormat
@@ -55,12 +56,14 @@ def claim(folder: Path, patience: float = 60.0) -> Iterator[None]:
 
     Args:
         folder: the run folder.
-        patience: seconds to wait for another training to end; the processes of a killed one may live on for a while.
+        patience: seconds to wait for another training to end, which is told on stderr; the processes of a killed one may
+            live on for a while.
 
     Raises:
         DataError: another training goes on in the folder.
     """
     deadline = time.monotonic() + patience
+    told = False
     with (folder / "lock").open("a") as stream:
         while True:
             try:
@@ -71,6 +74,11 @@ def claim(folder: Path, patience: float = 60.0) -> Iterator[None]:
                     raise DataError(
                         f"another training is writing to {folder}; let it end or stop it, or give another --out"
                     ) from None
+                if not told:
+                    Console(stderr=True).print(
+                        f"another training holds {folder}; waiting up to {patience:.0f} s for it to end"
+                    )
+                    told = True
                 time.sleep(0.2)
         yield
 
