@@ -56,7 +56,7 @@ def claim(folder: Path, patience: float = 60.0) -> Iterator[None]:
 
     Args:
         folder: the run folder.
-        patience: seconds to wait for another training to end, which is told on stderr; the processes of a killed one may
+        patience: seconds to wait for another training to end, and stderr says so; the processes of a killed one may
             live on for a while.
 
     Raises:

@@ -336,9 +336,10 @@ def test_training_starts_from_the_weights_of_a_run(tmp_path: Path, data: str) ->
         prepare_run(replace(second, out=str(tmp_path / "third"), num_latents=5))
 
 
-def test_one_training_at_a_time_writes_to_a_run_folder(tmp_path: Path) -> None:
+def test_one_training_at_a_time_writes_to_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     refused = pytest.raises(DataError, match=r"another training is writing to .*; let it end or stop it")
-    with claim(tmp_path), refused, claim(tmp_path, patience=0.0):
+    with claim(tmp_path), refused, claim(tmp_path, patience=0.3):
         pass
+    assert "another training holds" in capsys.readouterr().err
     with claim(tmp_path, patience=0.0):
         pass
