@@ -224,7 +224,7 @@ def _mini_game(scenario: str, env_steps: int, reward_scale: float) -> TrainConfi
 
 PRESETS: dict[str, TrainConfig] = {
     "3m": dataclasses.replace(_taught("3m", "withdraw", None, minutes=3.0, until=0.4), cluster=_TWO_ACTING),
-    "8m": _taught("8m", "withdraw", 350_000, until=0.3, epochs=4),
+    "8m": _taught("8m", "withdraw", 350_000, until=0.7, epochs=4),
     "2s3z": _taught("2s3z", "withdraw", 350_000, until=0.4),
     "3s5z": _taught("3s5z", "withdraw", 300_000, until=0.4),
     # The teacher loses most of these: what it shows is soon learnt, and more is to be made of each step after it.

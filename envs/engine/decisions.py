@@ -167,7 +167,7 @@ def decide(state, static, b):
                     if calm and act == ACT_FIRE:
                         aim(static, kind, u, flags, dx, dy, d2)
                 else:
-                    left = d - u[st.F_NEAR]
+                    left, least = d - u[st.F_NEAR], ARRIVED
                     calm = calm and d > reach
                     if obstacles and flags & (st.FLAG_FLYING | st.FLAG_COLOSSUS) == 0:
                         calm = calm and v[st.I_CELL] == int(gy) * static.pathable.shape[1] + int(gx)
@@ -176,21 +176,25 @@ def decide(state, static, b):
                             dx, dy = wx - x, wy - y
                             d = np.sqrt(dx * dx + dy * dy)
                             left = d
+                        least = speed  # nearer than that it looks for the next way point
                     inverse = ONE / d
                     ux, uy = dx * inverse, dy * inverse
                     faces = u[st.F_FACING_X] * ux + u[st.F_FACING_Y] * uy >= kf[kind, st.K_TURN_COS]
-                    calm = calm and left > speed and (faces or flags & st.FLAG_OBEDIENT != 0)
+                    calm = calm and left > least and (faces or flags & st.FLAG_OBEDIENT != 0)
                     if calm:
+                        step = min(speed, left)
                         u[st.F_FACING_X] = ux
                         u[st.F_FACING_Y] = uy
-                        near_f[st.N_VX, k] = speed * ux
-                        near_f[st.N_VY, k] = speed * uy
-                        near_f[st.N_STEP, k] = speed
+                        near_f[st.N_VX, k] = step * ux
+                        near_f[st.N_VY, k] = step * uy
+                        near_f[st.N_STEP, k] = step
                         near_i[st.NI_MOBILITY, k] = MOVING
             if calm:
                 u[st.F_COOLDOWN] = max(cooldown - rate, ZERO)
                 if stim > ZERO:
                     u[st.F_STIM] = stim - ONE
+                if u[st.F_BLINK_COOLDOWN] > ZERO:
+                    u[st.F_BLINK_COOLDOWN] -= ONE
                 continue
         if flags & st.FLAG_INVULNERABLE:
             v[st.I_ACT], v[st.I_WAKE] = ACT_STAND, FOREVER
@@ -479,7 +483,6 @@ def decide(state, static, b):
         elif (
             windup <= ZERO
             and acceleration <= ZERO
-            and u[st.F_BLINK_COOLDOWN] <= ZERO
             and kf[kind, st.K_HEAL_RATE] <= ZERO
             and not wi[kind, 0, st.WI_FIRES_MOVING]
         ):
