@@ -61,7 +61,17 @@ units = [{ type = "Zergling", count = 496 }]
 """
 
 # What the results depend on.
-_SETTINGS = ("preset", "expert", "network", "seeds", "demonstrations", "epochs", "env_steps", "learning_rate")
+_SETTINGS = (
+    "preset",
+    "expert",
+    "network",
+    "seeds",
+    "demonstrations",
+    "epochs",
+    "rows_per_batch",
+    "env_steps",
+    "learning_rate",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +90,8 @@ class EncoderStrength:
     """Of the weights and of all draws; the demonstrations are the same."""
     demonstrations: int = 1024
     epochs: int = 8
+    rows_per_batch: int = 6
+    """Trajectories in a batch: of as many epochs small batches make better clones."""
     env_steps: int = 300_000
     """Of reinforcement learning after cloning."""
     learning_rate: Schedule = field(default_factory=lambda: Schedule(start=5e-4, end=1e-5, warmup=0.02))
@@ -97,7 +109,7 @@ def config_of(benchmark: EncoderStrength, encoder: str, seed: int = 0) -> TrainC
 
 
 def cloned_checkpoint(
-    config: TrainConfig, expert: str, *, recording: Path, folder: Path, episodes: int, epochs: int
+    config: TrainConfig, expert: str, *, recording: Path, folder: Path, episodes: int, epochs: int, rows_per_batch: int
 ) -> Path:
     """The checkpoint of a clone of the scripted `expert` in `folder`, from a `recording`; both made unless there are.
 
@@ -117,7 +129,7 @@ def cloned_checkpoint(
                 run=folder,
                 network=config.network,
                 epochs=epochs,
-                rows_per_batch=16,
+                rows_per_batch=rows_per_batch,
                 reward_scale=config.learning.reward_scale,
                 seed=config.seed,
             ),
@@ -142,6 +154,7 @@ def strength(benchmark: EncoderStrength, encoder: str, seed: int) -> dict[str, A
         folder=clone_folder,
         episodes=benchmark.demonstrations,
         epochs=benchmark.epochs,
+        rows_per_batch=benchmark.rows_per_batch,
     )
     if evaluated(clone_folder) is None:
         evaluate_run(RunFolder.open(clone_folder), start, benchmark.evaluation, Console(), workers=1)
