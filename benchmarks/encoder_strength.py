@@ -92,7 +92,7 @@ class EncoderStrength:
     epochs: int = 8
     rows_per_batch: int = 6
     """Trajectories in a batch: of as many epochs small batches make better clones."""
-    env_steps: int = 300_000
+    env_steps: int = 200_000
     """Of reinforcement learning after cloning."""
     learning_rate: Schedule = field(default_factory=lambda: Schedule(start=5e-4, end=1e-5, warmup=0.02))
     """Of reinforcement learning: the preset's steps are for one layer."""

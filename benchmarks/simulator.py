@@ -24,10 +24,10 @@ import numpy as np
 import tyro
 from numba import njit
 
+from envs import atomics
 from envs.actions import ORDER_TARGET_CLASS
 from envs.engine.state import W_ALIVE
 from envs.scenarios import Scenario, Team, UnitStart, formation, load_scenario
-from envs.stepping import take_ticket
 from envs.vector_env import SC2VectorEnv
 
 # Fewer worlds' actions are drawn before a second thread is awake.
@@ -63,7 +63,7 @@ def draw_actions(order_mask, target_mask, target_class, keys, order, target, cou
     worlds, units, orders = order_mask.shape
     rows = target_mask.shape[3]
     while True:
-        first = take_ticket(counter) * portion
+        first = atomics.add(counter, 0, 1) * portion
         if first >= worlds:
             break
         for b in range(first, min(first + portion, worlds)):

@@ -5,7 +5,7 @@
 `advance_games`, `score_worlds`, `start_battles` or `start_games` and `open_episodes` for what ended, and the
 observers of the views in use. A phase
 takes the whole environment as one `Context`, so a call costs about a microsecond; a view that nobody uses is never
-compiled.
+compiled. Its work is done by a kernel of the same name, which borrows the fields (`envs.borrowing`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 from numba.core import types
 from numba.experimental import structref
 
+from envs.borrowing import borrow, fields_of
 from envs.commands import (
     first_illegal_function,
     first_illegal_unit,
@@ -198,46 +199,71 @@ def make_output(arrays):
 # --- orders -------------------------------------------------------------------------------------------------
 
 
-@entry
-def command_units(context, first, last):
-    """The agents' orders in the unit view."""
-    state, static, plan, episode, action = context.state, context.static, context.plan, context.episode, context.action
+@kernel
+def _command_units(context, first, last):
+    state, static, plan, episode, action, _, _ = fields_of(context)
     for b in range(first, last):
         if episode.i[b, E_DONE] == 0:
             give_unit_orders(state, static, plan, episode, action, b)
 
 
 @entry
-def command_smac(context, first, last):
-    """The agents' orders in SMAC's view."""
-    state, static, plan, episode, action = context.state, context.static, context.plan, context.episode, context.action
+def command_units(context, first, last):
+    """The agents' orders in the unit view."""
+    _command_units(borrow(context), first, last)
+
+
+@kernel
+def _command_smac(context, first, last):
+    state, static, plan, episode, action, _, _ = fields_of(context)
     for b in range(first, last):
         if episode.i[b, E_DONE] == 0:
             give_smac_orders(state, static, plan, episode, action, b)
 
 
 @entry
-def command_functions(context, first, last):
-    """The agents' structured actions."""
-    state, static, plan, episode, action = context.state, context.static, context.plan, context.episode, context.action
+def command_smac(context, first, last):
+    """The agents' orders in SMAC's view."""
+    _command_smac(borrow(context), first, last)
+
+
+@kernel
+def _command_functions(context, first, last):
+    state, static, plan, episode, action, _, _ = fields_of(context)
     for b in range(first, last):
         if episode.i[b, E_DONE] == 0:
             give_function_orders(state, static, plan, episode, action, b)
 
 
 @entry
-def command_opponents(context, first, last):
-    """The scripted opponents' orders."""
-    state, static, plan, episode = context.state, context.static, context.plan, context.episode
-    slots = state.ui.shape[1]
-    intent_i = np.empty((slots, 2), np.int64)
-    intent_f = np.empty((slots, 2), np.float32)
-    spent = np.empty(slots, np.float32)
+def command_functions(context, first, last):
+    """The agents' structured actions."""
+    _command_functions(borrow(context), first, last)
+
+
+@kernel
+def _command_opponents(context, intent_i, intent_f, spent, first, last):
+    state, static, plan, episode, _, _, _ = fields_of(context)
     for b in range(first, last):
         policy = episode.i[b, E_OPPONENT]
         if episode.i[b, E_DONE] == 0 and policy != 0:
             form_intents(state, static, plan, episode, b, SECOND, policy, intent_i, intent_f, spent)
             command_opponent(state, static, plan, b, policy, intent_i, intent_f)
+
+
+@kernel
+def _slots(context):
+    return fields_of(context)[0].ui.shape[1]
+
+
+@entry
+def command_opponents(context, first, last):
+    """The scripted opponents' orders."""
+    slots = _slots(borrow(context))
+    intent_i = np.empty((slots, 2), np.int64)
+    intent_f = np.empty((slots, 2), np.float32)
+    spent = np.empty(slots, np.float32)
+    _command_opponents(borrow(context), intent_i, intent_f, spent, first, last)
 
 
 @entry
@@ -281,23 +307,33 @@ def find_illegal_functions(context, found):
 # --- game loops ---------------------------------------------------------------------------------------------
 
 
-@entry
-def advance_battles(context, loops, first, last):
-    state, static, episode = context.state, context.static, context.episode
+@kernel
+def _advance_battles(context, loops, first, last):
+    state, static, _, episode, _, _, _ = fields_of(context)
     for b in range(first, last):
         if episode.i[b, E_DONE] == 0:
             advance_world(state, static, b, loops)
 
 
 @entry
-def advance_games(context, loops, first, last):
-    """Mini-games: their rules act after every game loop."""
-    state, static, plan, episode = context.state, context.static, context.plan, context.episode
+def advance_battles(context, loops, first, last):
+    _advance_battles(borrow(context), loops, first, last)
+
+
+@kernel
+def _advance_games(context, loops, first, last):
+    state, static, plan, episode, _, _, _ = fields_of(context)
     for b in range(first, last):
         if episode.i[b, E_DONE] == 0:
             for _ in range(loops):
                 advance_world(state, static, b, ONE_LOOP)
                 play_game(state, static, plan, episode, b)
+
+
+@entry
+def advance_games(context, loops, first, last):
+    """Mini-games: their rules act after every game loop."""
+    _advance_games(borrow(context), loops, first, last)
 
 
 @entry
@@ -309,16 +345,15 @@ def record_frame(context, b, frame):
 # --- rewards, ends and starts -------------------------------------------------------------------------------
 
 
-@entry
-def score_worlds(context, first, last):
-    """Rewards, termination and truncation; marks what is to start anew and returns how many worlds that are."""
-    state, static, plan, episode, result = context.state, context.static, context.plan, context.episode, context.result
+@kernel
+def _score_worlds(context, first, last):
+    state, static, plan, episode, _, result, restart = fields_of(context)
     ei = episode.i
     agents = plan.i[P_AGENTS]
     battle = plan.i[P_RULES] == RULES_BATTLE
     ended = 0
     for b in range(first, last):
-        context.restart[b] = False
+        restart[b] = False
         if ei[b, E_DONE] != 0:
             # Without autoreset a finished world stays as it is until it is reset.
             result.reward[b, :] = 0.0
@@ -349,34 +384,51 @@ def score_worlds(context, first, last):
             ei[b, E_FINAL_STEP] = ei[b, E_STEP]
             episode.f[b, EF_FINAL_SCORE] = episode.f[b, EF_SCORE]
             ei[b, E_DONE] = 1
-            context.restart[b] = plan.i[P_AUTORESET] != 0
+            restart[b] = plan.i[P_AUTORESET] != 0
             ended += plan.i[P_AUTORESET] != 0
     return ended
 
 
 @entry
+def score_worlds(context, first, last):
+    """Rewards, termination and truncation; marks what is to start anew and returns how many worlds that are."""
+    return _score_worlds(borrow(context), first, last)
+
+
+@kernel
+def _start_battles(context, first, last):
+    state, static, plan, episode, _, _, restart = fields_of(context)
+    for b in range(first, last):
+        if restart[b]:
+            start_battle(state, static, plan, episode, b)
+
+
+@entry
 def start_battles(context, first, last):
     """Sets up the next episode of the worlds that are marked in `restart`."""
+    _start_battles(borrow(context), first, last)
+
+
+@kernel
+def _start_games(context, first, last):
+    state, static, plan, episode, _, _, restart = fields_of(context)
     for b in range(first, last):
-        if context.restart[b]:
-            start_battle(context.state, context.static, context.plan, context.episode, b)
+        if restart[b]:
+            start_game(state, static, plan, episode, b)
 
 
 @entry
 def start_games(context, first, last):
     """As `start_battles`, for mini-games."""
-    for b in range(first, last):
-        if context.restart[b]:
-            start_game(context.state, context.static, context.plan, context.episode, b)
+    _start_games(borrow(context), first, last)
 
 
-@entry
-def open_episodes(context, first, last):
-    """What every new episode needs once its units are there."""
-    state, static, plan, episode = context.state, context.static, context.plan, context.episode
+@kernel
+def _open_episodes(context, first, last):
+    state, static, plan, episode, _, _, restart = fields_of(context)
     ei = episode.i
     for b in range(first, last):
-        if not context.restart[b]:
+        if not restart[b]:
             continue
         update_vision(state, static, b)
         ei[b, E_STEP] = 0
@@ -397,14 +449,21 @@ def open_episodes(context, first, last):
             episode.f[b, EF_MAX_REWARD_1 + player] = most
 
 
+@entry
+def open_episodes(context, first, last):
+    """What every new episode needs once its units are there."""
+    _open_episodes(borrow(context), first, last)
+
+
 # --- observers: write into `output`, of all worlds or of those marked in `restart` only ---------------------
 
 
-@entry
-def observe_entities(context, output, only_ended, first, last):
-    state, static, plan, episode, out = context.state, context.static, context.plan, context.episode, output.arrays
+@kernel
+def _observe_entities(context, output, only_ended, first, last):
+    state, static, plan, episode, _, _, restart = fields_of(context)
+    (out,) = fields_of(output)
     for b in range(first, last):
-        if only_ended and not context.restart[b]:
+        if only_ended and not restart[b]:
             continue
         for player in range(plan.i[P_AGENTS]):
             write_entities(
@@ -421,10 +480,16 @@ def observe_entities(context, output, only_ended, first, last):
 
 
 @entry
-def observe_smac(context, output, only_ended, first, last):
-    state, static, plan, episode, out = context.state, context.static, context.plan, context.episode, output.arrays
+def observe_entities(context, output, only_ended, first, last):
+    _observe_entities(borrow(context), borrow(output), only_ended, first, last)
+
+
+@kernel
+def _observe_smac(context, output, only_ended, first, last):
+    state, static, plan, episode, _, _, restart = fields_of(context)
+    (out,) = fields_of(output)
     for b in range(first, last):
-        if only_ended and not context.restart[b]:
+        if only_ended and not restart[b]:
             continue
         for player in range(plan.i[P_AGENTS]):
             write_agent_observations(state, static, plan, b, player, out.agent_obs[b, player])
@@ -432,30 +497,48 @@ def observe_smac(context, output, only_ended, first, last):
 
 
 @entry
-def observe_unit_masks(context, output, only_ended, first, last):
-    state, static, plan, out = context.state, context.static, context.plan, output.arrays
+def observe_smac(context, output, only_ended, first, last):
+    _observe_smac(borrow(context), borrow(output), only_ended, first, last)
+
+
+@kernel
+def _observe_unit_masks(context, output, only_ended, first, last):
+    state, static, plan, _, _, _, restart = fields_of(context)
+    (out,) = fields_of(output)
     for b in range(first, last):
-        if only_ended and not context.restart[b]:
+        if only_ended and not restart[b]:
             continue
         for player in range(plan.i[P_AGENTS]):
             write_unit_masks(state, static, plan, b, player, out.order_mask[b, player], out.target_mask[b, player])
 
 
 @entry
-def observe_smac_mask(context, output, only_ended, first, last):
-    state, static, plan, out = context.state, context.static, context.plan, output.arrays
+def observe_unit_masks(context, output, only_ended, first, last):
+    _observe_unit_masks(borrow(context), borrow(output), only_ended, first, last)
+
+
+@kernel
+def _observe_smac_mask(context, output, only_ended, first, last):
+    state, static, plan, _, _, _, restart = fields_of(context)
+    (out,) = fields_of(output)
     for b in range(first, last):
-        if only_ended and not context.restart[b]:
+        if only_ended and not restart[b]:
             continue
         for player in range(plan.i[P_AGENTS]):
             write_smac_mask(state, static, plan, b, player, out.action_mask[b, player])
 
 
 @entry
-def observe_function_masks(context, output, only_ended, first, last):
-    state, static, plan, out = context.state, context.static, context.plan, output.arrays
+def observe_smac_mask(context, output, only_ended, first, last):
+    _observe_smac_mask(borrow(context), borrow(output), only_ended, first, last)
+
+
+@kernel
+def _observe_function_masks(context, output, only_ended, first, last):
+    state, static, plan, _, _, _, restart = fields_of(context)
+    (out,) = fields_of(output)
     for b in range(first, last):
-        if only_ended and not context.restart[b]:
+        if only_ended and not restart[b]:
             continue
         for player in range(plan.i[P_AGENTS]):
             write_function_masks(
@@ -470,9 +553,14 @@ def observe_function_masks(context, output, only_ended, first, last):
             )
 
 
+@entry
+def observe_function_masks(context, output, only_ended, first, last):
+    _observe_function_masks(borrow(context), borrow(output), only_ended, first, last)
+
+
 stamp_kernels(
     tuple(
         f"envs.{name}"
-        for name in ("commands", "driver", "minigames", "observation", "opponents", "smac_view", "starts")
+        for name in ("borrowing", "commands", "driver", "minigames", "observation", "opponents", "smac_view", "starts")
     )
 )

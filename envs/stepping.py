@@ -3,39 +3,45 @@
 The phases of `envs.driver` are compiled one by one, those of the views in use only, and called here through their
 addresses: fusing them into one function would compile all of them anew for every combination of views. Threads take the
 next few worlds from one counter and lead them through all phases, so that none waits for another before the step's end.
+
+A thread that helps stays in compiled code for a moment after a step: where the next one follows soon it begins at once,
+without being woken and without Python's lock (with 64 worlds of 3m that takes as long as the step itself).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import typeof
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from envs import atomics
 from envs.compilation import entry, stamp_kernels
+from envs.crew import Crew
 
 # Worlds that go through the phases together, at most; fewer where threads share few worlds. With 16 a step of 3m took a
 # tenth longer than with 128: every phase has to come back into the processor's caches. With more nothing was gained.
 PORTION = 128
 PORTIONS_PER_THREAD = 4
+# How often a helper looks for the next step before it sleeps, and the leader for the end of this one: some 50 ns each.
+LINGER_PER_WORLD, MOST_LINGER = 100, 10_000
+PATIENCE = 20_000
+NAP = 2e-5  # seconds between two looks after that
+
+# The desk that the threads share: int64, a cache line (8 words) to each thing.
+D_TURN = 0  # which of the two outputs is written
+D_DONE = 8  # helpers that have done their part
+D_SEATS = 16  # one a thread, the leader's first
+SEAT_WORDS = 8
+AWAY, READY, CALLED = range(3)  # the first word of a helper's seat
+TICKET = 1  # the second word of every seat: the next portion of the worlds that the thread takes first
 
 _operation: Any = intrinsic
-
-
-@_operation
-def take_ticket(typingctx, counter):  # type: ignore[no-untyped-def]
-    """Adds 1 to counter[0] (int64), atomically; returns what it was."""
-    signature = types.int64(counter)
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        return builder.atomic_rmw("add", data, ir.Constant(ir.IntType(64), 1), "monotonic")
-
-    return signature, codegen
 
 
 def _call(result: Any) -> Any:
@@ -78,30 +84,101 @@ def run_observer(typingctx, address, context, output, only_ended, first, last): 
 
 
 @entry
-def step_worlds(context, output, final, addresses, observers, loops, counter, portion):
-    """Takes worlds, `portion` at a time, through all phases of a step until `counter` [1] says that none is left.
+def step_worlds(context, output, final, addresses, observers, loops, desk, portion, thread):
+    """Takes worlds, `portion` at a time, through all phases of a step until none is left.
 
-    `addresses` are those of `StepPhases`, `observers` those of the observers. What the worlds that ended looked like is
-    written into `final`.
+    Each thread begins with worlds of its own, the same in every step, because those are in its core's caches, and goes
+    on with what others have left. `addresses` are those of `Stepper`'s phases, `observers` those of the observers. What
+    the worlds that ended looked like is written into `final`.
     """
     worlds = context.restart.shape[0]
     command, oppose, advance, score, start, begin = addresses
-    while True:
-        first = take_ticket(counter) * portion
-        if first >= worlds:
-            break
-        last = min(first + portion, worlds)
-        run_phase(command, context, first, last)
-        if oppose != 0:
-            run_phase(oppose, context, first, last)
-        run_loops(advance, context, loops, first, last)
-        if run_count(score, context, first, last) != 0:
+    threads = (desk.shape[0] - D_SEATS) // SEAT_WORDS
+    portions = (worlds + portion - 1) // portion
+    for ahead in range(threads):
+        owner = (thread + ahead) % threads
+        while True:
+            number = owner * portions // threads + atomics.add(desk, D_SEATS + owner * SEAT_WORDS + TICKET, 1)
+            if number >= (owner + 1) * portions // threads:
+                break
+            first = number * portion
+            last = min(first + portion, worlds)
+            run_phase(command, context, first, last)
+            if oppose != 0:
+                run_phase(oppose, context, first, last)
+            run_loops(advance, context, loops, first, last)
+            if run_count(score, context, first, last) != 0:
+                for observe in observers:
+                    run_observer(observe, context, final, True, first, last)
+                run_phase(start, context, first, last)
+                run_phase(begin, context, first, last)
             for observe in observers:
-                run_observer(observe, context, final, True, first, last)
-            run_phase(start, context, first, last)
-            run_phase(begin, context, first, last)
-        for observe in observers:
-            run_observer(observe, context, output, False, first, last)
+                run_observer(observe, context, output, False, first, last)
+
+
+@entry
+def lead_step(context, output, final, addresses, observers, loops, desk, portion, helpers):
+    """The leader's part of a step. False: helpers were not done after some waiting."""
+    step_worlds(context, output, final, addresses, observers, loops, desk, portion, 0)
+    return wait_for_all(desk, helpers)
+
+
+@entry
+def help_steps(
+    context, output_0, final_0, output_1, final_1, addresses, observers, loops, desk, portion, helper, linger
+):
+    """The part of a helper (1, 2, ...) of this step, and of those that follow soon."""
+    seat = D_SEATS + helper * SEAT_WORDS
+    while True:
+        first = desk[D_TURN] == 0
+        output, final = (output_0, final_0) if first else (output_1, final_1)
+        step_worlds(context, output, final, addresses, observers, loops, desk, portion, helper)
+        atomics.store(desk, seat, READY)
+        atomics.add(desk, D_DONE, 1)
+        looks = 0
+        while atomics.load(desk, seat) == READY:
+            looks += 1
+            if looks > linger:
+                atomics.exchange(desk, seat, READY, AWAY)
+            atomics.relax()
+        if atomics.load(desk, seat) == AWAY:
+            return
+
+
+@entry
+def leave(desk, helper):
+    """A helper's, when its part has failed."""
+    atomics.store(desk, D_SEATS + helper * SEAT_WORDS, AWAY)
+    atomics.add(desk, D_DONE, 1)
+
+
+@entry
+def call_helpers(desk, helpers):
+    """Calls every helper; returns a bit for each that is away and has to be woken."""
+    away = 0
+    for helper in range(1, helpers + 1):
+        seat = D_SEATS + helper * SEAT_WORDS
+        if not atomics.exchange(desk, seat, READY, CALLED):
+            atomics.store(desk, seat, CALLED)
+            away |= 1 << helper
+    return away
+
+
+@entry
+def send_away(desk, helpers):
+    """Ends the waiting of all helpers."""
+    for helper in range(1, helpers + 1):
+        atomics.exchange(desk, D_SEATS + helper * SEAT_WORDS, READY, AWAY)
+
+
+@entry
+def wait_for_all(desk, helpers):
+    """Whether all helpers are done, after some waiting for it."""
+    for _ in range(PATIENCE):
+        if atomics.load(desk, D_DONE) == helpers:
+            return True
+        atomics.relax()
+    return False
 
 
 def address_of(phase: Any, *arguments: Any) -> int:
@@ -118,7 +195,10 @@ class Stepper:
     Args:
         context: `driver.make_context`'s.
         worlds: how many worlds it holds.
-        output: any `driver.make_output` of the environment.
+        outputs, finals: two `driver.make_output` each, which steps write in turn: of all worlds, and the last ones of
+            the worlds that ended.
+        loops: game loops of a step.
+        threads: how many threads step, the caller's included.
         command: the phase that gives the agents' orders.
         oppose: the phase that gives the scripted opponents', or None.
         advance, score, start, begin: the phases that follow, see `envs.driver`.
@@ -129,8 +209,11 @@ class Stepper:
         self,
         context: Any,
         worlds: int,
-        output: Any,
+        outputs: tuple[Any, Any],
+        finals: tuple[Any, Any],
         *,
+        loops: int,
+        threads: int,
         command: Any,
         oppose: Any,
         advance: Any,
@@ -140,9 +223,7 @@ class Stepper:
         observers: Sequence[Any],
     ) -> None:
         span = (types.int64, types.int64)
-        self._context = context
-        self._worlds = worlds
-        self._addresses = (
+        addresses = (
             address_of(command, context, *span),
             0 if oppose is None else address_of(oppose, context, *span),
             address_of(advance, context, types.int64, *span),
@@ -150,22 +231,50 @@ class Stepper:
             address_of(start, context, *span),
             address_of(begin, context, *span),
         )
-        self._observers = np.array(
-            [address_of(observer, context, output, types.boolean, *span) for observer in observers], np.int64
+        seen_by = np.array(
+            [address_of(observer, context, outputs[0], types.boolean, *span) for observer in observers], np.int64
         )
-        self._counter = np.zeros(1, np.int64)
-
-    def work(self, output: Any, final: Any, loops: int, threads: int) -> Callable[[], None]:
-        """One step of all worlds, as a function that any number of threads may run at the same time, each once."""
         portion = PORTION
         if threads > 1:
-            portion = max(1, min(PORTION, self._worlds // (PORTIONS_PER_THREAD * threads)))
-        self._counter[0] = 0
+            portion = max(1, min(PORTION, worlds // (PORTIONS_PER_THREAD * threads)))
+        self._helpers = threads - 1
+        self._linger = min(LINGER_PER_WORLD * worlds, MOST_LINGER)
+        self._desk = np.zeros(D_SEATS + threads * SEAT_WORDS, np.int64)
+        self._errors: list[BaseException] = []
+        self._context = context
+        self._outputs = tuple(zip(outputs, finals, strict=True))
+        self._arguments = (addresses, seen_by, loops, self._desk, portion)
 
-        def run() -> None:
-            step_worlds(self._context, output, final, self._addresses, self._observers, loops, self._counter, portion)
+    def step(self, turn: int, crew: Crew | None) -> None:
+        """One step of all worlds into the outputs of `turn` (0 or 1), with the help of `crew` where threads > 1.
 
-        return run
+        Raises:
+            BaseException: what a helper raised.
+        """
+        desk = self._desk
+        desk[D_TURN], desk[D_DONE] = turn, 0
+        desk[D_SEATS + TICKET :: SEAT_WORDS] = 0
+        if crew is not None:
+            crew.before_work = self._send_away
+            away = call_helpers(desk, self._helpers)
+            for helper in range(1, self._helpers + 1):
+                if away >> helper & 1:
+                    crew.start(partial(self._help, helper))
+        if not lead_step(self._context, *self._outputs[turn], *self._arguments, self._helpers):
+            while not wait_for_all(desk, self._helpers):
+                time.sleep(NAP)
+        if self._errors:
+            raise self._errors.pop()
+
+    def _send_away(self) -> None:
+        send_away(self._desk, self._helpers)
+
+    def _help(self, helper: int) -> None:
+        try:
+            help_steps(self._context, *self._outputs[0], *self._outputs[1], *self._arguments, helper, self._linger)
+        except BaseException as error:
+            self._errors.append(error)
+            leave(self._desk, helper)
 
 
-stamp_kernels(("envs.stepping",))
+stamp_kernels(("envs.atomics", "envs.stepping"))

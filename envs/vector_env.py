@@ -155,8 +155,8 @@ class SC2VectorEnv(VectorEnv):
         self._context = driver.make_context(
             self.state, self.rules.static, self.plan, self.episode, self.action, self._result, self._restart
         )
-        self._output_refs = [driver.make_output(output) for output in self._outputs]
-        self._final_refs = [driver.make_output(output) for output in self._final]
+        self._output_refs = driver.make_output(self._outputs[0]), driver.make_output(self._outputs[1])
+        self._final_refs = driver.make_output(self._final[0]), driver.make_output(self._final[1])
         self._command = {
             "unit": driver.command_units,
             "smac": driver.command_smac,
@@ -353,7 +353,10 @@ class SC2VectorEnv(VectorEnv):
             self._stepper = Stepper(
                 self._context,
                 self.num_envs,
-                self._output_refs[0],
+                self._output_refs,
+                self._final_refs,
+                loops=self.scenario.step_mul,
+                threads=self.num_threads,
                 command=self._command,
                 oppose=driver.command_opponents if self.players == 1 else None,
                 advance=self._advance,
@@ -362,12 +365,7 @@ class SC2VectorEnv(VectorEnv):
                 begin=driver.open_episodes,
                 observers=self._observers,
             )
-        outputs = self._output_refs[self._turn], self._final_refs[self._turn]
-        work = self._stepper.work(*outputs, self.scenario.step_mul, self.num_threads)
-        if self.num_threads == 1:
-            work()
-        else:
-            self.crew.run(work)
+        self._stepper.step(self._turn, self.crew if self.num_threads > 1 else None)
 
     @property
     def crew(self) -> Crew:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gc
 import threading
+import time
 import weakref
 
 import numpy as np
 import pytest
 from numba import njit
 
+from envs import atomics, stepping
 from envs.crew import Crew
-from envs.stepping import take_ticket
+from envs.vector_env import SC2VectorEnv
 
 
 def test_a_crew_works_side_by_side_and_tells_what_went_wrong() -> None:
@@ -45,7 +47,7 @@ def test_tickets_are_drawn_once() -> None:
     @njit(nogil=True)
     def draw(counter, drawn):  # type: ignore[no-untyped-def]
         while True:
-            ticket = take_ticket(counter)
+            ticket = atomics.add(counter, 0, 1)
             if ticket >= drawn.shape[0]:
                 break
             drawn[ticket] += 1
@@ -55,3 +57,35 @@ def test_tickets_are_drawn_once() -> None:
     crew.run(lambda: draw(counter, drawn))
     crew.close()
     assert (drawn == 1).all() and counter[0] == drawn.size + 4
+
+
+def test_helpers_step_while_they_are_awake_and_after_they_have_slept() -> None:
+    alone, helped = SC2VectorEnv("3m", 12), SC2VectorEnv("3m", 12, num_threads=3)
+    observation, _ = alone.reset(seed=0)
+    helped.reset(seed=0)
+    for step in range(40):
+        if step % 10 == 9:
+            time.sleep(0.02)  # many times as long as a helper stays awake
+        action = alone.scripted_action("attack-move")
+        observation, reward, *_ = alone.step(action)
+        other, other_reward, *_ = helped.step(action)
+        assert (observation["entities"] == other["entities"]).all() and (reward == other_reward).all()
+    helped.close()
+
+
+def test_a_step_tells_what_a_helper_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    env = SC2VectorEnv("3m", 4, num_threads=2)
+    env.reset(seed=0)
+    action = env.scripted_action("attack-move")
+    env.step(action)
+    time.sleep(0.02)  # the helper sleeps, and has to be called anew
+
+    def fail(*arguments: object) -> None:
+        raise ValueError("cannot help")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stepping, "help_steps", fail)
+        with pytest.raises(ValueError, match="cannot help"):
+            env.step(action)
+    env.step(action)
+    env.close()
