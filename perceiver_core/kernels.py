@@ -10,12 +10,14 @@ does, so that neither direction ever holds all scores.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 # Scores of one block; 2**21 of them are 8 MB in float32, which a last-level cache holds beside the block's operands.
 BLOCK_SCORES = 2**21
@@ -212,6 +214,9 @@ def attend_jointly(queries: Sequence[Tensor], rows: Sequence[Tensor]) -> tuple[T
 # Torch's fused float32 attention is the faster one on a CPU for heads up to so wide, and from so many keys on.
 FUSED_WIDTH = 128
 FUSED_KEYS = 2**14
+# All but cuDNN's, which torch prefers in half precision on newer GPUs: it refuses values wider than keys (the language
+# model's), and makes a plan for every new shape (seconds, where sets of many sizes are packed). Seen on an H200.
+GPU_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 def in_blocks(tensor: Tensor) -> bool:
@@ -254,5 +259,6 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = 
     else:
         queries = queries.expand(keys.shape[0], -1, -1, -1)
         where = None if visible is None else visible[:, None, None, :]
-        out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=where)
+        with sdpa_kernel(GPU_KERNELS) if keys.is_cuda else nullcontext():
+            out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=where)
     return out if mask is None else out.masked_fill(~some_valid[:, :, None, None], 0.0)
