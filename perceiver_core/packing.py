@@ -14,6 +14,9 @@ from torch import Tensor
 
 # What one more group costs, in numbers (elements times channels): its calls take about as long as the work on so many.
 GROUP_COST = 2**15
+# On a GPU calls cost more and work less. From one measurement on an H200: 64 sets of up to 512 elements of 256 channels
+# took 56 ms longer in 11 groups than padded, where a millisecond is enough for 660,000 numbers.
+GPU_GROUP_COST = 2**21
 
 # Packing pays where it leaves at most this share of the padded batch.
 WORTHWHILE_SHARE = 0.75
@@ -103,7 +106,8 @@ def pack(mask: Tensor, channels: int) -> Packing | None:
     if torch.compiler.is_compiling() or mask.numel() == 0:
         return None
     lengths, order = mask.sum(dim=1).sort(descending=True)
-    sizes = _cuts(lengths.tolist(), GROUP_COST / channels)
+    cost = GPU_GROUP_COST if mask.is_cuda else GROUP_COST
+    sizes = _cuts(lengths.tolist(), cost / channels)
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     longest = [max(int(lengths[start]), 1) for start in starts]
     if sum(size * length for size, length in zip(sizes, longest, strict=True)) > WORTHWHILE_SHARE * mask.numel():
