@@ -201,7 +201,7 @@ def plot(results: Path) -> None:
         axis.set_xlim(left=0.0)
         axis.set_ylim(bottom=0.0, top=1.02 if battle else None)
         axis.tick_params(labelsize=8)
-        axis.legend(fontsize=7, frameon=False, loc="lower right")
+        axis.legend(fontsize=7, frameon=False)
         axis.grid(color="0.92")
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(results / "curves.png", dpi=110)
