@@ -308,7 +308,8 @@ def find_illegal_functions(context, found):
 
 
 @kernel
-def _advance_battles(context, loops, first, last):
+def advance_borrowed_battles(context, loops, first, last):
+    """As `advance_battles`, for whoever has borrowed the context: the engine is not compiled into one more function."""
     state, static, _, episode, _, _, _ = fields_of(context)
     for b in range(first, last):
         if episode.i[b, E_DONE] == 0:
@@ -317,11 +318,12 @@ def _advance_battles(context, loops, first, last):
 
 @entry
 def advance_battles(context, loops, first, last):
-    _advance_battles(borrow(context), loops, first, last)
+    advance_borrowed_battles(borrow(context), loops, first, last)
 
 
 @kernel
-def _advance_games(context, loops, first, last):
+def advance_borrowed_games(context, loops, first, last):
+    """As `advance_games`, likewise."""
     state, static, plan, episode, _, _, _ = fields_of(context)
     for b in range(first, last):
         if episode.i[b, E_DONE] == 0:
@@ -333,7 +335,7 @@ def _advance_games(context, loops, first, last):
 @entry
 def advance_games(context, loops, first, last):
     """Mini-games: their rules act after every game loop."""
-    _advance_games(borrow(context), loops, first, last)
+    advance_borrowed_games(borrow(context), loops, first, last)
 
 
 @entry

@@ -21,6 +21,7 @@ from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from envs import atomics
+from envs.borrowing import borrow
 from envs.compilation import entry, stamp_kernels
 from envs.crew import Crew
 
@@ -72,7 +73,7 @@ def run_count(typingctx, address, context, first, last):  # type: ignore[no-unty
 
 @_operation
 def run_loops(typingctx, address, context, loops, first, last):  # type: ignore[no-untyped-def]
-    """As `run_phase`, for `advance_battles` and `advance_games`."""
+    """As `run_phase`, for the borrowed context."""
     return types.none(types.int64, context, types.int64, types.int64, types.int64), _call(types.none)
 
 
@@ -106,7 +107,7 @@ def step_worlds(context, output, final, addresses, observers, loops, desk, porti
             run_phase(command, context, first, last)
             if oppose != 0:
                 run_phase(oppose, context, first, last)
-            run_loops(advance, context, loops, first, last)
+            run_loops(advance, borrow(context), loops, first, last)
             if run_count(score, context, first, last) != 0:
                 for observe in observers:
                     run_observer(observe, context, final, True, first, last)
@@ -201,7 +202,8 @@ class Stepper:
         threads: how many threads step, the caller's included.
         command: the phase that gives the agents' orders.
         oppose: the phase that gives the scripted opponents', or None.
-        advance, score, start, begin: the phases that follow, see `envs.driver`.
+        advance: `driver.advance_borrowed_battles` or `driver.advance_borrowed_games`.
+        score, start, begin: the phases that follow, see `envs.driver`.
         observers: the observers of the views in use.
     """
 
@@ -226,7 +228,7 @@ class Stepper:
         addresses = (
             address_of(command, context, *span),
             0 if oppose is None else address_of(oppose, context, *span),
-            address_of(advance, context, types.int64, *span),
+            address_of(advance, types.CPointer(typeof(context).get_data_type()), types.int64, *span),
             address_of(score, context, *span),
             address_of(start, context, *span),
             address_of(begin, context, *span),

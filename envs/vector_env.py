@@ -359,7 +359,9 @@ class SC2VectorEnv(VectorEnv):
                 threads=self.num_threads,
                 command=self._command,
                 oppose=driver.command_opponents if self.players == 1 else None,
-                advance=self._advance,
+                advance=driver.advance_borrowed_battles
+                if self.scenario.rules == "battle"
+                else driver.advance_borrowed_games,
                 score=driver.score_worlds,
                 start=self._start,
                 begin=driver.open_episodes,
