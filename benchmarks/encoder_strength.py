@@ -183,8 +183,7 @@ def strength(benchmark: EncoderStrength, encoder: str, seed: int) -> dict[str, A
 def pooled(results: list[dict[str, Any]]) -> str:
     """The battles of several evaluations as one: `won 93.0% (90.1% to 95.1%)`."""
     wins, episodes = (sum(result[key] for result in results) for key in ("wins", "episodes"))
-    low, high = wilson_interval(wins, episodes)
-    return f"won {wins / episodes:.1%} ({low:.1%} to {high:.1%})"
+    return line({**results[0], "win_rate": wins / episodes, "win_rate_interval": wilson_interval(wins, episodes)})
 
 
 def update_rates(benchmark: EncoderStrength) -> dict[str, list[float]]:

@@ -279,4 +279,4 @@ class Stepper:
             leave(self._desk, helper)
 
 
-stamp_kernels(("envs.atomics", "envs.stepping"))
+stamp_kernels(("envs.atomics", "envs.borrowing", "envs.stepping"))

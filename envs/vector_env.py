@@ -164,6 +164,7 @@ class SC2VectorEnv(VectorEnv):
         }[action_view]
         battle = self.scenario.rules == "battle"
         self._advance = driver.advance_battles if battle else driver.advance_games
+        self._advance_borrowed = driver.advance_borrowed_battles if battle else driver.advance_borrowed_games
         self._start = driver.start_battles if battle else driver.start_games
         self._observers = [
             {
@@ -359,9 +360,7 @@ class SC2VectorEnv(VectorEnv):
                 threads=self.num_threads,
                 command=self._command,
                 oppose=driver.command_opponents if self.players == 1 else None,
-                advance=driver.advance_borrowed_battles
-                if self.scenario.rules == "battle"
-                else driver.advance_borrowed_games,
+                advance=self._advance_borrowed,
                 score=driver.score_worlds,
                 start=self._start,
                 begin=driver.open_episodes,
