@@ -256,8 +256,9 @@ def _battles(content: dict[str, Any], config: TrainConfig, network: AgentNetwork
 def film(
     network: AgentNetwork, config: TrainConfig, scenario: str, opponent: str, seed: int
 ) -> tuple[list[np.ndarray], str]:
-    """Frames of one episode played by the agent, and what came of it."""
+    """Pictures of one episode played by the agent, and what came of it."""
     from envs import SC2VectorEnv
+    from envs.render import draw_battle
 
     env = SC2VectorEnv(
         scenario,
@@ -280,7 +281,7 @@ def film(
                 break
     final = infos["final_info"]
     length = int(final["episode_length"][0])
-    frames = [env.renderer.draw(frame) for frame in env.recorded_frames()[::2]]
+    frames = draw_battle(env.scenario, env.rules, env.recorded_frames()[::2])
     if not is_battle(scenario):
         return frames, f"seed {seed}: score {final['score'][0]:.0f} after {length} steps"
     outcome = "won" if final["battle_won"][0] else "not won"

@@ -51,7 +51,7 @@ class AgentsBenchmark:
     num_envs: int = 64
     fragment_length: int = 32
     network: NetworkConfig = field(
-        default_factory=lambda: NetworkConfig(channels=64, num_heads=2, num_layers=1, num_latents=8)
+        default_factory=lambda: NetworkConfig(channels=32, num_heads=1, num_layers=1, num_latents=4)
     )
     contenders: tuple[Literal["bare", "bare x2", "1+local", "2+2", "0+2", "rllib-impala", "rllib-ppo"], ...] = (
         "bare",

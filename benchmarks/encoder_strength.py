@@ -69,6 +69,7 @@ _SETTINGS = (
     "demonstrations",
     "epochs",
     "rows_per_batch",
+    "cloning_rate",
     "env_steps",
     "learning_rate",
 )
@@ -88,11 +89,13 @@ class EncoderStrength:
     )
     seeds: tuple[int, ...] = (0, 1, 2)
     """Of the weights and of all draws; the demonstrations are the same."""
-    demonstrations: int = 1024
+    demonstrations: int = 2048
     epochs: int = 8
     rows_per_batch: int = 6
     """Trajectories in a batch: of as many epochs small batches make better clones."""
-    env_steps: int = 200_000
+    cloning_rate: float = 2e-3
+    """Between what suits either best: of a few epochs Perceiver IO made most with 3e-3, the Transformer with 1e-3."""
+    env_steps: int = 300_000
     """Of reinforcement learning after cloning."""
     learning_rate: Schedule = field(default_factory=lambda: Schedule(start=5e-4, end=1e-5, warmup=0.02))
     """Of reinforcement learning: the preset's steps are for one layer."""
@@ -109,11 +112,11 @@ def config_of(benchmark: EncoderStrength, encoder: str, seed: int = 0) -> TrainC
 
 
 def cloned_checkpoint(
-    config: TrainConfig, expert: str, *, recording: Path, folder: Path, episodes: int, epochs: int, rows_per_batch: int
+    config: TrainConfig, expert: str, *, recording: Path, folder: Path, episodes: int, **cloning: Any
 ) -> Path:
     """The checkpoint of a clone of the scripted `expert` in `folder`, from a `recording`; both made unless there are.
 
-    The network and the scale of rewards are those of `config`.
+    The network and the scale of rewards are those of `config`; `cloning` are further fields of `CloneConfig`.
     """
     if not (recording / INFO_FILE).exists():
         shutil.rmtree(recording, ignore_errors=True)
@@ -128,10 +131,9 @@ def cloned_checkpoint(
                 recording=recording,
                 run=folder,
                 network=config.network,
-                epochs=epochs,
-                rows_per_batch=rows_per_batch,
                 reward_scale=config.learning.reward_scale,
                 seed=config.seed,
+                **cloning,
             ),
             Console(),
         )
@@ -155,6 +157,7 @@ def strength(benchmark: EncoderStrength, encoder: str, seed: int) -> dict[str, A
         episodes=benchmark.demonstrations,
         epochs=benchmark.epochs,
         rows_per_batch=benchmark.rows_per_batch,
+        learning_rate=benchmark.cloning_rate,
     )
     if evaluated(clone_folder) is None:
         evaluate_run(RunFolder.open(clone_folder), start, benchmark.evaluation, Console(), workers=1)

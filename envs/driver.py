@@ -1,22 +1,17 @@
-"""The phases of an environment step, each one compiled call over a range of worlds.
+"""The phases of an environment step, each over a range of worlds.
 
-`SC2VectorEnv.step` calls them in this order: orders (one entry per action view), `command_opponents`,
-`advance_battles` or
-`advance_games`, `score_worlds`, `start_battles` or `start_games` and `open_episodes` for what ended, and the
-observers of the views in use. A phase
-takes the whole environment as one `Context`, so a call costs about a microsecond; a view that nobody uses is never
-compiled. Its work is done by a kernel of the same name, which borrows the fields (`envs.borrowing`).
+`SC2VectorEnv.step` calls them in this order: orders (one phase per action view), `command_opponents`,
+`advance_battles` or `advance_games`, `score_worlds`, `start_battles` or `start_games` and `open_episodes` for what
+ended, and the observers of the views in use. A phase takes the whole environment as one `Context`; a view that nobody
+uses is never compiled.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numba.core import types
 from numba.experimental import structref
 
-from envs.borrowing import borrow, fields_of
+from envs.borrowing import StructureType, fields_of
 from envs.commands import (
     first_illegal_function,
     first_illegal_unit,
@@ -55,6 +50,7 @@ from envs.engine.vision import update_vision
 from envs.minigames import play_game, start_game
 from envs.observation import write_entities
 from envs.opponents import command_opponent, form_intents, write_player_actions
+from envs.phases import Phase
 from envs.plan import (
     E_DONE,
     E_EPISODE,
@@ -160,9 +156,8 @@ def _remember(state, plan, episode, b):
 
 
 @structref.register
-class _ContextType(types.StructRef):
-    def preprocess_fields(self, fields: Any) -> Any:
-        return tuple((name, types.unliteral(kind)) for name, kind in fields)
+class _ContextType(StructureType):
+    pass
 
 
 class Context(structref.StructRefProxy):
@@ -174,9 +169,8 @@ structref.define_proxy(Context, _ContextType, ["state", "static", "plan", "episo
 
 
 @structref.register
-class _OutputType(types.StructRef):
-    def preprocess_fields(self, fields: Any) -> Any:
-        return tuple((name, types.unliteral(kind)) for name, kind in fields)
+class _OutputType(StructureType):
+    pass
 
 
 class OutputRef(structref.StructRefProxy):
@@ -187,8 +181,8 @@ structref.define_proxy(OutputRef, _OutputType, ["arrays"])
 
 
 @entry
-def make_context(state, static, plan, episode, action, result, restart):
-    return Context(state, static, plan, episode, action, result, restart)
+def make_context(*fields):
+    return Context(*fields)
 
 
 @entry
@@ -199,84 +193,51 @@ def make_output(arrays):
 # --- orders -------------------------------------------------------------------------------------------------
 
 
-@kernel
-def _command_units(context, first, last):
+@Phase
+def command_units(context, first, last):
+    """The agents' orders in the unit view."""
     state, static, plan, episode, action, _, _ = fields_of(context)
     for b in range(first, last):
         if episode.i[b, E_DONE] == 0:
             give_unit_orders(state, static, plan, episode, action, b)
 
 
-@entry
-def command_units(context, first, last):
-    """The agents' orders in the unit view."""
-    _command_units(borrow(context), first, last)
-
-
-@kernel
-def _command_smac(context, first, last):
+@Phase
+def command_smac(context, first, last):
+    """The agents' orders in SMAC's view."""
     state, static, plan, episode, action, _, _ = fields_of(context)
     for b in range(first, last):
         if episode.i[b, E_DONE] == 0:
             give_smac_orders(state, static, plan, episode, action, b)
 
 
-@entry
-def command_smac(context, first, last):
-    """The agents' orders in SMAC's view."""
-    _command_smac(borrow(context), first, last)
-
-
-@kernel
-def _command_functions(context, first, last):
+@Phase
+def command_functions(context, first, last):
+    """The agents' structured actions."""
     state, static, plan, episode, action, _, _ = fields_of(context)
     for b in range(first, last):
         if episode.i[b, E_DONE] == 0:
             give_function_orders(state, static, plan, episode, action, b)
 
 
-@entry
-def command_functions(context, first, last):
-    """The agents' structured actions."""
-    _command_functions(borrow(context), first, last)
-
-
-@kernel
-def _command_opponents(context, intent_i, intent_f, spent, first, last):
+@Phase
+def command_opponents(context, first, last):
+    """The scripted opponents' orders."""
     state, static, plan, episode, _, _, _ = fields_of(context)
     for b in range(first, last):
         policy = episode.i[b, E_OPPONENT]
         if episode.i[b, E_DONE] == 0 and policy != 0:
-            form_intents(state, static, plan, episode, b, SECOND, policy, intent_i, intent_f, spent)
-            command_opponent(state, static, plan, b, policy, intent_i, intent_f)
+            form_intents(state, static, plan, episode, b, SECOND, policy)
+            command_opponent(state, static, plan, episode, b, policy)
 
 
-@kernel
-def _slots(context):
-    return fields_of(context)[0].ui.shape[1]
-
-
-@entry
-def command_opponents(context, first, last):
-    """The scripted opponents' orders."""
-    slots = _slots(borrow(context))
-    intent_i = np.empty((slots, 2), np.int64)
-    intent_f = np.empty((slots, 2), np.float32)
-    spent = np.empty(slots, np.float32)
-    _command_opponents(borrow(context), intent_i, intent_f, spent, first, last)
-
-
-@entry
+@Phase
 def write_scripted_actions(context, view, player, policy, first, last):
     """Writes a policy's actions for `player` into the context's action arrays."""
-    state, static, plan, episode, action = context.state, context.static, context.plan, context.episode, context.action
-    slots = state.ui.shape[1]
-    intent_i = np.empty((slots, 2), np.int64)
-    intent_f = np.empty((slots, 2), np.float32)
-    spent = np.empty(slots, np.float32)
+    state, static, plan, episode, action, _, _ = fields_of(context)
     for b in range(first, last):
-        form_intents(state, static, plan, episode, b, player, policy, intent_i, intent_f, spent)
-        write_player_actions(state, static, plan, action, view, b, player, intent_i, intent_f)
+        form_intents(state, static, plan, episode, b, player, policy)
+        write_player_actions(state, static, plan, episode, action, view, b, player)
 
 
 @entry
@@ -307,35 +268,23 @@ def find_illegal_functions(context, found):
 # --- game loops ---------------------------------------------------------------------------------------------
 
 
-@kernel
-def advance_borrowed_battles(context, loops, first, last):
-    """As `advance_battles`, for whoever has borrowed the context: the engine is not compiled into one more function."""
+@Phase
+def advance_battles(context, loops, first, last):
     state, static, _, episode, _, _, _ = fields_of(context)
     for b in range(first, last):
         if episode.i[b, E_DONE] == 0:
             advance_world(state, static, b, loops)
 
 
-@entry
-def advance_battles(context, loops, first, last):
-    advance_borrowed_battles(borrow(context), loops, first, last)
-
-
-@kernel
-def advance_borrowed_games(context, loops, first, last):
-    """As `advance_games`, likewise."""
+@Phase
+def advance_games(context, loops, first, last):
+    """Mini-games: their rules act after every game loop."""
     state, static, plan, episode, _, _, _ = fields_of(context)
     for b in range(first, last):
         if episode.i[b, E_DONE] == 0:
             for _ in range(loops):
                 advance_world(state, static, b, ONE_LOOP)
                 play_game(state, static, plan, episode, b)
-
-
-@entry
-def advance_games(context, loops, first, last):
-    """Mini-games: their rules act after every game loop."""
-    advance_borrowed_games(borrow(context), loops, first, last)
 
 
 @entry
@@ -347,13 +296,13 @@ def record_frame(context, b, frame):
 # --- rewards, ends and starts -------------------------------------------------------------------------------
 
 
-@kernel
-def _score_worlds(context, first, last):
+@Phase
+def score_worlds(context, first, last):
+    """Rewards, termination and truncation; marks in `restart` what is to start anew."""
     state, static, plan, episode, _, result, restart = fields_of(context)
     ei = episode.i
     agents = plan.i[P_AGENTS]
     battle = plan.i[P_RULES] == RULES_BATTLE
-    ended = 0
     for b in range(first, last):
         restart[b] = False
         if ei[b, E_DONE] != 0:
@@ -387,46 +336,29 @@ def _score_worlds(context, first, last):
             episode.f[b, EF_FINAL_SCORE] = episode.f[b, EF_SCORE]
             ei[b, E_DONE] = 1
             restart[b] = plan.i[P_AUTORESET] != 0
-            ended += plan.i[P_AUTORESET] != 0
-    return ended
 
 
-@entry
-def score_worlds(context, first, last):
-    """Rewards, termination and truncation; marks what is to start anew and returns how many worlds that are."""
-    return _score_worlds(borrow(context), first, last)
-
-
-@kernel
-def _start_battles(context, first, last):
+@Phase
+def start_battles(context, first, last):
+    """Sets up the next episode of the worlds that are marked in `restart`."""
     state, static, plan, episode, _, _, restart = fields_of(context)
     for b in range(first, last):
         if restart[b]:
             start_battle(state, static, plan, episode, b)
 
 
-@entry
-def start_battles(context, first, last):
-    """Sets up the next episode of the worlds that are marked in `restart`."""
-    _start_battles(borrow(context), first, last)
-
-
-@kernel
-def _start_games(context, first, last):
+@Phase
+def start_games(context, first, last):
+    """As `start_battles`, for mini-games."""
     state, static, plan, episode, _, _, restart = fields_of(context)
     for b in range(first, last):
         if restart[b]:
             start_game(state, static, plan, episode, b)
 
 
-@entry
-def start_games(context, first, last):
-    """As `start_battles`, for mini-games."""
-    _start_games(borrow(context), first, last)
-
-
-@kernel
-def _open_episodes(context, first, last):
+@Phase
+def open_episodes(context, first, last):
+    """What every new episode needs once its units are there."""
     state, static, plan, episode, _, _, restart = fields_of(context)
     ei = episode.i
     for b in range(first, last):
@@ -451,17 +383,11 @@ def _open_episodes(context, first, last):
             episode.f[b, EF_MAX_REWARD_1 + player] = most
 
 
-@entry
-def open_episodes(context, first, last):
-    """What every new episode needs once its units are there."""
-    _open_episodes(borrow(context), first, last)
-
-
 # --- observers: write into `output`, of all worlds or of those marked in `restart` only ---------------------
 
 
-@kernel
-def _observe_entities(context, output, only_ended, first, last):
+@Phase
+def observe_entities(context, output, only_ended, first, last):
     state, static, plan, episode, _, _, restart = fields_of(context)
     (out,) = fields_of(output)
     for b in range(first, last):
@@ -481,13 +407,8 @@ def _observe_entities(context, output, only_ended, first, last):
             )
 
 
-@entry
-def observe_entities(context, output, only_ended, first, last):
-    _observe_entities(borrow(context), borrow(output), only_ended, first, last)
-
-
-@kernel
-def _observe_smac(context, output, only_ended, first, last):
+@Phase
+def observe_smac(context, output, only_ended, first, last):
     state, static, plan, episode, _, _, restart = fields_of(context)
     (out,) = fields_of(output)
     for b in range(first, last):
@@ -498,13 +419,8 @@ def _observe_smac(context, output, only_ended, first, last):
             write_global_state(state, static, plan, episode, b, player, out.state[b, player])
 
 
-@entry
-def observe_smac(context, output, only_ended, first, last):
-    _observe_smac(borrow(context), borrow(output), only_ended, first, last)
-
-
-@kernel
-def _observe_unit_masks(context, output, only_ended, first, last):
+@Phase
+def observe_unit_masks(context, output, only_ended, first, last):
     state, static, plan, _, _, _, restart = fields_of(context)
     (out,) = fields_of(output)
     for b in range(first, last):
@@ -514,13 +430,8 @@ def _observe_unit_masks(context, output, only_ended, first, last):
             write_unit_masks(state, static, plan, b, player, out.order_mask[b, player], out.target_mask[b, player])
 
 
-@entry
-def observe_unit_masks(context, output, only_ended, first, last):
-    _observe_unit_masks(borrow(context), borrow(output), only_ended, first, last)
-
-
-@kernel
-def _observe_smac_mask(context, output, only_ended, first, last):
+@Phase
+def observe_smac_mask(context, output, only_ended, first, last):
     state, static, plan, _, _, _, restart = fields_of(context)
     (out,) = fields_of(output)
     for b in range(first, last):
@@ -530,13 +441,8 @@ def _observe_smac_mask(context, output, only_ended, first, last):
             write_smac_mask(state, static, plan, b, player, out.action_mask[b, player])
 
 
-@entry
-def observe_smac_mask(context, output, only_ended, first, last):
-    _observe_smac_mask(borrow(context), borrow(output), only_ended, first, last)
-
-
-@kernel
-def _observe_function_masks(context, output, only_ended, first, last):
+@Phase
+def observe_function_masks(context, output, only_ended, first, last):
     state, static, plan, _, _, _, restart = fields_of(context)
     (out,) = fields_of(output)
     for b in range(first, last):
@@ -555,14 +461,20 @@ def _observe_function_masks(context, output, only_ended, first, last):
             )
 
 
-@entry
-def observe_function_masks(context, output, only_ended, first, last):
-    _observe_function_masks(borrow(context), borrow(output), only_ended, first, last)
-
-
 stamp_kernels(
     tuple(
         f"envs.{name}"
-        for name in ("borrowing", "commands", "driver", "minigames", "observation", "opponents", "smac_view", "starts")
+        for name in (
+            "actions",
+            "borrowing",
+            "commands",
+            "driver",
+            "minigames",
+            "observation",
+            "opponents",
+            "plan",
+            "smac_view",
+            "starts",
+        )
     )
 )

@@ -87,7 +87,7 @@ if TYPE_CHECKING:
 
 IDLE, ATTACK_WAVE, ATTACK_MOVE, FOCUS_FIRE, KITE = range(len(OPPONENTS))
 
-# What a unit means to do: intent_i[slot] = (kind, target slot), intent_f[slot] = (x, y).
+# What a unit means to do: the first number of its `Episode.intent`.
 KEEP, GO, FIGHT_TO, SHOOT, MEND = range(5)
 
 # A step back is worth it while the weapon has at least this many loops to reload.
@@ -288,9 +288,9 @@ def _follow(state, plan, b, player, i):
 
 
 @kernel
-def form_intents(state, static, plan, episode, b, player, policy, intent_i, intent_f, spent):
-    """Fills intent_i [slots, 2] and intent_f [slots, 2] for the units of `player` (0 or 1); `spent` [slots] is
-    scratch."""
+def form_intents(state, static, plan, episode, b, player, policy):
+    """Decides what the units of `player` (0 or 1) in world `b` mean to do: `Episode.intent` and `intent_at`."""
+    intent, intent_at, spent = episode.intent[b], episode.intent_at[b], episode.spent[b]
     first, last = own_slots(plan, player)
     enemy_first, enemy_last = own_slots(plan, 1 - player)
     neutral_first, neutral_last = plan.i[P_TEAM_1_END], plan.i[P_NEUTRAL_END]
@@ -298,8 +298,8 @@ def form_intents(state, static, plan, episode, b, player, policy, intent_i, inte
     step = episode.i[b, E_STEP]
     taken = np.int64(-1)
     for i in range(first, last):
-        intent_i[i, 0] = KEEP
-        intent_i[i, 1] = -1
+        intent[i, 0] = KEEP
+        intent[i, 1] = -1
         if policy == IDLE or state.ui[b, i, I_ALIVE] == 0:
             continue
         kind = state.ui[b, i, I_KIND]
@@ -308,8 +308,8 @@ def form_intents(state, static, plan, episode, b, player, policy, intent_i, inte
         if policy == ATTACK_WAVE:
             away = (goal_x - x) * (goal_x - x) + (goal_y - y) * (goal_y - y)
             if state.ui[b, i, I_ORDER] == ORDER_STOP and state.ui[b, i, I_TARGET] < 0 and away > 4.0:
-                intent_i[i, 0] = FIGHT_TO
-                intent_f[i, 0], intent_f[i, 1] = goal_x, goal_y
+                intent[i, 0] = FIGHT_TO
+                intent_at[i, 0], intent_at[i, 1] = goal_x, goal_y
             continue
         if neutral_last > neutral_first:
             # Beacons and shards: the nearest that no other unit goes for.
@@ -319,29 +319,29 @@ def form_intents(state, static, plan, episode, b, player, policy, intent_i, inte
                 j = k
             if j >= 0:
                 taken = j
-                intent_i[i, 0] = GO
-                intent_i[i, 1] = j
-                intent_f[i, 0], intent_f[i, 1] = state.uf[b, j, F_X], state.uf[b, j, F_Y]
+                intent[i, 0] = GO
+                intent[i, 1] = j
+                intent_at[i, 0], intent_at[i, 1] = state.uf[b, j, F_X], state.uf[b, j, F_Y]
             continue
         if static.kind_f[kind, K_HEAL_RATE] > 0.0:
             j = _mend(state, static, plan, b, player, i)
             if j >= 0:
-                intent_i[i, 0] = MEND
-                intent_i[i, 1] = j
-                intent_f[i, 0], intent_f[i, 1] = state.uf[b, j, F_X], state.uf[b, j, F_Y]
+                intent[i, 0] = MEND
+                intent[i, 1] = j
+                intent_at[i, 0], intent_at[i, 1] = state.uf[b, j, F_X], state.uf[b, j, F_Y]
             else:
                 j = _follow(state, plan, b, player, i)
                 if j >= 0:
-                    intent_i[i, 0] = GO
-                    intent_f[i, 0], intent_f[i, 1] = state.uf[b, j, F_X], state.uf[b, j, F_Y]
+                    intent[i, 0] = GO
+                    intent_at[i, 0], intent_at[i, 1] = state.uf[b, j, F_X], state.uf[b, j, F_Y]
             continue
         nearest = _nearest(state, static, plan, b, player, i, enemy_first, enemy_last, ATTACK_TARGET)
         if nearest < 0:
             away = (goal_x - x) * (goal_x - x) + (goal_y - y) * (goal_y - y)
             if step >= SEARCH_STEPS and (away < 16.0 or step >= 3 * SEARCH_STEPS):
                 goal_x, goal_y = _search_point(static, step, i - first)
-            intent_i[i, 0] = FIGHT_TO
-            intent_f[i, 0], intent_f[i, 1] = goal_x, goal_y
+            intent[i, 0] = FIGHT_TO
+            intent_at[i, 0], intent_at[i, 1] = goal_x, goal_y
             continue
         j = nearest
         if policy >= FOCUS_FIRE:
@@ -355,21 +355,22 @@ def form_intents(state, static, plan, episode, b, player, policy, intent_i, inte
             if policy == KITE and (reloading or _is_prey(state, static, plan, b, player, i)):
                 direction = _retreat(state, static, plan, b, player, i)
                 if direction >= 0:
-                    intent_i[i, 0] = GO
-                    intent_f[i, 0] = x + np.float32(2.0) * plan.directions[direction, 0]
-                    intent_f[i, 1] = y + np.float32(2.0) * plan.directions[direction, 1]
+                    intent[i, 0] = GO
+                    intent_at[i, 0] = x + np.float32(2.0) * plan.directions[direction, 0]
+                    intent_at[i, 1] = y + np.float32(2.0) * plan.directions[direction, 1]
                     continue
-        intent_i[i, 0] = SHOOT
-        intent_i[i, 1] = j
-        intent_f[i, 0], intent_f[i, 1] = state.uf[b, j, F_X], state.uf[b, j, F_Y]
+        intent[i, 0] = SHOOT
+        intent[i, 1] = j
+        intent_at[i, 0], intent_at[i, 1] = state.uf[b, j, F_X], state.uf[b, j, F_Y]
 
 
 @kernel
-def command_opponent(state, static, plan, b, policy, intent_i, intent_f):
+def command_opponent(state, static, plan, episode, b, policy):
     """Turns the intents of the second side into engine orders."""
+    intent, intent_at = episode.intent[b], episode.intent_at[b]
     first, last = own_slots(plan, SECOND)
     for i in range(first, last):
-        kind, j = intent_i[i, 0], np.int64(-1)
+        kind, j = intent[i, 0], np.int64(-1)
         if kind == KEEP:
             continue
         order = np.int64(ORDER_MOVE)
@@ -380,8 +381,8 @@ def command_opponent(state, static, plan, b, policy, intent_i, intent_f):
                 continue
         elif kind in (SHOOT, MEND):
             order = np.int64(ORDER_ATTACK if kind == SHOOT else ORDER_HEAL)
-            j = intent_i[i, 1]
-        issue_order(state, static, b, i, order, j, intent_f[i, 0], intent_f[i, 1], False)
+            j = intent[i, 1]
+        issue_order(state, static, b, i, order, j, intent_at[i, 0], intent_at[i, 1], False)
 
 
 @kernel
@@ -432,23 +433,23 @@ def _smac_action(state, static, plan, b, player, i, intent, j, x, y):
 
 
 @kernel
-def _function_action(state, static, plan, b, player, intent_i, intent_f, function, selected):
+def _function_action(state, static, plan, episode, b, player, function, selected):
     """One structured action for all: an attack (or move) of every able unit to where the first unit's intent points."""
     first, last = own_slots(plan, player)
     function[0] = FN_NO_OP
     function[1:] = 0
     selected[:] = False
     for i in range(first, last):
-        intent = intent_i[i, 0]
-        if intent in (KEEP, MEND) or state.ui[b, i, I_ALIVE] == 0:
+        meant = episode.intent[b, i, 0]
+        if meant in (KEEP, MEND) or state.ui[b, i, I_ALIVE] == 0:
             continue
-        fn = FN_ATTACK_POINT if intent in (FIGHT_TO, SHOOT) else FN_MOVE_POINT
+        fn = FN_ATTACK_POINT if meant in (FIGHT_TO, SHOOT) else FN_MOVE_POINT
         if not selectable(state, static, plan, b, player, i, fn):
             continue
         if function[0] == FN_NO_OP:
             function[0] = fn
-            column = np.int64(intent_f[i, 0] * POINT_GRID / plan.i[P_MAP_WIDTH])
-            row = np.int64(intent_f[i, 1] * POINT_GRID / plan.i[P_MAP_HEIGHT])
+            column = np.int64(episode.intent_at[b, i, 0] * POINT_GRID / plan.i[P_MAP_WIDTH])
+            row = np.int64(episode.intent_at[b, i, 1] * POINT_GRID / plan.i[P_MAP_HEIGHT])
             last_cell = POINT_GRID - 1
             function[3] = max(0, min(row, last_cell)) * POINT_GRID + max(0, min(column, last_cell))
         if function[0] == fn:
@@ -456,23 +457,23 @@ def _function_action(state, static, plan, b, player, intent_i, intent_f, functio
 
 
 @kernel
-def write_player_actions(state, static, plan, action, view, b, player, intent_i, intent_f):
+def write_player_actions(state, static, plan, episode, action, view, b, player):
     """Writes the intents of `player` into `action` as actions of the view, inside its masks."""
     if view != VIEW_UNIT and view != VIEW_SMAC:
         function, selected = action.function[b, player], action.selected[b, player]
-        _function_action(state, static, plan, b, player, intent_i, intent_f, function, selected)
+        _function_action(state, static, plan, episode, b, player, function, selected)
         return
     first, last = own_slots(plan, player)
     for u in range(plan.i[P_OWN]):
         i = first + u
         order, row = np.int64(0), np.int64(0)
         if i < last and state.ui[b, i, I_ALIVE] != 0:
-            intent, j = intent_i[i, 0], intent_i[i, 1]
-            x, y = intent_f[i, 0], intent_f[i, 1]
+            meant, j = episode.intent[b, i, 0], episode.intent[b, i, 1]
+            x, y = episode.intent_at[b, i, 0], episode.intent_at[b, i, 1]
             if view == VIEW_UNIT:
-                order, row = _unit_action(state, static, plan, b, player, i, intent, j, x, y)
+                order, row = _unit_action(state, static, plan, b, player, i, meant, j, x, y)
             else:
-                order = _smac_action(state, static, plan, b, player, i, intent, j, x, y)
+                order = _smac_action(state, static, plan, b, player, i, meant, j, x, y)
         action.order[b, player, u] = order
         if view == VIEW_UNIT:
             action.target[b, player, u] = row

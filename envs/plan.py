@@ -107,6 +107,25 @@ class Episode(NamedTuple):
     tag: np.ndarray  # int32 [B, slots]: tags at the last step, 0 = none
     drawn: np.ndarray  # int64 [B, slots]: work space of the draw of random teams
     last_action: np.ndarray  # int32 [B, P, U]: SMAC's global state holds the last actions
+    # What a scripted policy means its units to do, from one decision to its orders (`envs.opponents`).
+    intent: np.ndarray  # int64 [B, slots, 2]: what, and the slot of its target
+    intent_at: np.ndarray  # float32 [B, slots, 2]: where
+    spent: np.ndarray  # float32 [B, slots]: damage of the shots that are already meant for a unit
+
+
+def new_episode(worlds: int, slots: int, agents: int, own: int) -> Episode:
+    """B = `worlds` with `slots` units of the teams (P_TEAM_2_END), P = `agents` and U = `own`."""
+    return Episode(
+        i=np.zeros((worlds, NUM_EPISODE_INTS), np.int64),
+        f=np.zeros((worlds, NUM_EPISODE_FLOATS)),
+        health=np.zeros((worlds, slots), np.float32),
+        tag=np.zeros((worlds, slots), np.int32),
+        drawn=np.zeros((worlds, slots), np.int64),
+        last_action=np.zeros((worlds, agents, own), np.int32),
+        intent=np.zeros((worlds, slots, 2), np.int64),
+        intent_at=np.zeros((worlds, slots, 2), np.float32),
+        spent=np.zeros((worlds, slots), np.float32),
+    )
 
 
 class Action(NamedTuple):

@@ -264,10 +264,10 @@ class PySC2VectorEnv(SC2VectorEnv):
                 crashed.append((b, int(ei[b, E_STEP]) + 1))
                 self.state.i[b, st.I_ORDER] = orders[b - first]
                 ei[b, E_STEP] = self.plan.i[P_STEP_LIMIT]  # truncates the episode
-        ended = driver.score_worlds(self._context, first, last)
+        driver.score_worlds(self._context, first, last)
         for b, steps in crashed:
             ei[b, E_STEP] = ei[b, E_FINAL_STEP] = steps
-        if ended:
+        if self._restart[first:last].any():
             if self.replay_dir is not None:
                 self._save_replays(first, last)
             for observer in self._observers:

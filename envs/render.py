@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,11 @@ PICTURE = 800  # longer side of the map in pixels
 STRIP = 92  # height of the legend under it
 OVERSAMPLE = 2
 HEADINGS = 48
+MARGIN = 3.0  # world units around a battle that fills the picture
+LEAST_VIEW = 16.0  # world units a side, at least
+ASPECT = 4 / 3
 
+Area = tuple[float, float, float, float]  # x0, y0, x1, y1 in world units
 Colour = tuple[int, int, int]
 SIDES: dict[int, Colour] = {1: (64, 156, 255), 2: (255, 92, 80), NEUTRAL: (120, 226, 160)}
 SIDE_NAMES = {1: "Player 1", 2: "Player 2"}
@@ -143,14 +148,37 @@ class Frame(NamedTuple):
     score: float
 
 
-class Renderer:
-    """Draws frames of one scenario as uint8 [height, width, 3]; keeps sprites, and where units died, between frames."""
+def draw_battle(scenario: Scenario, rules: Rules, frames: Sequence[Frame]) -> list[np.ndarray]:
+    """Pictures, uint8 [height, width, 3], of the part of the map where the units of `frames` are."""
+    renderer = Renderer(scenario, rules, battlefield(scenario, frames))
+    return [renderer.draw(frame) for frame in frames]
 
-    def __init__(self, scenario: Scenario, rules: Rules):
+
+def battlefield(scenario: Scenario, frames: Sequence[Frame]) -> Area:
+    """What holds all units of `frames`, with a margin and in the aspect of a picture as far as the map allows."""
+    places = np.concatenate([f.units[f.units[:, D.T_TAG] > 0][:, [D.T_X, D.T_Y]] for f in frames])
+    if len(places) == 0:
+        return scenario.playable
+    low, high = places.min(0) - MARGIN, places.max(0) + MARGIN
+    width, height = np.maximum(high - low, LEAST_VIEW)
+    size = np.array([max(width, height * ASPECT), max(height, width / ASPECT)])
+    first, last = np.array(scenario.playable[:2]), np.array(scenario.playable[2:])
+    low = np.clip((low + high - size) / 2, first, np.maximum(last - size, first))
+    x0, y0, x1, y1 = (float(edge) for edge in (*low, *np.minimum(low + size, last)))
+    return x0, y0, x1, y1
+
+
+class Renderer:
+    """Draws frames of one scenario as uint8 [height, width, 3]; keeps sprites, and where units died, between frames.
+
+    view: the part of the map to draw; all of it unless given.
+    """
+
+    def __init__(self, scenario: Scenario, rules: Rules, view: Area | None = None):
         self.scenario = scenario
         self.names = [entry["name"] for entry in rules.entries]
         self.static = rules.static
-        self.x0, self.y0, x1, y1 = scenario.playable
+        self.x0, self.y0, x1, y1 = view or scenario.playable
         # An even number of pixels a side, which video codecs need.
         self.scale = OVERSAMPLE * (PICTURE // 2) * 2 / max(x1 - self.x0, y1 - self.y0)
         self.width = int((x1 - self.x0) * self.scale / (2 * OVERSAMPLE)) * 2 * OVERSAMPLE
@@ -318,8 +346,8 @@ class Renderer:
         span = max(math.hypot(tx - x, ty - y), 1e-6)
         start = min(1.0, 1.1 * self._radius(kind) / span)
         line = (x + start * (tx - x), y + start * (ty - y), tx, ty)
-        canvas.line(line, (*colour, alpha // 3), max(6, int(0.22 * self.scale)))
-        canvas.line(line, (*colour, alpha), max(2, int(0.07 * self.scale)))
+        canvas.line(line, (*colour, alpha // 3), max(6, int(0.16 * self.scale)))
+        canvas.line(line, (*colour, alpha), max(2, int(0.045 * self.scale)))
         burst = 0.28 * self.scale
         canvas.ellipse((tx - burst, ty - burst, tx + burst, ty + burst), (*colour, alpha // 2))
 

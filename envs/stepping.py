@@ -1,8 +1,8 @@
 """A whole environment step as one compiled call per thread.
 
-The phases of `envs.driver` are compiled one by one, those of the views in use only, and called here through their
-addresses: fusing them into one function would compile all of them anew for every combination of views. Threads take the
-next few worlds from one counter and lead them through all phases, so that none waits for another before the step's end.
+The phases of `envs.driver` are compiled one by one, those of the views in use only, and called here by their addresses:
+fusing them into one function would compile all of them anew for every combination of views. Threads take the next few
+worlds from one counter and lead them through all phases, so that none waits for another before the step's end.
 
 A thread that helps stays in compiled code for a moment after a step: where the next one follows soon it begins at once,
 without being woken and without Python's lock (with 64 worlds of 3m that takes as long as the step itself).
@@ -16,14 +16,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numba import typeof
-from numba.core import cgutils, types
-from numba.extending import intrinsic
 
 from envs import atomics
-from envs.borrowing import borrow
+from envs.borrowing import borrow, fields_of, run
 from envs.compilation import entry, stamp_kernels
 from envs.crew import Crew
+from envs.engine.state import kernel
+from envs.phases import Phase
 
 # Worlds that go through the phases together, at most; fewer where threads share few worlds. With 16 a step of 3m took a
 # tenth longer than with 128: every phase has to come back into the processor's caches. With more nothing was gained.
@@ -42,46 +41,15 @@ SEAT_WORDS = 8
 AWAY, READY, CALLED = range(3)  # the first word of a helper's seat
 TICKET = 1  # the second word of every seat: the next portion of the worlds that the thread takes first
 
-_operation: Any = intrinsic
 
-
-def _call(result: Any) -> Any:
-    """Code that calls the compiled function at an address (the first argument) with the other arguments."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = context.call_conv.get_function_type(result, signature.args[1:])
-        function = builder.inttoptr(args[0], kind.as_pointer())
-        status, value = context.call_conv.call_function(builder, function, result, signature.args[1:], args[1:])
-        with cgutils.if_unlikely(builder, status.is_error):
-            context.call_conv.return_status_propagate(builder, status)
-        return value
-
-    return codegen
-
-
-@_operation
-def run_phase(typingctx, address, context, first, last):  # type: ignore[no-untyped-def]
-    """Calls a phase of `envs.driver` on the worlds [first, last)."""
-    return types.none(types.int64, context, types.int64, types.int64), _call(types.none)
-
-
-@_operation
-def run_count(typingctx, address, context, first, last):  # type: ignore[no-untyped-def]
-    """As `run_phase`, for `score_worlds`: returns how many worlds are to start anew."""
-    return types.int64(types.int64, context, types.int64, types.int64), _call(types.int64)
-
-
-@_operation
-def run_loops(typingctx, address, context, loops, first, last):  # type: ignore[no-untyped-def]
-    """As `run_phase`, for the borrowed context."""
-    return types.none(types.int64, context, types.int64, types.int64, types.int64), _call(types.none)
-
-
-@_operation
-def run_observer(typingctx, address, context, output, only_ended, first, last):  # type: ignore[no-untyped-def]
-    """As `run_phase`, for an observer."""
-    signature = types.none(types.int64, context, output, types.boolean, types.int64, types.int64)
-    return signature, _call(types.none)
+@kernel
+def _any_ended(context, first, last):
+    """Whether any of these worlds starts anew; for a borrowed context."""
+    restart = fields_of(context)[6]
+    found = False
+    for b in range(first, last):
+        found |= restart[b]
+    return found
 
 
 @entry
@@ -93,6 +61,7 @@ def step_worlds(context, output, final, addresses, observers, loops, desk, porti
     the worlds that ended looked like is written into `final`.
     """
     worlds = context.restart.shape[0]
+    world, now, ended = borrow(context), borrow(output), borrow(final)
     command, oppose, advance, score, start, begin = addresses
     threads = (desk.shape[0] - D_SEATS) // SEAT_WORDS
     portions = (worlds + portion - 1) // portion
@@ -104,17 +73,18 @@ def step_worlds(context, output, final, addresses, observers, loops, desk, porti
                 break
             first = number * portion
             last = min(first + portion, worlds)
-            run_phase(command, context, first, last)
+            run(command, (world, first, last))
             if oppose != 0:
-                run_phase(oppose, context, first, last)
-            run_loops(advance, borrow(context), loops, first, last)
-            if run_count(score, context, first, last) != 0:
+                run(oppose, (world, first, last))
+            run(advance, (world, loops, first, last))
+            run(score, (world, first, last))
+            if _any_ended(world, first, last):
                 for observe in observers:
-                    run_observer(observe, context, final, True, first, last)
-                run_phase(start, context, first, last)
-                run_phase(begin, context, first, last)
+                    run(observe, (world, ended, True, first, last))
+                run(start, (world, first, last))
+                run(begin, (world, first, last))
             for observe in observers:
-                run_observer(observe, context, output, False, first, last)
+                run(observe, (world, now, False, first, last))
 
 
 @entry
@@ -182,14 +152,6 @@ def wait_for_all(desk, helpers):
     return False
 
 
-def address_of(phase: Any, *arguments: Any) -> int:
-    """Address of the code of `phase`, compiled (or loaded from the cache) for arguments of these types."""
-    kinds = tuple(argument if isinstance(argument, types.Type) else typeof(argument) for argument in arguments)
-    phase.compile(kinds)
-    compiled = phase.overloads[kinds]
-    return int(compiled.library.get_pointer_to_function(compiled.fndesc.llvm_func_name))
-
-
 class Stepper:
     """The compiled step of one environment.
 
@@ -200,10 +162,9 @@ class Stepper:
             the worlds that ended.
         loops: game loops of a step.
         threads: how many threads step, the caller's included.
-        command: the phase that gives the agents' orders.
-        oppose: the phase that gives the scripted opponents', or None.
-        advance: `driver.advance_borrowed_battles` or `driver.advance_borrowed_games`.
-        score, start, begin: the phases that follow, see `envs.driver`.
+        command: gives the agents' orders.
+        oppose: gives the scripted opponents', or None.
+        advance, score, start, begin: what follows, see `envs.driver`.
         observers: the observers of the views in use.
     """
 
@@ -216,26 +177,23 @@ class Stepper:
         *,
         loops: int,
         threads: int,
-        command: Any,
-        oppose: Any,
-        advance: Any,
-        score: Any,
-        start: Any,
-        begin: Any,
-        observers: Sequence[Any],
+        command: Phase,
+        oppose: Phase | None,
+        advance: Phase,
+        score: Phase,
+        start: Phase,
+        begin: Phase,
+        observers: Sequence[Phase],
     ) -> None:
-        span = (types.int64, types.int64)
         addresses = (
-            address_of(command, context, *span),
-            0 if oppose is None else address_of(oppose, context, *span),
-            address_of(advance, types.CPointer(typeof(context).get_data_type()), types.int64, *span),
-            address_of(score, context, *span),
-            address_of(start, context, *span),
-            address_of(begin, context, *span),
+            command.address(context, 0, 0),
+            0 if oppose is None else oppose.address(context, 0, 0),
+            advance.address(context, 0, 0, 0),
+            score.address(context, 0, 0),
+            start.address(context, 0, 0),
+            begin.address(context, 0, 0),
         )
-        seen_by = np.array(
-            [address_of(observer, context, outputs[0], types.boolean, *span) for observer in observers], np.int64
-        )
+        seen_by = np.array([observer.address(context, outputs[0], False, 0, 0) for observer in observers], np.int64)
         portion = PORTION
         if threads > 1:
             portion = max(1, min(PORTION, worlds // (PORTIONS_PER_THREAD * threads)))

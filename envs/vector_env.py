@@ -27,16 +27,14 @@ from envs.plan import (
     E_WON_2,
     EF_FINAL_SCORE,
     EF_SCORE,
-    NUM_EPISODE_FLOATS,
-    NUM_EPISODE_INTS,
     P_OWN,
     P_ROWS,
     P_TEAM_2_END,
     Action,
-    Episode,
     Output,
     StepResult,
     compile_scenario,
+    new_episode,
     scenario_rules,
 )
 from envs.scenarios import Scenario, load_scenario
@@ -129,14 +127,7 @@ class SC2VectorEnv(VectorEnv):
         slots = int(self.plan.i[P_TEAM_2_END])
         b, p, u = self.num_envs, players, self.num_units
         self.state = new_state(self.rules.static, b, slots)
-        self.episode = Episode(
-            i=np.zeros((b, NUM_EPISODE_INTS), np.int64),
-            f=np.zeros((b, NUM_EPISODE_FLOATS)),
-            health=np.zeros((b, slots), np.float32),
-            tag=np.zeros((b, slots), np.int32),
-            drawn=np.zeros((b, slots), np.int64),
-            last_action=np.zeros((b, p, u), np.int32),
-        )
+        self.episode = new_episode(b, slots, p, u)
         self.episode.i[:, E_NEXT_OPPONENT] = opponent_id(
             self.scenario.teams[1].opponent if opponent is None else opponent
         )
@@ -164,9 +155,8 @@ class SC2VectorEnv(VectorEnv):
         }[action_view]
         battle = self.scenario.rules == "battle"
         self._advance = driver.advance_battles if battle else driver.advance_games
-        self._advance_borrowed = driver.advance_borrowed_battles if battle else driver.advance_borrowed_games
-        self._start = driver.start_battles if battle else driver.start_games
-        self._observers = [
+        self._start: Any = driver.start_battles if battle else driver.start_games
+        self._observers: list[Any] = [
             {
                 "unit": driver.observe_unit_masks,
                 "smac": driver.observe_smac_mask,
@@ -360,7 +350,7 @@ class SC2VectorEnv(VectorEnv):
                 threads=self.num_threads,
                 command=self._command,
                 oppose=driver.command_opponents if self.players == 1 else None,
-                advance=self._advance_borrowed,
+                advance=self._advance,
                 score=driver.score_worlds,
                 start=self._start,
                 begin=driver.open_episodes,
@@ -384,7 +374,8 @@ class SC2VectorEnv(VectorEnv):
         for _ in range(self.scenario.step_mul):
             self._advance(context, 1, *worlds)
             self._record()
-        if driver.score_worlds(context, *worlds):
+        driver.score_worlds(context, *worlds)
+        if self._restart.any():
             for observer in self._observers:
                 observer(context, self._final_refs[self._turn], True, *worlds)
             self._start(context, *worlds)

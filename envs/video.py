@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from envs.render import draw_battle
 from envs.scenarios import Scenario
 from envs.vector_env import SC2VectorEnv
 
@@ -21,14 +22,17 @@ def record_battle(
     max_steps: int | None = None,
     every: int = 2,
 ) -> list[np.ndarray]:
-    """Frames (uint8 [height, width, 3]) of one episode that scripted `policy` plays; one every `every` game loops."""
+    """Pictures (uint8 [height, width, 3]) of one episode that scripted `policy` plays, of where it is fought.
+
+    One every `every` game loops, of the first `max_steps` steps.
+    """
     env = SC2VectorEnv(scenario, 1, opponent=opponent, render_mode="rgb_array_list", _autoreset=False)
     env.reset(seed=seed)
     for _ in range(max_steps or env.scenario.step_limit):
         _, _, terminated, truncated, _ = env.step(env.scripted_action(policy))
         if terminated[0] or truncated[0]:
             break
-    return [env.renderer.draw(frame) for frame in env.recorded_frames()[::every]]
+    return draw_battle(env.scenario, env.rules, env.recorded_frames()[::every])
 
 
 def write_gif(path: str | Path, frames: Iterable[np.ndarray], fps: float = 12.0, width: int | None = None) -> Path:

@@ -33,8 +33,9 @@ def stamp_modules(modules: Iterable[ModuleType], stamp: str) -> None:
     """
     for module in modules:
         for value in vars(module).values():
-            file = getattr(getattr(value, "_cache", None), "_cache_file", None)
-            if isinstance(value, Dispatcher) and file is not None and value.py_func.__module__ == module.__name__:
+            dispatcher = getattr(value, "kernel", value)  # of a phase (`envs.phases`)
+            file = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
+            if isinstance(dispatcher, Dispatcher) and file and dispatcher.py_func.__module__ == module.__name__:
                 file._source_stamp = stamp
 
 

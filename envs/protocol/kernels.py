@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numba.core import types
 from numba.experimental import structref
 
 from envs import economy as economy_module
+from envs.borrowing import StructureType
 from envs.compilation import entry
 from envs.economy import (
     B_COLLECTED_MINERALS,
@@ -192,9 +192,8 @@ C_STEP = key_of(3, FLOAT) - C_ARMY
 
 
 @structref.register
-class _TablesType(types.StructRef):
-    def preprocess_fields(self, fields: Any) -> Any:
-        return tuple((name, types.unliteral(kind)) for name, kind in fields)
+class _TablesType(StructureType):
+    pass
 
 
 class Tables(structref.StructRefProxy):
@@ -227,54 +226,21 @@ _FIELDS = [
     "role",
     "category",
     "sums",
+    "tags",
+    "witnesses",
+    "gone",
+    "selected",
+    "map_head",
+    "map_tail",
+    "out",
 ]
-_FIELDS += ["tags", "witnesses", "gone", "selected", "map_head", "map_tail", "out"]
 structref.define_proxy(Tables, _TablesType, _FIELDS)
 
 
 @entry
-def make_tables(
-    state,
-    static,
-    tech,
-    economy,
-    marks,
-    ability,
-    points,
-    change,
-    types,
-    role,
-    category,
-    sums,
-    tags,
-    witnesses,
-    gone,
-    selected,
-    map_head,
-    map_tail,
-    out,
-):
-    return Tables(
-        state,
-        static,
-        tech,
-        economy,
-        marks,
-        ability,
-        points,
-        change,
-        types,
-        role,
-        category,
-        sums,
-        tags,
-        witnesses,
-        gone,
-        selected,
-        map_head,
-        map_tail,
-        out,
-    )
+def make_tables(*fields):
+    """`Tables` of the fields in the order of `_FIELDS`."""
+    return Tables(*fields)
 
 
 def stamp(*functions: Any) -> None:

@@ -64,8 +64,6 @@ from envs.plan import (
     E_SEED,
     E_STEP,
     EF_SCORE,
-    NUM_EPISODE_FLOATS,
-    NUM_EPISODE_INTS,
     P_KIND_NEUTRAL,
     P_OBEDIENT,
     P_OWN,
@@ -73,10 +71,10 @@ from envs.plan import (
     P_TEAM_1_END,
     P_TEAM_2_END,
     Action,
-    Episode,
     Plan,
     StepResult,
     compile_scenario,
+    new_episode,
     unit_kinds,
 )
 from envs.protocol.kernels import (
@@ -176,14 +174,7 @@ class World:
                 self.plan.i[P_KIND_NEUTRAL] = self.rules.kind["MineralShard"]  # these rules know beacons too
             slots = int(self.plan.i[P_TEAM_2_END]) + SPARE_SLOTS
             own, team_slots = int(self.plan.i[P_OWN]), int(self.plan.i[P_TEAM_2_END])
-            self.episode = Episode(
-                i=np.zeros((1, NUM_EPISODE_INTS), np.int64),
-                f=np.zeros((1, NUM_EPISODE_FLOATS)),
-                health=np.zeros((1, team_slots), np.float32),
-                tag=np.zeros((1, team_slots), np.int32),
-                drawn=np.zeros((1, team_slots), np.int64),
-                last_action=np.zeros((1, 1, own), np.int32),
-            )
+            self.episode = new_episode(1, team_slots, 1, own)
             self.episode.i[0, E_SEED], self.episode.i[0, E_EPISODE] = seed, episode
             policy = computer_policy(self._difficulty(2), game_map.scenario)
             self.episode.i[0, E_NEXT_OPPONENT] = opponent_id(policy)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from envs import driver, render
 from envs.engine.state import F_X, F_Y, I_ALIVE, I_OWNER, I_VISIBLE
 from envs.observation import ENTITY_FEATURES
 from envs.vector_env import SC2VectorEnv
@@ -150,6 +151,27 @@ def test_a_picture_shows_both_sides_and_has_even_sides():
     assert (frames[0] != frames[-1]).any()
     blue = (np.abs(frames[0].astype(int) - [64, 156, 255]) < 12).all(-1)
     assert blue[: frames[0].shape[1]].sum() > 200
+
+
+@pytest.mark.parametrize("scenario", ["3m", "corridor", "2c_vs_64zg", "FindAndDefeatZerglings"])
+def test_the_picture_of_a_battle_holds_all_of_it(scenario):
+    env = SC2VectorEnv(scenario, 1, render_mode="rgb_array_list", _autoreset=False)
+    env.reset(seed=0)
+    for _ in range(12):
+        env.step(env.scripted_action("kite"))
+    frames = env.recorded_frames()
+    x0, y0, x1, y1 = render.battlefield(env.scenario, frames)
+    for frame in frames:
+        living = frame.units[frame.units[:, driver.T_TAG] > 0]
+        assert (living[:, driver.T_X] > x0).all() and (living[:, driver.T_X] < x1).all()
+        assert (living[:, driver.T_Y] > y0).all() and (living[:, driver.T_Y] < y1).all()
+    left, low, right, high = env.scenario.playable
+    assert left <= x0 and x1 <= right and low <= y0 and y1 <= high
+    if x1 - x0 < right - left and y1 - y0 < high - low:
+        assert (x1 - x0) / (y1 - y0) == pytest.approx(render.ASPECT)
+    pictures = render.draw_battle(env.scenario, env.rules, frames[:1])
+    assert pictures[0].shape[0] % 2 == 0 and pictures[0].shape[1] % 2 == 0
+    assert max(pictures[0].shape[0] - render.STRIP, pictures[0].shape[1]) == render.PICTURE
 
 
 def test_films_are_written(tmp_path):
