@@ -49,6 +49,8 @@ class Phase:
 def _kind(argument: Any) -> types.Type:
     if isinstance(argument, StructRefProxy):
         return types.CPointer(argument._numba_type_.get_data_type())
+    if not isinstance(argument, int):
+        raise TypeError(f"a phase takes structures, whole numbers and bools, not {argument!r}")
     return types.boolean if isinstance(argument, bool) else types.int64
 
 
