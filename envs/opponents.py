@@ -35,6 +35,8 @@ from envs.actions import (
 )
 from envs.commands import (
     FN_ATTACK_POINT,
+    FN_ATTACK_UNIT,
+    FN_HEAL_UNIT,
     FN_MOVE_POINT,
     FN_NO_OP,
     can_step,
@@ -55,6 +57,7 @@ from envs.engine.state import (
     I_ALIVE,
     I_KIND,
     I_ORDER,
+    I_ORDER_TARGET,
     I_TARGET,
     K_HEAL_RATE,
     K_SPEED,
@@ -433,26 +436,52 @@ def _smac_action(state, static, plan, b, player, i, intent, j, x, y):
 
 
 @kernel
+def _function_of(state, static, plan, episode, b, player, i):
+    """The function that unit `i` would have by itself, FN_NO_OP where it means nothing new or cannot do it."""
+    meant, j = episode.intent[b, i, 0], episode.intent[b, i, 1]
+    fn, order = np.int64(FN_NO_OP), np.int64(-1)
+    if meant == SHOOT:
+        # Units that obey only (SMAC's) look for no target on an attack-move, so they get theirs.
+        legal = target_legal(state, static, plan, b, player, i, ATTACK_TARGET, j)
+        fn, order = (np.int64(FN_ATTACK_UNIT), np.int64(ORDER_ATTACK)) if legal else (np.int64(FN_ATTACK_POINT), order)
+    elif meant == MEND and target_legal(state, static, plan, b, player, i, HEAL_TARGET, j):
+        fn, order = np.int64(FN_HEAL_UNIT), np.int64(ORDER_HEAL)
+    elif meant == FIGHT_TO:
+        fn = np.int64(FN_ATTACK_POINT)
+    elif meant == GO:
+        fn = np.int64(FN_MOVE_POINT)
+    already = state.ui[b, i, I_ORDER] == order and state.ui[b, i, I_ORDER_TARGET] == j
+    if already or not selectable(state, static, plan, b, player, i, fn):
+        return np.int64(FN_NO_OP)
+    return fn
+
+
+@kernel
 def _function_action(state, static, plan, episode, b, player, function, selected):
-    """One structured action for all: an attack (or move) of every able unit to where the first unit's intent points."""
+    """One structured action for all: what the first unit means that does not do so yet, by all that mean the same.
+
+    Healers wait while somebody else has something new to do: their patients change at every look.
+    """
     first, last = own_slots(plan, player)
-    function[0] = FN_NO_OP
-    function[1:] = 0
+    function[:] = FN_NO_OP  # 0, as of arguments that are not taken
     selected[:] = False
+    target = np.int64(-1)
     for i in range(first, last):
-        meant = episode.intent[b, i, 0]
-        if meant in (KEEP, MEND) or state.ui[b, i, I_ALIVE] == 0:
+        if state.ui[b, i, I_ALIVE] == 0:
             continue
-        fn = FN_ATTACK_POINT if meant in (FIGHT_TO, SHOOT) else FN_MOVE_POINT
-        if not selectable(state, static, plan, b, player, i, fn):
-            continue
-        if function[0] == FN_NO_OP:
-            function[0] = fn
-            column = np.int64(episode.intent_at[b, i, 0] * POINT_GRID / plan.i[P_MAP_WIDTH])
-            row = np.int64(episode.intent_at[b, i, 1] * POINT_GRID / plan.i[P_MAP_HEIGHT])
-            last_cell = POINT_GRID - 1
-            function[3] = max(0, min(row, last_cell)) * POINT_GRID + max(0, min(column, last_cell))
-        if function[0] == fn:
+        fn, j = _function_of(state, static, plan, episode, b, player, i), episode.intent[b, i, 1]
+        if fn != FN_NO_OP and (function[0] == FN_NO_OP or (function[0] == FN_HEAL_UNIT and fn != FN_HEAL_UNIT)):
+            function[:] = FN_NO_OP
+            function[0], target = fn, np.int64(-1)
+            selected[:] = False
+            if fn in (FN_ATTACK_UNIT, FN_HEAL_UNIT):
+                target, function[2] = j, plan.row_of_slot[player, j]
+            else:
+                column = np.int64(episode.intent_at[b, i, 0] * POINT_GRID / plan.i[P_MAP_WIDTH])
+                row = np.int64(episode.intent_at[b, i, 1] * POINT_GRID / plan.i[P_MAP_HEIGHT])
+                last_cell = POINT_GRID - 1
+                function[3] = max(0, min(row, last_cell)) * POINT_GRID + max(0, min(column, last_cell))
+        if fn != FN_NO_OP and fn == function[0] and (target < 0 or j == target):
             selected[i - first] = True
 
 

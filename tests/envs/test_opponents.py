@@ -15,9 +15,14 @@ BATTLES = 256
 SEED = 5
 
 
-def play(scenario: str, policy: str, opponent: str | None = None, players: int = 1) -> np.ndarray:
+def play(
+    scenario: str, policy: str, opponent: str | None = None, players: int = 1, action_view: str = "unit"
+) -> np.ndarray:
     """Share of `BATTLES` first episodes that each player won [players]; `opponent` None is the scenario's own."""
-    env = SC2VectorEnv(scenario, BATTLES, players=players, opponent=None if players == 2 else opponent, copy=False)
+    opponent_in_world = None if players == 2 else opponent
+    env = SC2VectorEnv(
+        scenario, BATTLES, players=players, opponent=opponent_in_world, action_view=action_view, copy=False
+    )
     env.reset(seed=SEED)
     won = np.zeros((BATTLES, players), np.bool_)
     over = np.zeros(BATTLES, np.bool_)
@@ -48,6 +53,13 @@ def test_focus_fire_beats_attack_move_on_3m() -> None:
     spread, focused = play("3m", "attack-move")[0], play("3m", "focus-fire")[0]
     assert focused > 0.9
     assert focused - spread > 4 * error_of(spread, focused)
+
+
+@pytest.mark.parametrize("view", ["smac", "function"])
+def test_policies_play_in_the_other_action_views_too(view: str) -> None:
+    spread, focused = (play("3m", policy, action_view=view)[0] for policy in ("attack-move", "focus-fire"))
+    assert focused - spread > 4 * error_of(spread, focused)
+    assert play("3s_vs_3z", "kite", action_view=view)[0] > 0.9
 
 
 def test_attack_move_loses_5m_vs_6m_and_focus_fire_does_better() -> None:
