@@ -8,6 +8,7 @@
 
 A policy sees what its player sees. It first forms one *intent* per unit; as an opponent the intents become engine
 orders, for the agent's side they become actions of the environment's view (`scripted_actions`), inside its masks.
+In the function view that is one order a step for all units that mean the same, so that policies are weaker there.
 """
 
 # Numba infers the types of kernels; mypy takes their minima and maxima for objects.
