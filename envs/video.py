@@ -12,6 +12,8 @@ from envs.render import draw_battle
 from envs.scenarios import Scenario
 from envs.vector_env import SC2VectorEnv
 
+VIVID = 60  # difference of a colour's largest and smallest part, of 255
+
 
 def record_battle(
     scenario: str | Path | Scenario,
@@ -45,10 +47,7 @@ def write_gif(path: str | Path, frames: Iterable[np.ndarray], fps: float = 12.0,
     if not images:
         raise ValueError(f"no frames for {path}")
     # One palette for all frames: no flicker, and unchanged areas compress.
-    sample = Image.new("RGB", (images[0].width, images[0].height * 3))
-    for n, index in enumerate((0, len(images) // 2, len(images) - 1)):
-        sample.paste(images[index], (0, n * images[0].height))
-    palette = sample.quantize(128, Image.Quantize.MEDIANCUT)
+    palette = _palette([images[index] for index in (0, len(images) // 2, len(images) - 1)])
     indexed = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     duration = round(1000 / fps)
     indexed[0].save(path, save_all=True, append_images=indexed[1:], duration=duration, loop=0, optimize=True)
@@ -85,3 +84,12 @@ def _scaled(image: Image.Image, width: int | None) -> Image.Image:
     if width is None or width >= image.width:
         return image
     return image.resize((width, round(image.height * width / image.width)), Image.Resampling.LANCZOS)
+
+
+def _palette(images: list[Image.Image]) -> Image.Image:
+    """A palette image for `images`; half of the colours are for what is vivid there, which are few pixels."""
+    pixels = np.concatenate([np.asarray(image).reshape(-1, 3) for image in images])
+    vivid = pixels[np.ptp(pixels, axis=1) > VIVID]
+    if len(vivid):
+        pixels = np.concatenate([pixels, np.resize(vivid, pixels.shape)])
+    return Image.fromarray(pixels[None]).quantize(256, Image.Quantize.MEDIANCUT)

@@ -191,3 +191,18 @@ def test_films_are_written(tmp_path):
         write_gif(tmp_path / "none.gif", [])
     with pytest.raises(ValueError, match="even"):
         write_mp4(tmp_path / "odd.mp4", [np.zeros((63, 96, 3), np.uint8)])
+
+
+def test_a_gif_keeps_the_colours_of_small_things(tmp_path):
+    from PIL import Image
+
+    from envs.video import write_gif
+
+    frame = np.random.default_rng(0).integers(20, 70, (300, 400, 3)).astype(np.uint8)
+    colours = [(64, 156, 255), (255, 92, 80), (255, 224, 130), (92, 214, 110)]
+    for n, colour in enumerate(colours):
+        frame[10 * n : 10 * n + 6, :6] = colour
+    with Image.open(write_gif(tmp_path / "film.gif", [frame])) as film:
+        shown = np.asarray(film.convert("RGB")).astype(int)
+    for n, colour in enumerate(colours):
+        assert np.abs(shown[10 * n + 3, 3] - colour).max() <= 8
