@@ -111,16 +111,22 @@ def config_of(benchmark: EncoderStrength, encoder: str, seed: int = 0) -> TrainC
     return dataclasses.replace(preset(benchmark.preset), network=network, seed=seed)
 
 
-def cloned_checkpoint(
-    config: TrainConfig, expert: str, *, recording: Path, folder: Path, episodes: int, **cloning: Any
-) -> Path:
-    """The checkpoint of a clone of the scripted `expert` in `folder`, from a `recording`; both made unless there are.
+def cloned_checkpoint(benchmark: EncoderStrength, config: TrainConfig, folder: Path) -> Path:
+    """The checkpoint of a clone of the expert in `folder`, from its recording; both made unless there are.
 
-    The network and the scale of rewards are those of `config`; `cloning` are further fields of `CloneConfig`.
+    The network and the scale of rewards are those of `config`.
     """
+    recording = benchmark.runs / f"{benchmark.preset}-demonstrations"
     if not (recording / INFO_FILE).exists():
         shutil.rmtree(recording, ignore_errors=True)
-        record_demonstrations(RecordConfig(folder=recording, player=expert, world=config.world, episodes=episodes))
+        record_demonstrations(
+            RecordConfig(
+                folder=recording,
+                player=benchmark.expert,
+                world=config.world,
+                episodes=benchmark.demonstrations,
+            )
+        )
     if not folder.exists() or RunFolder.open(folder).latest() is None:
         from agents.rllib_cluster import connect, disconnect
 
@@ -131,9 +137,11 @@ def cloned_checkpoint(
                 recording=recording,
                 run=folder,
                 network=config.network,
+                epochs=benchmark.epochs,
+                rows_per_batch=benchmark.rows_per_batch,
+                learning_rate=benchmark.cloning_rate,
                 reward_scale=config.learning.reward_scale,
                 seed=config.seed,
-                **cloning,
             ),
             Console(),
         )
@@ -149,16 +157,7 @@ def strength(benchmark: EncoderStrength, encoder: str, seed: int) -> dict[str, A
     clone_folder, folder = (
         benchmark.runs / f"{benchmark.preset}-{encoder}-{seed}-{stage}" for stage in ("clone", "trained")
     )
-    start = cloned_checkpoint(
-        config,
-        benchmark.expert,
-        recording=benchmark.runs / f"{benchmark.preset}-demonstrations",
-        folder=clone_folder,
-        episodes=benchmark.demonstrations,
-        epochs=benchmark.epochs,
-        rows_per_batch=benchmark.rows_per_batch,
-        learning_rate=benchmark.cloning_rate,
-    )
+    start = cloned_checkpoint(benchmark, config, clone_folder)
     if evaluated(clone_folder) is None:
         evaluate_run(RunFolder.open(clone_folder), start, benchmark.evaluation, Console(), workers=1)
     if evaluated(folder) is None:

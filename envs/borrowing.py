@@ -3,7 +3,7 @@
 Numba counts who holds an array, with an atomic increment for each array of a structref that is taken out of it. A
 phase takes out some fifty; with two threads at the same counters that was most of a step of few worlds (0.9
 microseconds a phase with one thread, 6 with two). So phases get a pointer to the fields (`borrow`), and kernels that
-count nothing take the fields from there (`fields_of`). Whoever calls the phase holds the structref meanwhile.
+count nothing take the fields from there (`fields_of`). Whoever calls the phase (`run`) holds the structref meanwhile.
 """
 
 from __future__ import annotations

@@ -441,13 +441,12 @@ def _function_of(state, static, plan, episode, b, player, i):
     """The function that unit `i` would have by itself, FN_NO_OP where it means nothing new or cannot do it."""
     meant, j = episode.intent[b, i, 0], episode.intent[b, i, 1]
     fn, order = np.int64(FN_NO_OP), np.int64(-1)
-    if meant == SHOOT:
+    if meant == SHOOT and target_legal(state, static, plan, b, player, i, ATTACK_TARGET, j):
         # Units that obey only (SMAC's) look for no target on an attack-move, so they get theirs.
-        legal = target_legal(state, static, plan, b, player, i, ATTACK_TARGET, j)
-        fn, order = (np.int64(FN_ATTACK_UNIT), np.int64(ORDER_ATTACK)) if legal else (np.int64(FN_ATTACK_POINT), order)
+        fn, order = np.int64(FN_ATTACK_UNIT), np.int64(ORDER_ATTACK)
     elif meant == MEND and target_legal(state, static, plan, b, player, i, HEAL_TARGET, j):
         fn, order = np.int64(FN_HEAL_UNIT), np.int64(ORDER_HEAL)
-    elif meant == FIGHT_TO:
+    elif meant in (SHOOT, FIGHT_TO):
         fn = np.int64(FN_ATTACK_POINT)
     elif meant == GO:
         fn = np.int64(FN_MOVE_POINT)
@@ -468,10 +467,10 @@ def _function_action(state, static, plan, episode, b, player, function, selected
     selected[:] = False
     target = np.int64(-1)
     for i in range(first, last):
-        if state.ui[b, i, I_ALIVE] == 0:
-            continue
         fn, j = _function_of(state, static, plan, episode, b, player, i), episode.intent[b, i, 1]
-        if fn != FN_NO_OP and (function[0] == FN_NO_OP or (function[0] == FN_HEAL_UNIT and fn != FN_HEAL_UNIT)):
+        if fn == FN_NO_OP:
+            continue
+        if function[0] == FN_NO_OP or (function[0] == FN_HEAL_UNIT and fn != FN_HEAL_UNIT):
             function[:] = FN_NO_OP
             function[0], target = fn, np.int64(-1)
             selected[:] = False
@@ -482,7 +481,7 @@ def _function_action(state, static, plan, episode, b, player, function, selected
                 row = np.int64(episode.intent_at[b, i, 1] * POINT_GRID / plan.i[P_MAP_HEIGHT])
                 last_cell = POINT_GRID - 1
                 function[3] = max(0, min(row, last_cell)) * POINT_GRID + max(0, min(column, last_cell))
-        if fn != FN_NO_OP and fn == function[0] and (target < 0 or j == target):
+        if fn == function[0] and (target < 0 or j == target):
             selected[i - first] = True
 
 

@@ -17,7 +17,7 @@ from envs.engine.state import NEUTRAL
 from envs.scenarios import Scenario
 from envs.units import Rules, unit_data
 
-PICTURE = 800  # longer side of the map in pixels
+PICTURE = 800  # longer side of what is drawn of the map, in pixels
 STRIP = 92  # height of the legend under it
 OVERSAMPLE = 2
 HEADINGS = 48
