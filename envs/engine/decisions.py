@@ -124,6 +124,8 @@ def decide(state, static, b):
         near_f[st.N_VX, k] = ZERO
         near_f[st.N_VY, k] = ZERO
         near_i[st.NI_MOBILITY, k] = ANCHORED
+        near_i[st.NI_HAND, k] = (flags & (st.FLAG_AROUND | st.FLAG_LEFT)) | (v[st.I_PHASE] & st.HAND_TURN)
+        near_i[st.NI_TARGET, k] = v[st.I_TARGET]
         if near_i[st.NI_KEY, k] & KEY_RECOVERS:
             recover(static, kind, u, v, loop)
         speed, rate = kf[kind, st.K_SPEED], ONE
@@ -187,6 +189,8 @@ def decide(state, static, b):
                         u[st.F_FACING_Y] = uy
                         near_f[st.N_VX, k] = step * ux
                         near_f[st.N_VY, k] = step * uy
+                        near_f[st.N_UX, k] = ux
+                        near_f[st.N_UY, k] = uy
                         near_f[st.N_STEP, k] = step
                         near_i[st.NI_MOBILITY, k] = MOVING
             if calm:
@@ -409,6 +413,7 @@ def decide(state, static, b):
                     going, gx, gy, near = True, uf[ward, st.F_X], uf[ward, st.F_Y], max(reach - CLOSE, ZERO)
 
         # The displacement.
+        near_i[st.NI_TARGET, k] = v[st.I_TARGET]
         if anchored or (order == st.ORDER_HOLD and not going) or speed <= ZERO:
             u[st.F_SPEED] = ZERO
             going = False
@@ -435,6 +440,8 @@ def decide(state, static, b):
                             # Exactly there, and no drifting on.
                             near_f[st.N_VX, k] = dx
                             near_f[st.N_VY, k] = dy
+                            near_f[st.N_UX, k] = u[st.F_FACING_X]
+                            near_f[st.N_UY, k] = u[st.F_FACING_Y]
                             near_f[st.N_STEP, k] = d
                             near_i[st.NI_MOBILITY, k] = MOVING
                             u[st.F_SPEED] = ZERO
@@ -468,6 +475,8 @@ def decide(state, static, b):
                 step = ZERO
             near_f[st.N_VX, k] = step * fx
             near_f[st.N_VY, k] = step * fy
+            near_f[st.N_UX, k] = fx
+            near_f[st.N_UY, k] = fy
             near_f[st.N_STEP, k] = step
             near_i[st.NI_MOBILITY, k] = MOVING
         else:

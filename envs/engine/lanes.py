@@ -7,15 +7,16 @@ differs between processors: nothing is fused, and sums are taken in a fixed orde
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.extending import intrinsic
-from numba.np.arrayobj import populate_array
 
 from envs.engine import state as st
+from envs.engine.neighbours import KEY_OWNERS, KEY_PLANES
 from envs.engine.state import LANES
 
 __all__ = [
@@ -28,11 +29,11 @@ __all__ = [
     "collide_lanes",
     "end_steps",
     "first_bit",
-    "free_share",
     "lanes_in_reach",
+    "lanes_span",
     "lanes_that_move",
-    "list_pairs",
     "push_steps",
+    "share_lanes",
     "turn_steps",
 ]
 
@@ -42,8 +43,9 @@ EDGE = 1e-3
 SAME_PLACE = 1e-8  # squared distance
 CORE = 0.75  # of their inner radii: two units never come nearer
 PUSH_LIMIT = 0.25  # largest displacement by pushes in a loop
+AHEAD = 0.2  # gap at which a unit begins to go around another
+FAR = 1e9
 QUICKEN = 0.2  # by which the pace of a unit that had to slow down rises in a loop
-PAIRS = 256
 
 # Numba's decorator has no types of its own: the functions that it makes take no context.
 _operation: Any = intrinsic
@@ -130,43 +132,61 @@ class _Lanes:
         function = self.builder.module.declare_intrinsic(f"llvm.sqrt.v{LANES}f32", fnty=kind)
         return self._new(self.builder.call(function, [self.value]))
 
-    def pick(self, other: _Lanes, lanes: list[int]) -> _Lanes:
-        """The numbered lanes of this and then, from `LANES` on, of `other`."""
+    def pick(self, lanes: list[int]) -> _Lanes:
         order = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
-        return self._new(self.builder.shuffle_vector(self.value, other.value, order))
+        return self._new(self.builder.shuffle_vector(self.value, self.value, order))
 
-    def lane(self, index: int) -> Any:
-        return self.builder.extract_element(self.value, ir.Constant(ir.IntType(32), index))
-
-    def fold(self, combine: Any) -> Any:
+    def fold(self, combine: Callable[[_Lanes, _Lanes], _Lanes]) -> Any:
         """One lane of all: the halves are combined until one lane is left."""
         vector, width = self, LANES
         while width > 1:
             width //= 2
-            vector = combine(
-                vector.pick(vector, list(range(width))), vector.pick(vector, list(range(width, 2 * width)))
-            )
-        return vector.lane(0)
+            vector = combine(vector.pick(list(range(width))), vector.pick(list(range(width, 2 * width))))
+        return self.builder.extract_element(vector.value, ir.Constant(ir.IntType(32), 0))
+
+    def at(self, lanes: _Lanes) -> _Lanes:
+        """In every lane the value of the lane that `lanes` names, 0 to 15: LLVM knows the pattern, and makes one
+        instruction of it where the processor has one."""
+        result = ir.Constant(self.value.type, ir.Undefined)
+        for n in range(LANES):
+            here = ir.Constant(ir.IntType(32), n)
+            lane = self.builder.extract_element(self.value, self.builder.extract_element(lanes.value, here))
+            result = self.builder.insert_element(result, lane, here)
+        return self._new(result)
+
+    def plus(self, other: Any) -> _Lanes:
+        """The sum of integers."""
+        return self._new(self.builder.add(self.value, self._other(other)))
+
+    def first_bits(self) -> _Lanes:
+        """The number of the lowest bit set, 0 to 15; 0 where none is."""
+        kind = ir.FunctionType(_INTS, [_INTS, ir.IntType(1)])
+        function = self.builder.module.declare_intrinsic(f"llvm.cttz.v{LANES}i32", fnty=kind)
+        zero_is_poison = ir.Constant(ir.IntType(1), 0)
+        return self._new(self.builder.call(function, [self.value, zero_is_poison])) & (LANES - 1)
+
+    def as_bit(self) -> _Lanes:
+        """The integers whose only bit set is so numbered."""
+        return self._new(self.builder.shl(ir.Constant(_INTS, [1] * LANES), self.value))
 
     def to_mask(self) -> Any:
         """Of bits: an int64 with one bit a lane."""
         return self.builder.zext(self.builder.bitcast(self.value, ir.IntType(LANES)), ir.IntType(64))
 
 
-def _sum(vector: _Lanes) -> Any:
-    return vector.fold(lambda a, b: a + b)
+class _Variable:
+    """Lanes that a loop changes."""
 
+    def __init__(self, value: _Lanes):
+        self.builder = value.builder
+        self.at = cgutils.alloca_once(self.builder, value.value.type)
+        self.set(value)
 
-def _four_sums(a: _Lanes, b: _Lanes, c: _Lanes, d: _Lanes) -> list[Any]:
-    """`_sum` of each, added in the same order, in half of the operations."""
-    halves = [[*range(n, n + 8), *range(n + LANES, n + LANES + 8)] for n in (0, 8)]
-    ab = a.pick(b, halves[0]) + a.pick(b, halves[1])
-    cd = c.pick(d, halves[0]) + c.pick(d, halves[1])
-    quarters = [[n + lane for lane in (0, 8, 16, 24) for n in range(first, first + 4)] for first in (0, 4)]
-    sums = ab.pick(cd, quarters[0]) + ab.pick(cd, quarters[1])
-    for step in (2, 1):
-        sums = sums + sums.pick(sums, [lane ^ step for lane in range(LANES)])
-    return [sums.lane(4 * n) for n in range(4)]
+    def get(self) -> _Lanes:
+        return _Lanes(self.builder, self.builder.load(self.at))
+
+    def set(self, value: _Lanes) -> None:
+        self.builder.store(value.value, self.at)
 
 
 class _Code:
@@ -193,6 +213,11 @@ class _Code:
         base = self.context.make_array(self.kinds[array])(self.context, self.builder, self.args[array]).data
         return self.builder.bitcast(self.builder.gep(base, [offset]), kind.as_pointer())
 
+    def spread_element(self, array: int, offset: Any) -> _Lanes:
+        """Element `offset` of an array argument in every lane."""
+        base = self.context.make_array(self.kinds[array])(self.context, self.builder, self.args[array]).data
+        return self.splat(self.builder.load(self.builder.gep(base, [offset])))
+
     def load(self, array: int, offset: Any) -> _Lanes:
         """The lanes of an array argument from element `offset` on."""
         kind = _FLOATS if self.kinds[array].dtype == types.float32 else _INTS
@@ -209,28 +234,43 @@ class _Code:
         kind = _FLOATS if isinstance(value, float) else _INTS
         return _Lanes(self.builder, ir.Constant(kind, [value] * LANES))
 
+    def variable(self, value: _Lanes) -> _Variable:
+        return _Variable(value)
+
     def numbers(self) -> _Lanes:
         return _Lanes(self.builder, ir.Constant(_INTS, list(range(LANES))))
 
 
+class _Rows:
+    """Sixteen places in the rows of `near_f` and `near_i`, the array arguments 0 and 1."""
+
+    def __init__(self, code: _Code, at_f: Any, at_i: Any, places: Any):
+        self.code, self.starts, self.places = code, (at_f, at_i), places
+
+    def row(self, array: int, number: int) -> Any:
+        """Where row `number` of the array argument begins for these places."""
+        return self.code.row(self.starts[array], self.places, number)
+
+    def load(self, number: int) -> _Lanes:
+        return self.code.load(0, self.row(0, number))
+
+    def load_int(self, number: int) -> _Lanes:
+        return self.code.load(1, self.row(1, number))
+
+    def store(self, number: int, lanes: _Lanes) -> None:
+        self.code.store(0, self.row(0, number), lanes)
+
+    def store_int(self, number: int, lanes: _Lanes) -> None:
+        self.code.store(1, self.row(1, number), lanes)
+
+    def places_after(self, other: _Rows) -> _Lanes:
+        """How many places these stand after `other`."""
+        places = self.code.builder.sub(self.starts[0], other.starts[0])
+        return self.code.splat(self.code.builder.trunc(places, ir.IntType(32)))
+
+
 def _dot(ax: _Lanes, bx: _Lanes, ay: _Lanes, by: _Lanes) -> _Lanes:
     return ax * bx + ay * by
-
-
-@_operation
-def list_pairs(typingctx):  # type: ignore[no-untyped-def]
-    """An int64 array [PAIRS] on the stack: there until the kernel returns, the same at every turn of a loop."""
-    kind = types.Array(types.int64, 1, "C")
-    signature = kind()
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        count, width = (ir.Constant(ir.IntType(64), number) for number in (PAIRS, 8))
-        array = context.make_array(kind)(context, builder)
-        data = cgutils.alloca_once(builder, ir.IntType(64), size=count)
-        populate_array(array, data=data, shape=[count], strides=[width], itemsize=width, meminfo=None)
-        return array._getvalue()
-
-    return signature, codegen
 
 
 @_operation
@@ -254,91 +294,181 @@ def lanes_in_reach(typingctx, floats, ints, at_x, at_y, at_radius, at_key, x, y,
     return signature, codegen
 
 
-@_operation
-def collide_lanes(
-    typingctx, floats, ints, at_x, at_y, at_vx, at_vy, at_radius, at_key, at_mobility, at_slot, found, x, y, radius,
-    ux, uy, key, moving, target, before,
-):  # type: ignore[no-untyped-def]  # fmt: skip
-    """What the lanes in `found` do to a unit at (x, y): (push x, push y, wall x, wall y, side, bits).
+def _near(code: _Code, own: _Rows, their: _Rows, many: Any, x: int, y: int, planes: _Lanes) -> _Lanes:
+    """Bit n of a lane is set where the n-th of `many` others is within `N_ABOUT` of the unit, edge to edge.
 
-    The lanes are read as in `lanes_in_reach`; `at_vx`, `at_vy`: the steps that led there. (`ux`, `uy`) is the direction
-    that the unit moves in, 0 for one at rest; `moving` is 1 where it is on its way; `key` holds the bit of its owner;
-    `target` is the slot of its target; `before` of the lanes stand before it in the list. Push: of two allies on their
-    way the one yields that walks into the other, both half-way where both do or neither does; one that is anchored does
-    not yield, another at rest half-way; enemies do not yield to a moving unit. Wall: what of (`ux`, `uy`) goes into
-    enemies, into allies that do not move and into those that come the other way, as a vector, and as `side` signed by
-    the side that they are on: the left for those that come the other way. Bits: allies at rest that it touches.
+    `x`, `y`: the rows that say where units are. No unit is near itself, nor near those with no bit of `planes` in their
+    keys.
     """
-    signature = types.Tuple((_real, _real, _real, _real, _real, _mask))(
-        floats, ints, _index, _index, _index, _index, _index, _index, _index, _index, _mask, _real, _real, _real,
-        _real, _real, _int, _int, _int, _int,
-    )  # fmt: skip
+    builder = code.builder
+    here_x, here_y, about = own.load(x), own.load(y), own.load(st.N_ABOUT)
+    starts = their.row(0, x), their.row(0, y), their.row(0, st.N_INNER), their.row(1, st.NI_KEY)
+    near = code.variable(code.constant(0))
+    with cgutils.for_range(builder, many) as loop:
+        at_x, at_y, at_radius, at_key = (builder.add(start, loop.index) for start in starts)
+        dx, dy = here_x - code.spread_element(0, at_x), here_y - code.spread_element(0, at_y)
+        reach = about + code.spread_element(0, at_radius)
+        within = (_dot(dx, dx, dy, dy) <= reach * reach) & (planes & code.spread_element(1, at_key)).differs(0)
+        bit = builder.shl(ir.Constant(ir.IntType(32), 1), builder.trunc(loop.index, ir.IntType(32)))
+        near.set(near.get() | within.choose(code.splat(bit), 0))
+    itself = own.places_after(their).equals(0).choose(code.numbers().as_bit(), 0)
+    return near.get() & ~itself
+
+
+def _each_bit(code: _Code, masks: _Lanes, look: Callable[[_Lanes, _Lanes], None]) -> None:
+    """Calls `look(number, active)` in a loop: at its n-th turn `number` is that of the n-th bit set of every lane of
+    `masks`, lowest first, where `active`: where there are that many."""
+    builder = code.builder
+    left = code.variable(masks)
+    turn, after = (builder.append_basic_block(name) for name in ("bit", "bits.end"))
+
+    def go_on() -> None:
+        any_left = builder.icmp_unsigned("!=", left.get().differs(0).to_mask(), ir.Constant(ir.IntType(64), 0))
+        builder.cbranch(any_left, turn, after)
+
+    go_on()
+    builder.position_at_end(turn)
+    bits = left.get()
+    look(bits.first_bits(), bits.differs(0))
+    left.set(bits & bits.plus(-1))
+    go_on()
+    builder.position_at_end(after)
+
+
+@_operation
+def lanes_span(typingctx, floats, at_x, at_y, at_about, lanes):  # type: ignore[no-untyped-def]
+    """The rectangle around the points in `lanes`, and the largest `about`: (x0, x1, y0, y1, about)."""
+    signature = types.UniTuple(_real, 5)(floats, _index, _index, _index, _mask)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = _Code(context, builder, signature, args)
-        mobility, slot = code.load(1, args[8]), code.load(1, args[9])
-        active = code.bits(10) & mobility.differs(TELEPORT)
-        allied = (code.load(1, args[7]) & code.spread(16)).differs(0)
-        rests, moves, anchored = mobility.equals(IDLE), mobility.equals(MOVING), mobility.equals(ANCHORED)
-        self_moves = code.spread(17).differs(0)
-
-        dx, dy = code.spread(11) - code.load(0, args[2]), code.spread(12) - code.load(0, args[3])
-        near = _dot(dx, dx, dy, dy)
-        # Two on the same place part along a line that both derive from their places in the list.
-        same = near < SAME_PLACE
-        apart = (code.numbers() < code.spread(19)).choose(code.constant(EDGE), -EDGE)
-        dx, dy = same.choose(apart, dx), same.choose(apart, dy)
-        square = same.choose(2 * EDGE * EDGE, near)
-        inverse = code.constant(1.0) / square.root()
-
-        reach = code.load(0, args[6]) + code.spread(13)
-        touches = active & (near < reach * reach)
-
-        ux, uy = code.spread(14), code.spread(15)
-        into = -_dot(ux, dx, uy, dy) * inverse
-        presses = into > 0.0
-        pressed = _dot(code.load(0, args[4]), dx, code.load(0, args[5]), dy) > 0.0
-        facing = presses & pressed & moves & allied
-        even = presses.equals(pressed) | ~moves | ~self_moves
-        half, one, none = code.constant(0.5), code.constant(1.0), code.constant(0.0)
-        ally = even.choose(half, presses.choose(one, none))
-        foe_moving, foe_resting = self_moves.choose(half, none), self_moves.choose(one, half)
-        foe = moves.choose(foe_moving, rests.choose(foe_resting, self_moves.choose(one, none)))
-        share = allied.choose(anchored.choose(one, ally), foe)
-        push = touches.choose(share * (reach * inverse - 1.0), none)
-
-        solid = (~moves | ~allied | facing) & slot.differs(code.spread(18))
-        into = (active & solid & presses).choose(into, none)
-        wall = into * inverse
-        side = (facing | (uy * dx > ux * dy)).choose(-into, into)
-        push_x, push_y, wall_x, wall_y = _four_sums(push * dx, push * dy, wall * dx, wall * dy)
-        resting = (touches & allied & rests).to_mask()
-        values = [push_x, push_y, builder.fneg(wall_x), builder.fneg(wall_y), _sum(side), resting]
+        lanes = code.bits(4)
+        values = []
+        for row in args[1:3]:
+            value = code.load(0, row)
+            values.append(lanes.choose(value, FAR).fold(lambda a, b: a.at_most(b)))
+            values.append(lanes.choose(value, -FAR).fold(lambda a, b: a.at_least(b)))
+        values.append(lanes.choose(code.load(0, args[3]), 0.0).fold(lambda a, b: a.at_least(b)))
         return context.make_tuple(builder, signature.return_type, values)
 
     return signature, codegen
 
 
 @_operation
-def free_share(typingctx, floats, ints, at_x, at_y, at_radius, at_mobility, found, x, y, radius, mx, my):  # type: ignore[no-untyped-def]
-    """The share, 0 to 1, of a step (`mx`, `my`) from (x, y) that brings no two cores together.
+def collide_lanes(typingctx, floats, ints, at_f, at_i, from_f, from_i, many, places):  # type: ignore[no-untyped-def]
+    """What `many` units at the places from `from_f`, `from_i` on do to those from `at_f`, `at_i` on: (met, touching).
 
-    Looks at the lanes in `found`. Towards each of them the step may take half of what lies between the cores, since
-    the other may take the other half. Cores have `CORE` of the radii.
+    A unit that moves meets the others that are within `N_ABOUT` of where its step leads, edge to edge. Added to its
+    rows: `N_PUSH_X`, `N_PUSH_Y`: of two allies on their way the one yields that walks into the other, both half-way
+    where both do or neither does; one that is anchored does not yield, another at rest half-way; enemies do not yield
+    to a moving unit. `N_WALL_X`, `N_WALL_Y`: what of (`N_UX`, `N_UY`), the direction that it moves in, goes into
+    enemies but its target, into allies that do not move and into those that come the other way, as a vector, and as
+    `N_SIDE` signed by the side that they are on: the left for those that come the other way. Met: the lanes that met
+    one, `NI_MET` is 1 for them. Touching: those that touch allies at rest; `NI_TOUCHED` has a bit for each of these.
     """
-    signature = _real(floats, ints, _index, _index, _index, _index, _mask, _real, _real, _real, _real, _real)
+    signature = types.UniTuple(_mask, 2)(floats, ints, _index, _index, _index, _index, _index, _index)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = _Code(context, builder, signature, args)
-        active = code.bits(6) & code.load(1, args[5]).differs(TELEPORT)
-        dx, dy = code.load(0, args[2]) - code.spread(7), code.load(0, args[3]) - code.spread(8)
-        distance = _dot(dx, dx, dy, dy).root()
-        gap = (distance - (code.load(0, args[4]) + code.spread(9)) * CORE).at_least(0.0)
-        # The room along the line between the two, and what the step takes of it, both times the distance.
-        room = gap * 0.5 * distance
-        taken = _dot(code.spread(10), dx, code.spread(11), dy)
-        share = (active & (taken > room)).choose(room / taken, 1.0)
-        return share.fold(lambda a, b: a.at_most(b))
+        own, their = (_Rows(code, args[n], args[n + 1], args[7]) for n in (2, 4))
+        x, y, radius, ux, uy = (own.load(number) for number in (st.N_PX, st.N_PY, st.N_INNER, st.N_UX, st.N_UY))
+        self_key, self_mobility, target = (own.load_int(n) for n in (st.NI_KEY, st.NI_MOBILITY, st.NI_TARGET))
+        self_moves = self_mobility.equals(MOVING)
+        planes = (self_mobility.equals(ANCHORED) | self_mobility.equals(TELEPORT)).choose(0, self_key & KEY_PLANES)
+        owners = self_key & KEY_OWNERS
+        found = _near(code, own, their, args[6], st.N_PX, st.N_PY, planes)
+        number = code.numbers().plus(own.places_after(their))  # of the unit, as the others count
+
+        rows = st.N_PUSH_X, st.N_PUSH_Y, st.N_WALL_X, st.N_WALL_Y, st.N_SIDE
+        sums = [code.variable(own.load(row)) for row in rows]
+        touched = code.variable(code.constant(0))
+        floats = [their.load(number) for number in (st.N_PX, st.N_PY, st.N_VX, st.N_VY, st.N_INNER)]
+        ints = [their.load_int(number) for number in (st.NI_KEY, st.NI_MOBILITY, st.NI_SLOT)]
+
+        def look(other: _Lanes, active: _Lanes) -> None:
+            their_x, their_y, their_vx, their_vy, their_radius = (lanes.at(other) for lanes in floats)
+            key, mobility, slot = (lanes.at(other) for lanes in ints)
+            active = active & mobility.differs(TELEPORT)
+            allied = (key & owners).differs(0)
+            rests, moves, anchored = mobility.equals(IDLE), mobility.equals(MOVING), mobility.equals(ANCHORED)
+
+            dx, dy = x - their_x, y - their_y
+            near = _dot(dx, dx, dy, dy)
+            # Two on the same place part along a line that both derive from their places in the list.
+            same = near < SAME_PLACE
+            apart = (other < number).choose(code.constant(EDGE), -EDGE)
+            dx, dy = same.choose(apart, dx), same.choose(apart, dy)
+            square = same.choose(2 * EDGE * EDGE, near)
+            inverse = code.constant(1.0) / square.root()
+
+            reach = their_radius + radius
+            touches = active & (near < reach * reach)
+
+            into = -_dot(ux, dx, uy, dy) * inverse
+            presses = into > 0.0
+            pressed = _dot(their_vx, dx, their_vy, dy) > 0.0
+            facing = presses & pressed & moves & allied
+            even = presses.equals(pressed) | ~moves | ~self_moves
+            half, one, none = code.constant(0.5), code.constant(1.0), code.constant(0.0)
+            ally = even.choose(half, presses.choose(one, none))
+            foe_moving, foe_resting = self_moves.choose(half, none), self_moves.choose(one, half)
+            foe = moves.choose(foe_moving, rests.choose(foe_resting, self_moves.choose(one, none)))
+            share = allied.choose(anchored.choose(one, ally), foe)
+            push = touches.choose(share * (reach * inverse - 1.0), none)
+
+            solid = (~moves | ~allied | facing) & slot.differs(target)
+            into = (active & solid & presses).choose(into, none)
+            wall = into * inverse
+            side = (facing | (uy * dx > ux * dy)).choose(-into, into)
+            for total, part in zip(sums, (push * dx, push * dy, -(wall * dx), -(wall * dy), side), strict=True):
+                total.set(total.get() + part)
+            touched.set(touched.get() | (touches & allied & rests).choose(other.as_bit(), 0))
+
+        _each_bit(code, found, look)
+        for row, total in zip(rows, sums, strict=True):
+            own.store(row, total.get())
+        met, touching = found.differs(0), touched.get().differs(0)
+        own.store_int(st.NI_MET, met.choose(code.constant(1), own.load_int(st.NI_MET)))
+        own.store_int(st.NI_TOUCHED, touched.get())
+        return context.make_tuple(builder, signature.return_type, [met.to_mask(), touching.to_mask()])
+
+    return signature, codegen
+
+
+@_operation
+def share_lanes(typingctx, floats, ints, at_f, at_i, from_f, from_i, many, limited, places):  # type: ignore[no-untyped-def]
+    """Lowers `N_SHARE` of the lanes in `limited`: so much of its step brings a unit's core into no other's.
+
+    The units and the others are told as in `collide_lanes`. Towards each of the others within `N_ABOUT` the step
+    (`N_VX`, `N_VY`) may take half of what lies between the cores, since the other may take the other half. Cores have
+    `CORE` of the radii.
+    """
+    signature = types.none(floats, ints, _index, _index, _index, _index, _index, _mask, _index)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = _Code(context, builder, signature, args)
+        own, their = (_Rows(code, args[n], args[n + 1], args[8]) for n in (2, 4))
+        x, y, radius, vx, vy = (own.load(number) for number in (st.N_X, st.N_Y, st.N_INNER, st.N_VX, st.N_VY))
+        planes = code.bits(7).choose(own.load_int(st.NI_KEY) & KEY_PLANES, 0)
+        found = _near(code, own, their, args[6], st.N_X, st.N_Y, planes)
+        share = code.variable(own.load(st.N_SHARE))
+        floats = [their.load(number) for number in (st.N_X, st.N_Y, st.N_INNER)]
+        mobility = their.load_int(st.NI_MOBILITY)
+
+        def look(other: _Lanes, active: _Lanes) -> None:
+            their_x, their_y, their_radius = (lanes.at(other) for lanes in floats)
+            active = active & mobility.at(other).differs(TELEPORT)
+            dx, dy = their_x - x, their_y - y
+            distance = _dot(dx, dx, dy, dy).root()
+            gap = (distance - (their_radius + radius) * CORE).at_least(0.0)
+            # The room along the line between the two, and what the step takes of it, both times the distance.
+            room = gap * 0.5 * distance
+            taken = _dot(vx, dx, vy, dy)
+            share.set(share.get().at_most((active & (taken > room)).choose(room / taken, 1.0)))
+
+        _each_bit(code, found, look)
+        own.store(st.N_SHARE, share.get())
+        return context.get_dummy_value()
 
     return signature, codegen
 
@@ -376,7 +506,13 @@ def begin_steps(typingctx, floats, ints, at_f, at_i, places):  # type: ignore[no
             code.store(0, row(velocity), step)
             code.store(0, row(goal), code.load(0, row(place)) + step)
             code.store(0, row(wanted), step)
-        for number in (st.N_UX, st.N_UY, st.N_PUSH_X, st.N_PUSH_Y, st.N_WALL_X, st.N_WALL_Y, st.N_SIDE):
+        moving = code.load(1, code.row(args[3], args[4], st.NI_MOBILITY)).equals(MOVING)
+        about = code.load(0, row(st.N_INNER)) + moving.choose(code.constant(AHEAD), 0.0)
+        code.store(0, row(st.N_ABOUT), about)
+        steps = moving & (code.load(0, row(st.N_STEP)) * pace > 0.0)
+        for number in (st.N_UX, st.N_UY):
+            code.store(0, row(number), steps.choose(code.load(0, row(number)), 0.0))
+        for number in (st.N_PUSH_X, st.N_PUSH_Y, st.N_WALL_X, st.N_WALL_Y, st.N_SIDE):
             code.store(0, row(number), code.constant(0.0))
         code.store(0, row(st.N_SHARE), code.constant(1.0))
         code.store(1, code.row(args[3], args[4], st.NI_MET), code.constant(0))

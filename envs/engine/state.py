@@ -195,8 +195,10 @@ T_ALIVE, T_CREATED, T_LOST, NUM_TALLY = range(4)
     NI_MOBILITY,
     NI_HAND,  # FLAG_AROUND and FLAG_LEFT of a unit that moves, and HAND_TURN
     NI_MET,  # of a unit that moves: others are near, or it has arrived among them (movement.py)
+    NI_TARGET,  # slot of the target of a unit that moves
+    NI_TOUCHED,  # who touches a unit, see `lanes.collide_lanes`
     NUM_NEAR_INTS,
-) = range(6)
+) = range(8)
 HAND_TURN = 1  # the unit's turn to go around to the left
 LANES = 16  # places that one vector operation looks at; the arrays are that much longer than the units
 MIN_CELLS, CELLS_PER_UNIT = 256, 4

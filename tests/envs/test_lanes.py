@@ -10,7 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from numba import njit
 
+from envs.engine import state as st
 from envs.engine.lanes import (
+    AHEAD,
     ANCHORED,
     CORE,
     EDGE,
@@ -19,34 +21,43 @@ from envs.engine.lanes import (
     MOVING,
     SAME_PLACE,
     TELEPORT,
+    begin_steps,
     collide_lanes,
     first_bit,
-    free_share,
     lanes_in_reach,
+    lanes_span,
+    share_lanes,
 )
+from envs.engine.neighbours import KEY_FLYER, KEY_OWNERS, KEY_PLANES, KEY_WALKER
 
-X, Y, VX, VY, RADIUS = (n * LANES for n in range(5))
-KEY, MOBILITY, SLOT = (n * LANES for n in range(3))
-PLANE, OTHER_PLANE = 1 << 21, 1 << 22
+PLACES = 2 * LANES  # in these tests: two groups of sixteen
 F = np.float32
 
 
 @njit
 def in_reach(floats, ints, x, y, reach, wanted):  # type: ignore[no-untyped-def]
-    return lanes_in_reach(floats, ints, X, Y, RADIUS, KEY, F(x), F(y), F(reach), np.int32(wanted))
+    at_x, at_y, at_radius, at_key = st.N_X * PLACES, st.N_Y * PLACES, st.N_INNER * PLACES, st.NI_KEY * PLACES
+    return lanes_in_reach(floats, ints, at_x, at_y, at_radius, at_key, F(x), F(y), F(reach), np.int32(wanted))
 
 
 @njit
-def collide(floats, ints, found, x, y, radius, ux, uy, key, moving, target, before):  # type: ignore[no-untyped-def]
-    return collide_lanes(
-        floats, ints, X, Y, VX, VY, RADIUS, KEY, MOBILITY, SLOT, found, F(x), F(y), F(radius), F(ux), F(uy),
-        np.int32(key), np.int32(moving), np.int32(target), np.int32(before),
-    )  # fmt: skip
+def span(floats, lanes):  # type: ignore[no-untyped-def]
+    return lanes_span(floats, st.N_X * PLACES, st.N_Y * PLACES, st.N_INNER * PLACES, lanes)
 
 
 @njit
-def share(floats, ints, found, x, y, radius, mx, my):  # type: ignore[no-untyped-def]
-    return free_share(floats, ints, X, Y, RADIUS, MOBILITY, found, F(x), F(y), F(radius), F(mx), F(my))
+def begin(floats, ints, start):  # type: ignore[no-untyped-def]
+    begin_steps(floats, ints, start, start, PLACES)
+
+
+@njit
+def collide(floats, ints, start, first, many):  # type: ignore[no-untyped-def]
+    return collide_lanes(floats, ints, start, start, first, first, many, PLACES)
+
+
+@njit
+def share(floats, ints, start, first, many, limited):  # type: ignore[no-untyped-def]
+    share_lanes(floats, ints, start, start, first, first, many, limited, PLACES)
 
 
 @njit
@@ -55,144 +66,177 @@ def lowest(bits):  # type: ignore[no-untyped-def]
 
 
 def bits_of(chosen: np.ndarray) -> int:
-    return sum(1 << n for n in np.flatnonzero(chosen))
+    return sum(1 << int(n) for n in np.flatnonzero(chosen))
 
 
-def chosen_by(bits: int) -> np.ndarray:
-    return (bits >> np.arange(LANES)) & 1 != 0
-
-
-def sum_of(values: np.ndarray) -> np.float32:
-    """Halves added until one is left, as the engine does."""
-    while len(values) > 1:
-        values = values[: len(values) // 2] + values[len(values) // 2 :]
-    return values[0]
-
-
-def expected_collision(
-    floats: np.ndarray, ints: np.ndarray, found: int, x: Any, y: Any, radius: Any, ux: Any, uy: Any, key: int,
-    moving: int, target: int, before: int,
-) -> tuple[Any, ...]:  # fmt: skip
-    """The rule of `collide_lanes`, lane by lane in words, in float32."""
+def collision(floats: np.ndarray, ints: np.ndarray, k: int, n: int) -> tuple[list[Any], bool]:
+    """What the unit at place `n` does to that at `k`: push, wall and side; whether they touch, allied and at rest."""
     zero, one, half = F(0), F(1), F(0.5)
-    pushes_x, pushes_y, walls_x, walls_y, sides = (np.zeros(LANES, F) for _ in range(5))
-    touched = np.zeros(LANES, bool)
-    for n in np.flatnonzero(chosen_by(found)):
-        mobility = ints[MOBILITY + n]
-        if mobility == TELEPORT:
-            continue
-        dx, dy = x - floats[X + n], y - floats[Y + n]
-        near = dx * dx + dy * dy
-        square = near
-        if near < F(SAME_PLACE):
-            dx = dy = F(EDGE) if n < before else F(-EDGE)
-            square = F(2 * EDGE * EDGE)
-        inverse = one / np.sqrt(square)
-        reach = floats[RADIUS + n] + radius
-        touches = near < reach * reach
-        allied = ints[KEY + n] & key != 0
-        presses = -(ux * dx + uy * dy) * inverse > 0
-        pressed = floats[VX + n] * dx + floats[VY + n] * dy > 0
-        facing = allied and mobility == MOVING and presses and pressed
-        if touches:
-            if allied:
-                if mobility == ANCHORED:
-                    yields = one
-                elif mobility == MOVING and moving and presses != pressed:
-                    yields = one if presses else zero
-                else:
-                    yields = half
-            elif mobility == MOVING:
-                yields = half if moving else zero
-            elif mobility == IDLE:
-                yields = one if moving else half
+    f, i, other_f, other_i = floats[:, k], ints[:, k], floats[:, n], ints[:, n]
+    mobility, moving = other_i[st.NI_MOBILITY], i[st.NI_MOBILITY] == MOVING
+    if mobility == TELEPORT:
+        return [zero] * 5, False
+    ux, uy = f[st.N_UX], f[st.N_UY]
+    dx, dy = f[st.N_PX] - other_f[st.N_PX], f[st.N_PY] - other_f[st.N_PY]
+    near = dx * dx + dy * dy
+    square = near
+    if near < F(SAME_PLACE):
+        dx = dy = F(EDGE) if n < k else F(-EDGE)
+        square = F(2 * EDGE * EDGE)
+    inverse = one / np.sqrt(square)
+    reach = other_f[st.N_INNER] + f[st.N_INNER]
+    touches = near < reach * reach
+    allied = other_i[st.NI_KEY] & i[st.NI_KEY] & KEY_OWNERS != 0
+    presses = -(ux * dx + uy * dy) * inverse > 0
+    pressed = other_f[st.N_VX] * dx + other_f[st.N_VY] * dy > 0
+    facing = allied and mobility == MOVING and presses and pressed
+    push = zero
+    if touches:
+        if allied:
+            if mobility == ANCHORED:
+                yields = one
+            elif mobility == MOVING and moving and presses != pressed:
+                yields = one if presses else zero
             else:
-                yields = one if moving else zero
-            push = yields * (reach * inverse - one)
-            pushes_x[n], pushes_y[n] = push * dx, push * dy
-            touched[n] = allied and mobility == IDLE
-        solid = mobility != MOVING or not allied or facing
-        if solid and presses and ints[SLOT + n] != target:
-            into = -(ux * dx + uy * dy) * inverse
-            walls_x[n], walls_y[n] = into * inverse * dx, into * inverse * dy
-            sides[n] = -into if facing or uy * dx > ux * dy else into
-    sums = sum_of(pushes_x), sum_of(pushes_y), -sum_of(walls_x), -sum_of(walls_y), sum_of(sides)
-    return *sums, bits_of(touched)
+                yields = half
+        elif mobility == MOVING:
+            yields = half if moving else zero
+        elif mobility == IDLE:
+            yields = one if moving else half
+        else:
+            yields = one if moving else zero
+        push = yields * (reach * inverse - one)
+    into = zero
+    if (mobility != MOVING or not allied or facing) and presses and other_i[st.NI_SLOT] != i[st.NI_TARGET]:
+        into = -(ux * dx + uy * dy) * inverse
+    wall = into * inverse
+    side = -into if facing or uy * dx > ux * dy else into
+    return [push * dx, push * dy, -(wall * dx), -(wall * dy), side], bool(touches and allied and mobility == IDLE)
+
+
+def near(floats: np.ndarray, ints: np.ndarray, k: int, first: int, many: int, at: tuple[int, int]) -> list[int]:
+    """The first `many` places from `first` on that are near the unit at place `k`, but its own."""
+    found = []
+    for n in range(first, first + many):
+        dx, dy = floats[at[0], k] - floats[at[0], n], floats[at[1], k] - floats[at[1], n]
+        reach = floats[st.N_ABOUT, k] + floats[st.N_INNER, n]
+        same_plane = ints[st.NI_KEY, k] & ints[st.NI_KEY, n] & KEY_PLANES != 0
+        if n != k and same_plane and dx * dx + dy * dy <= reach * reach:
+            found.append(n)
+    return found
 
 
 @some.composite
 def crowds(draw: some.DrawFn) -> tuple[np.ndarray, np.ndarray]:
-    """Sixteen units within a few radii of the origin, some on the same place."""
+    """Two groups of sixteen units within a few radii of the origin, some on the same place."""
     random = np.random.default_rng(draw(some.integers(0, 2**32 - 1)))
-    floats = np.zeros(5 * LANES, F)
-    floats[X:VX] = random.normal(0.0, draw(some.sampled_from([0.3, 1.0, 3.0])), 2 * LANES)
-    same = random.random(LANES) < draw(some.sampled_from([0.0, 0.3]))
-    floats[X : X + LANES][same] = 0.0
-    floats[Y : Y + LANES][same] = 0.0
-    floats[VX:RADIUS] = random.normal(0.0, 0.2, 2 * LANES)
-    floats[RADIUS:] = random.uniform(0.2, 1.2, LANES)
-    ints = np.zeros(3 * LANES, np.int32)
-    ints[KEY : KEY + LANES] = random.choice([1 << 1, 1 << 2], LANES) | random.choice([PLANE, OTHER_PLANE], LANES)
-    ints[MOBILITY : MOBILITY + LANES] = random.choice([ANCHORED, IDLE, MOVING, MOVING, TELEPORT], LANES)
-    ints[SLOT : SLOT + LANES] = random.permutation(LANES)
-    resting = ints[MOBILITY : MOBILITY + LANES] != MOVING
-    floats[VX : VX + LANES][resting] = 0.0
-    floats[VY : VY + LANES][resting] = 0.0
+    floats = random.normal(size=(st.NUM_NEAR_FLOATS, PLACES)).astype(F)
+    ints = np.zeros((st.NUM_NEAR_INTS, PLACES), np.int32)
+    floats[[st.N_X, st.N_Y]] *= F(draw(some.sampled_from([0.3, 1.0, 3.0])))
+    same = random.random(PLACES) < draw(some.sampled_from([0.0, 0.3]))
+    floats[st.N_X, same] = floats[st.N_Y, same] = 0.0
+    floats[[st.N_VX, st.N_VY]] *= F(0.2)
+    floats[st.N_INNER] = random.uniform(0.2, 1.2, PLACES)
+    floats[st.N_PACE] = random.uniform(0.2, 1.0, PLACES)
+    floats[st.N_STEP] = random.choice([0.0, 0.2], PLACES, p=[0.2, 0.8])
+    angle = random.uniform(0.0, 2 * np.pi, PLACES)
+    floats[st.N_UX], floats[st.N_UY] = np.cos(angle), np.sin(angle)
+    ints[st.NI_KEY] = random.choice([1 << 1, 1 << 2], PLACES) | random.choice([KEY_WALKER, KEY_FLYER, 0], PLACES)
+    ints[st.NI_MOBILITY] = random.choice([ANCHORED, IDLE, MOVING, MOVING, TELEPORT], PLACES)
+    ints[st.NI_SLOT] = random.permutation(PLACES)
+    ints[st.NI_TARGET] = random.integers(-1, PLACES, PLACES)
+    resting = np.isin(ints[st.NI_MOBILITY], [ANCHORED, IDLE])
+    floats[st.N_VX, resting] = floats[st.N_VY, resting] = 0.0
+    for start in (0, LANES):
+        begin(floats, ints, start)
     return floats, ints
 
 
 places = some.floats(-1.5, 1.5, width=32)
-lane_bits = some.integers(0, (1 << LANES) - 1)
+groups = some.sampled_from([0, LANES])
+sizes = some.integers(0, LANES)
 
 
 @settings(max_examples=150, deadline=None)
-@given(crowds(), places, places, some.floats(0.0, 3.0, width=32), some.sampled_from([1 << 1, 1 << 2, PLANE, 6, 1]))
+@given(crowds(), places, places, some.floats(0.0, 3.0, width=32), some.sampled_from([1 << 1, 1 << 2, KEY_FLYER, 6, 1]))
 def test_lanes_in_reach_are_those_within_the_distance_that_are_wanted(
     crowd: tuple[np.ndarray, np.ndarray], x: float, y: float, reach: float, wanted: int
 ) -> None:
-    floats, ints = crowd
-    dx, dy = floats[X : X + LANES] - F(x), floats[Y : Y + LANES] - F(y)
-    most = floats[RADIUS:] + F(reach)
-    expected = (dx * dx + dy * dy <= most * most) & (ints[KEY : KEY + LANES] & wanted != 0)
-    assert in_reach(floats, ints, x, y, reach, wanted) == bits_of(expected)
+    floats, ints = crowd[0][:, :LANES], crowd[1][:, :LANES]
+    dx, dy = floats[st.N_X] - F(x), floats[st.N_Y] - F(y)
+    most = floats[st.N_INNER] + F(reach)
+    expected = (dx * dx + dy * dy <= most * most) & (ints[st.NI_KEY] & wanted != 0)
+    assert in_reach(*crowd, x, y, reach, wanted) == bits_of(expected)
+
+
+@settings(max_examples=50, deadline=None)
+@given(crowds(), some.integers(1, (1 << LANES) - 1))
+def test_the_span_of_lanes_is_their_rectangle(crowd: tuple[np.ndarray, np.ndarray], lanes: int) -> None:
+    inside = crowd[0][:, :LANES][:, (lanes >> np.arange(LANES)) & 1 != 0]
+    x, y = inside[st.N_X], inside[st.N_Y]
+    assert span(crowd[0], lanes) == (x.min(), x.max(), y.min(), y.max(), inside[st.N_INNER].max())
+
+
+@settings(max_examples=50, deadline=None)
+@given(crowds())
+def test_a_step_begins_with_the_pace_and_without_collisions(crowd: tuple[np.ndarray, np.ndarray]) -> None:
+    floats, ints = (array[:, :LANES].copy() for array in crowd)
+    begin(*crowd, 0)
+    after, moving = crowd[0][:, :LANES], ints[st.NI_MOBILITY] == MOVING
+    for v, x, p, wanted in ((st.N_VX, st.N_X, st.N_PX, st.N_WANTED_X), (st.N_VY, st.N_Y, st.N_PY, st.N_WANTED_Y)):
+        step = floats[v] * floats[st.N_PACE]
+        np.testing.assert_array_equal(after[[v, p, wanted]], [step, floats[x] + step, step])
+    np.testing.assert_array_equal(after[st.N_ABOUT], floats[st.N_INNER] + np.where(moving, F(AHEAD), F(0)))
+    steps = moving & (floats[st.N_STEP] > 0)
+    np.testing.assert_array_equal(after[st.N_UX], np.where(steps, floats[st.N_UX], F(0)))
+    assert not after[[st.N_PUSH_X, st.N_PUSH_Y, st.N_WALL_X, st.N_WALL_Y, st.N_SIDE]].any()
+    assert not crowd[1][st.NI_MET, :LANES].any() and (after[st.N_SHARE] == 1).all()
 
 
 @settings(max_examples=250, deadline=None)
-@given(
-    crowds(), lane_bits, places, places, some.sampled_from([0.375, 0.5, 1.0]), some.floats(0.0, 6.25, width=32),
-    some.booleans(), some.integers(-1, LANES), some.integers(-LANES, 2 * LANES),
-)  # fmt: skip
-def test_a_collision_is_the_rule_written_out_lane_by_lane(
-    crowd: tuple[np.ndarray, np.ndarray], found: int, x: float, y: float, radius: float, angle: float, moving: bool,
-    target: int, before: int,
-) -> None:  # fmt: skip
-    floats, ints = crowd
-    ux, uy = (F(np.cos(angle)), F(np.sin(angle))) if moving else (F(0), F(0))
-    got = collide(floats, ints, found, x, y, radius, ux, uy, 1 << 1, int(moving), target, before)
-    expected = expected_collision(
-        floats, ints, found, F(x), F(y), F(radius), ux, uy, 1 << 1, int(moving), target, before
-    )
-    np.testing.assert_array_equal(np.array(got[:5], F), np.array(expected[:5], F))
-    assert got[5] == expected[5]
+@given(crowds(), groups, groups, sizes)
+def test_collisions_are_the_rule_written_out_unit_by_unit(
+    crowd: tuple[np.ndarray, np.ndarray], start: int, first: int, many: int
+) -> None:
+    floats, ints = (array.copy() for array in crowd)
+    met, touching = collide(*crowd, start, first, many)
+    rows = [st.N_PUSH_X, st.N_PUSH_Y, st.N_WALL_X, st.N_WALL_Y, st.N_SIDE]
+    for lane in range(LANES):
+        k = start + lane
+        moves = ints[st.NI_MOBILITY, k] not in (ANCHORED, TELEPORT)
+        found = near(floats, ints, k, first, many, (st.N_PX, st.N_PY)) if moves else []
+        sums, touched = floats[rows, k], 0
+        for n in found:
+            parts, touches = collision(floats, ints, k, n)
+            sums = sums + np.array(parts, F)
+            touched |= int(touches) << (n - first)
+        np.testing.assert_array_equal(crowd[0][rows, k], sums)
+        assert (met >> lane) & 1 == crowd[1][st.NI_MET, k] == bool(found)
+        assert crowd[1][st.NI_TOUCHED, k] == touched and (touching >> lane) & 1 == bool(touched)
+    others = np.delete(np.arange(PLACES), np.arange(start, start + LANES))
+    np.testing.assert_array_equal(crowd[0][:, others], floats[:, others])
 
 
 @settings(max_examples=150, deadline=None)
-@given(crowds(), lane_bits, places, places, some.floats(-0.625, 0.625, width=32), some.floats(-0.625, 0.625, width=32))
+@given(crowds(), groups, groups, sizes, some.integers(0, (1 << LANES) - 1))
 def test_the_free_share_of_a_step_takes_half_of_the_room_between_cores(
-    crowd: tuple[np.ndarray, np.ndarray], found: int, x: float, y: float, mx: float, my: float
+    crowd: tuple[np.ndarray, np.ndarray], start: int, first: int, many: int, limited: int
 ) -> None:
-    floats, ints = crowd
-    free = share(floats, ints, found, x, y, 0.5, mx, my)
-    assert 0.0 <= free <= 1.0
-    least = 1.0
-    for n in np.flatnonzero(chosen_by(found) & (ints[MOBILITY : MOBILITY + LANES] != TELEPORT)):
-        there = np.array([floats[X + n] - F(x), floats[Y + n] - F(y)], np.float64)
-        distance = float(np.hypot(*there))
-        room = max(distance - CORE * (0.5 + float(floats[RADIUS + n])), 0.0) / 2
-        taken = float(np.array([mx, my]) @ there) / max(distance, 1e-12)
-        if taken > room:
-            least = min(least, room / taken)
-    assert free == pytest.approx(least, abs=1e-4)
+    floats, ints = (array.copy() for array in crowd)
+    share(*crowd, start, first, many, limited)
+    for lane in range(LANES):
+        k, least = start + lane, 1.0
+        for n in near(floats, ints, k, first, many, (st.N_X, st.N_Y)) if (limited >> lane) & 1 else []:
+            if ints[st.NI_MOBILITY, n] == TELEPORT:
+                continue
+            there = (floats[[st.N_X, st.N_Y], n] - floats[[st.N_X, st.N_Y], k]).astype(np.float64)
+            distance = float(np.hypot(*there))
+            room = max(distance - CORE * float(floats[st.N_INNER, k] + floats[st.N_INNER, n]), 0.0) / 2
+            taken = float(floats[[st.N_VX, st.N_VY], k].astype(np.float64) @ there) / max(distance, 1e-12)
+            if taken > room:
+                least = min(least, room / taken)
+        assert 0.0 <= crowd[0][st.N_SHARE, k] <= 1.0
+        assert crowd[0][st.N_SHARE, k] == pytest.approx(least, abs=1e-4)
 
 
 @given(some.integers(1, 2**62))
