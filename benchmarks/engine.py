@@ -25,10 +25,20 @@ import numpy as np
 
 from envs.engine import source_digest, stamp_modules
 from envs.engine import state as st
-from envs.engine.state import MapSpec, create_unit, issue_order, kernel, new_state, random_uniform, reset_world
-from envs.engine.step import advance_world
+from envs.engine.state import (
+    MapSpec,
+    create_unit,
+    inline_kernel,
+    issue_order,
+    kernel,
+    new_state,
+    random_uniform,
+    reset_world,
+)
+from envs.engine.step import advance_worlds
 from envs.units import Rules
 
+PORTION = 16  # worlds that go through all steps before the next do
 LOOPS = np.int64(8)  # typed, because Numba would compile the engine anew for a literal argument
 
 
@@ -49,33 +59,41 @@ def place_armies(state, static, b, units, gap):
             issue_order(state, static, b, i, st.ORDER_ATTACK_MOVE, -1, middle - side * gap / 2, height / 2, False)
 
 
+@inline_kernel
+def prepare(state, static, b, units, gap, work):
+    """Sets world `b` up again if its battle is over, and gives the random orders."""
+    if state.tally[b, 1, st.T_ALIVE] == 0 or state.tally[b, 2, st.T_ALIVE] == 0 or state.w[b, st.W_LOOP] > 1200:
+        key = state.w[b, st.W_SEED]
+        reset_world(state, b, key + 1000003)
+        place_armies(state, static, b, units, gap)
+        work[b, 1] += 1
+    if b % 2 == 1:
+        for n in range(state.w[b, st.W_ALIVE]):
+            i = state.alive[b, n]
+            if state.ui[b, i, st.I_OWNER] != 1:
+                continue
+            draw = random_uniform(state, b)
+            if draw < 0.5:
+                dx = 4.0 * random_uniform(state, b) - 2.0
+                dy = 4.0 * random_uniform(state, b) - 2.0
+                x, y = state.uf[b, i, st.F_X] + dx, state.uf[b, i, st.F_Y] + dy
+                issue_order(state, static, b, i, st.ORDER_MOVE, -1, x, y, False)
+            else:
+                j = int(random_uniform(state, b) * state.ui.shape[1])
+                if state.ui[b, j, st.I_OWNER] == 2:
+                    issue_order(state, static, b, i, st.ORDER_ATTACK, j, 0.0, 0.0, False)
+    work[b, 0] += state.w[b, st.W_ALIVE] * LOOPS
+
+
 @kernel
 def run(state, static, first, last, units, gap, steps, work):
     """`steps` of 8 loops in the worlds [first, last); `work` [B, 2] counts unit-loops and battles."""
-    for b in range(first, last):
+    for begin in range(first, last, PORTION):
+        end = min(begin + PORTION, last)
         for _ in range(steps):
-            if state.tally[b, 1, st.T_ALIVE] == 0 or state.tally[b, 2, st.T_ALIVE] == 0 or state.w[b, st.W_LOOP] > 1200:
-                key = state.w[b, st.W_SEED]
-                reset_world(state, b, key + 1000003)
-                place_armies(state, static, b, units, gap)
-                work[b, 1] += 1
-            if b % 2 == 1:
-                for n in range(state.w[b, st.W_ALIVE]):
-                    i = state.alive[b, n]
-                    if state.ui[b, i, st.I_OWNER] != 1:
-                        continue
-                    draw = random_uniform(state, b)
-                    if draw < 0.5:
-                        dx = 4.0 * random_uniform(state, b) - 2.0
-                        dy = 4.0 * random_uniform(state, b) - 2.0
-                        x, y = state.uf[b, i, st.F_X] + dx, state.uf[b, i, st.F_Y] + dy
-                        issue_order(state, static, b, i, st.ORDER_MOVE, -1, x, y, False)
-                    else:
-                        j = int(random_uniform(state, b) * state.ui.shape[1])
-                        if state.ui[b, j, st.I_OWNER] == 2:
-                            issue_order(state, static, b, i, st.ORDER_ATTACK, j, 0.0, 0.0, False)
-            work[b, 0] += state.w[b, st.W_ALIVE] * LOOPS
-            advance_world(state, static, b, LOOPS)
+            for b in range(begin, end):
+                prepare(state, static, b, units, gap, work)
+            advance_worlds(state, static, begin, end, LOOPS)
 
 
 # The machine code of `run` holds the engine's: compiled anew after a change there too.

@@ -45,7 +45,7 @@ from envs.engine.state import (
     W_LOOP,
     kernel,
 )
-from envs.engine.step import ONE_LOOP, advance_world
+from envs.engine.step import ONE_LOOP, advance_world, advance_worlds
 from envs.engine.vision import update_vision
 from envs.minigames import play_game, start_game
 from envs.observation import write_entities
@@ -271,9 +271,13 @@ def find_illegal_functions(context, found):
 @Phase
 def advance_battles(context, loops, first, last):
     state, static, _, episode, _, _, _ = fields_of(context)
-    for b in range(first, last):
-        if episode.i[b, E_DONE] == 0:
-            advance_world(state, static, b, loops)
+    begin = first
+    while begin < last:
+        end = begin
+        while end < last and episode.i[end, E_DONE] == 0:
+            end += 1
+        advance_worlds(state, static, begin, end, loops)
+        begin = end + 1
 
 
 @Phase

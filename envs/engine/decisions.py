@@ -110,13 +110,15 @@ def launch(state, static, b, i, kind, w, j):
 
 
 @inline_kernel
-def decide(state, static, b):
-    """One pass over the units of world `b`; leaves displacement and mobility of each in `near_f`, `near_i`."""
-    uf, ui, near_f, near_i = state.uf[b], state.ui[b], state.near_f[b], state.near_i[b]
+def decide(state, static, near, b):
+    """One pass over the units of world `b`; leaves displacement and mobility of each in `near`."""
+    uf, ui, near_f, near_i = state.uf[b], state.ui[b], near.f, near.i
     kf, ki, wf, wi = static.kind_f, static.kind_i, static.weapon_f, static.weapon_i
     loop = state.w[b, st.W_LOOP]
     obstacles = static.options[st.O_OBSTACLES]
-    for k in range(state.w[b, st.W_ALIVE]):
+    start = state.w[b, st.W_START]
+    for place in range(start, start + state.w[b, st.W_ALIVE]):
+        k = np.uintp(place)
         i = near_i[st.NI_SLOT, k]
         u, v = uf[np.uintp(i)], ui[np.uintp(i)]
         x, y = near_f[st.N_X, k], near_f[st.N_Y, k]
@@ -140,7 +142,7 @@ def decide(state, static, b):
             and 0 < wake <= loop
             and v[st.I_TARGET] < 0
             and (obstacles == 0 or flags & (st.FLAG_FLYING | st.FLAG_COLOSSUS) != 0)
-            and not enemies_within(state, static, b, k, v[st.I_OWNER], kf[kind, st.K_SCAN_RANGE])
+            and not enemies_within(state, static, near, b, k, v[st.I_OWNER], kf[kind, st.K_SCAN_RANGE])
         ):
             wake = loop + SCAN_PERIOD - (loop + v[st.I_PHASE]) % SCAN_PERIOD
             v[st.I_WAKE] = wake
@@ -229,7 +231,7 @@ def decide(state, static, b):
         ward, chase = -1, -1
         done = False
         going, watchful, may_move = False, False, speed > ZERO
-        gx, gy, near = x, y, ZERO
+        gx, gy, margin = x, y, ZERO
         if order == st.ORDER_MOVE:
             other = v[st.I_ORDER_TARGET]
             if other < 0:
@@ -239,7 +241,7 @@ def decide(state, static, b):
             else:
                 going, gx, gy = True, uf[other, st.F_X], uf[other, st.F_Y]
                 if ui[other, st.I_FLAGS] & st.FLAG_INVULNERABLE == 0:
-                    near = near_f[st.N_RADIUS, k] + uf[other, st.F_RADIUS]
+                    margin = near_f[st.N_RADIUS, k] + uf[other, st.F_RADIUS]
             # Units that shoot on the move look for targets in range while they go.
             if wi[kind, 0, st.WI_FIRES_MOVING] and flags & st.FLAG_OBEDIENT == 0:
                 watchful, may_move, chase = True, False, target
@@ -323,7 +325,7 @@ def decide(state, static, b):
             if not looked:
                 break
             scan = kf[kind, st.K_SCAN_RANGE] if may_move else wf[kind, 0, st.WF_RANGE]
-            better = acquire(state, static, b, k, scan)
+            better = acquire(state, static, near, b, k, scan)
             if better < 0 and chase < 0 and hurt and may_move:
                 # Out of sight of its scan, but it shoots: go for the attacker.
                 attacker = v[st.I_ATTACKER]
@@ -378,7 +380,7 @@ def decide(state, static, b):
                     u[st.F_COOLDOWN] = wf[kind, w, st.WF_COOLDOWN] - spent
             u[st.F_WINDUP] = windup
             if not anchored and not in_range and may_move:
-                going, gx, gy, near = True, uf[chase, st.F_X], uf[chase, st.F_Y], max(reach - CLOSE, ZERO)
+                going, gx, gy, margin = True, uf[chase, st.F_X], uf[chase, st.F_Y], max(reach - CLOSE, ZERO)
             elif anchored:
                 going = False
         elif windup > ZERO:
@@ -391,7 +393,7 @@ def decide(state, static, b):
                 if ward >= 0 and not can_heal(state, static, b, i, ward):
                     ward = -1
                 if ward < 0 and (loop + v[st.I_PHASE]) % SCAN_PERIOD == 0:
-                    ward = acquire_wounded(state, static, b, k)
+                    ward = acquire_wounded(state, static, near, b, k)
                 v[st.I_TARGET] = ward
                 if ward >= 0:
                     v[st.I_TARGET_TAG] = ui[ward, st.I_TAG]
@@ -410,7 +412,7 @@ def decide(state, static, b):
                     v[st.I_SHOT_TARGET] = ward
                     aim(static, kind, u, flags, dx, dy, dx * dx + dy * dy)
                 elif may_move:
-                    going, gx, gy, near = True, uf[ward, st.F_X], uf[ward, st.F_Y], max(reach - CLOSE, ZERO)
+                    going, gx, gy, margin = True, uf[ward, st.F_X], uf[ward, st.F_Y], max(reach - CLOSE, ZERO)
 
         # The displacement.
         near_i[st.NI_TARGET, k] = v[st.I_TARGET]
@@ -425,7 +427,7 @@ def decide(state, static, b):
         if going:
             dx, dy = gx - x, gy - y
             d = np.sqrt(dx * dx + dy * dy)
-            left = d - near
+            left = d - margin
             if left <= ARRIVED:
                 going = False
                 if chase < 0 and ward < 0:
@@ -434,9 +436,9 @@ def decide(state, static, b):
                         u[st.F_ORDER_Y], u[st.F_HOME_Y] = u[st.F_HOME_Y], u[st.F_ORDER_Y]
                     elif order == st.ORDER_STOP:
                         v[st.I_FLAGS] &= ~st.FLAG_RETURNING
-                    elif order <= st.ORDER_SIEGE and (order != st.ORDER_MOVE or near <= ZERO):
+                    elif order <= st.ORDER_SIEGE and (order != st.ORDER_MOVE or margin <= ZERO):
                         done = True
-                        if near <= ZERO and acceleration > ZERO:
+                        if margin <= ZERO and acceleration > ZERO:
                             # Exactly there, and no drifting on.
                             near_f[st.N_VX, k] = dx
                             near_f[st.N_VY, k] = dy
@@ -519,6 +521,6 @@ def decide(state, static, b):
             else:
                 wake = 0
             u[st.F_REACH] = reach
-            u[st.F_NEAR] = near
+            u[st.F_NEAR] = margin
             v[st.I_ACT] = act
             v[st.I_WAKE] = wake

@@ -14,15 +14,16 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 from envs.engine import state as st
-from envs.engine.neighbours import KEY_OWNERS, KEY_PLANES
 from envs.engine.state import LANES
 
 __all__ = [
     "ANCHORED",
     "IDLE",
     "MOVING",
+    "OWNERS",
     "TELEPORT",
     "begin_steps",
     "blocked_lanes",
@@ -32,7 +33,9 @@ __all__ = [
     "lanes_in_reach",
     "lanes_span",
     "lanes_that_move",
+    "pack_rows",
     "push_steps",
+    "see_lanes",
     "share_lanes",
     "turn_steps",
 ]
@@ -45,6 +48,7 @@ CORE = 0.75  # of their inner radii: two units never come nearer
 PUSH_LIMIT = 0.25  # largest displacement by pushes in a loop
 AHEAD = 0.2  # gap at which a unit begins to go around another
 FAR = 1e9
+OWNERS = (1 << st.MAX_OWNERS) - 1  # the bits of a key that say whose the unit is
 QUICKEN = 0.2  # by which the pace of a unit that had to slow down rises in a loop
 
 # Numba's decorator has no types of its own: the functions that it makes take no context.
@@ -226,10 +230,6 @@ class _Code:
     def store(self, array: int, offset: Any, lanes: _Lanes) -> None:
         self.builder.store(lanes.value, self._place(array, offset, lanes.value.type), align=4)
 
-    def row(self, start: Any, places: Any, number: int) -> Any:
-        """Offset of the lanes at `start` in row `number` of `near_f` or `near_i`."""
-        return self.builder.add(start, self.builder.mul(places, ir.Constant(ir.IntType(64), number)))
-
     def constant(self, value: float | int) -> _Lanes:
         kind = _FLOATS if isinstance(value, float) else _INTS
         return _Lanes(self.builder, ir.Constant(kind, [value] * LANES))
@@ -242,31 +242,32 @@ class _Code:
 
 
 class _Rows:
-    """Sixteen places in the rows of `near_f` and `near_i`, the array arguments 0 and 1."""
+    """Sixteen units: the places from `at` on in the rows of `near_f` and `near_i`, the array arguments 0 and 1."""
 
-    def __init__(self, code: _Code, at_f: Any, at_i: Any, places: Any):
-        self.code, self.starts, self.places = code, (at_f, at_i), places
+    def __init__(self, code: _Code, at: Any, places: Any):
+        self.code, self.start, self.places = code, at, places
 
-    def row(self, array: int, number: int) -> Any:
-        """Where row `number` of the array argument begins for these places."""
-        return self.code.row(self.starts[array], self.places, number)
+    def row(self, number: int) -> Any:
+        """Where row `number` begins for these places."""
+        builder = self.code.builder
+        return builder.add(self.start, builder.mul(self.places, ir.Constant(ir.IntType(64), number)))
 
     def load(self, number: int) -> _Lanes:
-        return self.code.load(0, self.row(0, number))
+        return self.code.load(0, self.row(number))
 
     def load_int(self, number: int) -> _Lanes:
-        return self.code.load(1, self.row(1, number))
+        return self.code.load(1, self.row(number))
 
     def store(self, number: int, lanes: _Lanes) -> None:
-        self.code.store(0, self.row(0, number), lanes)
+        self.code.store(0, self.row(number), lanes)
 
     def store_int(self, number: int, lanes: _Lanes) -> None:
-        self.code.store(1, self.row(1, number), lanes)
+        self.code.store(1, self.row(number), lanes)
 
-    def places_after(self, other: _Rows) -> _Lanes:
-        """How many places these stand after `other`."""
-        places = self.code.builder.sub(self.starts[0], other.starts[0])
-        return self.code.splat(self.code.builder.trunc(places, ir.IntType(32)))
+    def numbers_from(self, other: _Rows) -> _Lanes:
+        """How many places each stands after the first of `other`."""
+        places = self.code.builder.sub(self.start, other.start)
+        return self.code.numbers().plus(self.code.splat(self.code.builder.trunc(places, ir.IntType(32))))
 
 
 def _dot(ax: _Lanes, bx: _Lanes, ay: _Lanes, by: _Lanes) -> _Lanes:
@@ -274,45 +275,95 @@ def _dot(ax: _Lanes, bx: _Lanes, ay: _Lanes, by: _Lanes) -> _Lanes:
 
 
 @_operation
-def lanes_in_reach(typingctx, floats, ints, at_x, at_y, at_radius, at_key, x, y, reach, wanted):  # type: ignore[no-untyped-def]
-    """Bit n is set where lane n lies within reach of (x, y) and is wanted.
+def pack_rows(typingctx, array, first, last):  # type: ignore[no-untyped-def]
+    """`array` [B, R, M]: the memory of the entries from `first` to `last - 1` as R rows, [R, (last - first) * M]."""
+    kind = types.Array(array.dtype, 2, "C")
+    signature = kind(array, _index, _index)
 
-    Lane n: `floats` and `ints` are C-contiguous arrays, read as flat from `at_x + n`, `at_y + n`, `at_radius + n` and
-    `at_key + n` on. Within reach: the distance is at most `reach` plus the lane's radius. Wanted: the lane's key and
-    `wanted` have a bit in common. Returns int64.
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        whole = context.make_array(signature.args[0])(context, builder, args[0])
+        _, rows, places = cgutils.unpack_tuple(builder, whole.shape, 3)
+        size = context.get_constant(types.intp, array.dtype.bitwidth // 8)
+        begin = builder.mul(args[1], builder.mul(rows, places))
+        places = builder.mul(builder.sub(args[2], args[1]), places)
+        packed = context.make_array(kind)(context, builder)
+        populate_array(
+            packed,
+            data=builder.gep(whole.data, [begin]),
+            shape=[rows, places],
+            strides=[builder.mul(places, size), size],
+            itemsize=size,
+            meminfo=None,
+        )
+        return packed._getvalue()
+
+    return signature, codegen
+
+
+@_operation
+def lanes_in_reach(typingctx, floats, ints, at, places, row, x, y, reach, wanted):  # type: ignore[no-untyped-def]
+    """Bit n is set where the unit at place `at + n` lies within reach of (x, y) and is wanted.
+
+    Within reach: the distance is at most `reach` plus what row `row` holds. Wanted: the unit's key and `wanted` have a
+    bit in common. Returns int64.
     """
-    signature = _mask(floats, ints, _index, _index, _index, _index, _real, _real, _real, _int)
+    signature = _mask(floats, ints, _index, _index, _index, _real, _real, _real, _int)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = _Code(context, builder, signature, args)
-        dx = code.load(0, args[2]) - code.spread(6)
-        dy = code.load(0, args[3]) - code.spread(7)
-        reach = code.load(0, args[4]) + code.spread(8)
-        wanted = (code.load(1, args[5]) & code.spread(9)).differs(0)
+        units = _Rows(code, args[2], args[3])
+        dx, dy = units.load(st.N_X) - code.spread(5), units.load(st.N_Y) - code.spread(6)
+        more = code.load(0, builder.add(args[2], builder.mul(args[3], args[4])))
+        reach = more + code.spread(7)
+        wanted = (units.load_int(st.NI_KEY) & code.spread(8)).differs(0)
         return ((_dot(dx, dx, dy, dy) <= reach * reach) & wanted).to_mask()
 
     return signature, codegen
 
 
-def _near(code: _Code, own: _Rows, their: _Rows, many: Any, x: int, y: int, planes: _Lanes) -> _Lanes:
-    """Bit n of a lane is set where the n-th of `many` others is within `N_ABOUT` of the unit, edge to edge.
+@_operation
+def see_lanes(typingctx, floats, ints, at, start, many, places):  # type: ignore[no-untyped-def]
+    """Sets `NI_SEEN` of the units from place `at` on: the owners of those of `many` units from place `start` on whose
+    sight reaches their edges."""
+    signature = types.none(floats, ints, _index, _index, _index, _index)
 
-    `x`, `y`: the rows that say where units are. No unit is near itself, nor near those with no bit of `planes` in their
-    keys.
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = _Code(context, builder, signature, args)
+        own, their = (_Rows(code, args[n], args[5]) for n in (2, 3))
+        x, y, radius = own.load(st.N_X), own.load(st.N_Y), own.load(st.N_RADIUS)
+        starts = their.row(st.N_X), their.row(st.N_Y), their.row(st.N_SIGHT), their.row(st.NI_KEY)
+        seen = code.variable(code.constant(0))
+        with cgutils.for_range(builder, args[4]) as loop:
+            at_x, at_y, at_sight, at_key = (builder.add(row, loop.index) for row in starts)
+            dx, dy = x - code.spread_element(0, at_x), y - code.spread_element(0, at_y)
+            reach = radius + code.spread_element(0, at_sight)
+            sees = _dot(dx, dx, dy, dy) <= reach * reach
+            seen.set(seen.get() | sees.choose(code.spread_element(1, at_key), 0))
+        own.store_int(st.NI_SEEN, seen.get() & OWNERS)
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+def _near(code: _Code, own: _Rows, their: _Rows, many: Any, x: int, y: int, asked: _Lanes) -> _Lanes:
+    """Bit n of a lane that is asked is set where the n-th of `many` others is within `N_ABOUT`, edge to edge.
+
+    `x`, `y`: the rows that say where units are. No unit is near itself, nor near those of another `NI_GROUP`.
     """
     builder = code.builder
-    here_x, here_y, about = own.load(x), own.load(y), own.load(st.N_ABOUT)
-    starts = their.row(0, x), their.row(0, y), their.row(0, st.N_INNER), their.row(1, st.NI_KEY)
+    here_x, here_y, about, group = own.load(x), own.load(y), own.load(st.N_ABOUT), own.load_int(st.NI_GROUP)
+    starts = their.row(x), their.row(y), their.row(st.N_INNER), their.row(st.NI_GROUP)
     near = code.variable(code.constant(0))
     with cgutils.for_range(builder, many) as loop:
-        at_x, at_y, at_radius, at_key = (builder.add(start, loop.index) for start in starts)
+        at_x, at_y, at_radius, at_group = (builder.add(start, loop.index) for start in starts)
         dx, dy = here_x - code.spread_element(0, at_x), here_y - code.spread_element(0, at_y)
         reach = about + code.spread_element(0, at_radius)
-        within = (_dot(dx, dx, dy, dy) <= reach * reach) & (planes & code.spread_element(1, at_key)).differs(0)
+        within = (_dot(dx, dx, dy, dy) <= reach * reach) & group.equals(code.spread_element(1, at_group))
         bit = builder.shl(ir.Constant(ir.IntType(32), 1), builder.trunc(loop.index, ir.IntType(32)))
         near.set(near.get() | within.choose(code.splat(bit), 0))
-    itself = own.places_after(their).equals(0).choose(code.numbers().as_bit(), 0)
-    return near.get() & ~itself
+    number = own.numbers_from(their)
+    itself = number.equals(number & (LANES - 1)).choose((number & (LANES - 1)).as_bit(), 0)
+    return asked.choose(near.get() & ~itself, 0)
 
 
 def _each_bit(code: _Code, masks: _Lanes, look: Callable[[_Lanes, _Lanes], None]) -> None:
@@ -336,48 +387,50 @@ def _each_bit(code: _Code, masks: _Lanes, look: Callable[[_Lanes, _Lanes], None]
 
 
 @_operation
-def lanes_span(typingctx, floats, at_x, at_y, at_about, lanes):  # type: ignore[no-untyped-def]
-    """The rectangle around the points in `lanes`, and the largest `about`: (x0, x1, y0, y1, about)."""
-    signature = types.UniTuple(_real, 5)(floats, _index, _index, _index, _mask)
+def lanes_span(typingctx, floats, at, places, x, y, lanes):  # type: ignore[no-untyped-def]
+    """The rectangle around the units in `lanes` from place `at` on, and their largest `N_ABOUT`.
+
+    `x`, `y`: the rows that say where units are. Returns (x0, x1, y0, y1, about).
+    """
+    signature = types.UniTuple(_real, 5)(floats, _index, _index, _index, _index, _mask)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = _Code(context, builder, signature, args)
-        lanes = code.bits(4)
+        lanes = code.bits(5)
         values = []
-        for row in args[1:3]:
-            value = code.load(0, row)
+        for row in args[3:5]:
+            value = code.load(0, builder.add(args[1], builder.mul(args[2], row)))
             values.append(lanes.choose(value, FAR).fold(lambda a, b: a.at_most(b)))
             values.append(lanes.choose(value, -FAR).fold(lambda a, b: a.at_least(b)))
-        values.append(lanes.choose(code.load(0, args[3]), 0.0).fold(lambda a, b: a.at_least(b)))
+        about = _Rows(code, args[1], args[2]).load(st.N_ABOUT)
+        values.append(lanes.choose(about, 0.0).fold(lambda a, b: a.at_least(b)))
         return context.make_tuple(builder, signature.return_type, values)
 
     return signature, codegen
 
 
 @_operation
-def collide_lanes(typingctx, floats, ints, at_f, at_i, from_f, from_i, many, places):  # type: ignore[no-untyped-def]
-    """What `many` units at the places from `from_f`, `from_i` on do to those from `at_f`, `at_i` on: (met, touching).
+def collide_lanes(typingctx, floats, ints, at, start, many, lanes, places):  # type: ignore[no-untyped-def]
+    """What `many` units from place `start` on do to those in `lanes` from place `at` on.
 
-    A unit that moves meets the others that are within `N_ABOUT` of where its step leads, edge to edge. Added to its
+    A unit meets the others that are within `N_ABOUT` of where its step leads, edge to edge. Added to its
     rows: `N_PUSH_X`, `N_PUSH_Y`: of two allies on their way the one yields that walks into the other, both half-way
     where both do or neither does; one that is anchored does not yield, another at rest half-way; enemies do not yield
     to a moving unit. `N_WALL_X`, `N_WALL_Y`: what of (`N_UX`, `N_UY`), the direction that it moves in, goes into
     enemies but its target, into allies that do not move and into those that come the other way, as a vector, and as
-    `N_SIDE` signed by the side that they are on: the left for those that come the other way. Met: the lanes that met
-    one, `NI_MET` is 1 for them. Touching: those that touch allies at rest; `NI_TOUCHED` has a bit for each of these.
+    `N_SIDE` signed by the side that they are on: the left for those that come the other way. `NI_MET` is 1 where a unit
+    has met one. Returns the lanes that touch allies at rest; `NI_TOUCHED` has a bit for each of these.
     """
-    signature = types.UniTuple(_mask, 2)(floats, ints, _index, _index, _index, _index, _index, _index)
+    signature = _mask(floats, ints, _index, _index, _index, _mask, _index)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = _Code(context, builder, signature, args)
-        own, their = (_Rows(code, args[n], args[n + 1], args[7]) for n in (2, 4))
+        own, their = (_Rows(code, args[n], args[6]) for n in (2, 3))
         x, y, radius, ux, uy = (own.load(number) for number in (st.N_PX, st.N_PY, st.N_INNER, st.N_UX, st.N_UY))
-        self_key, self_mobility, target = (own.load_int(n) for n in (st.NI_KEY, st.NI_MOBILITY, st.NI_TARGET))
-        self_moves = self_mobility.equals(MOVING)
-        planes = (self_mobility.equals(ANCHORED) | self_mobility.equals(TELEPORT)).choose(0, self_key & KEY_PLANES)
-        owners = self_key & KEY_OWNERS
-        found = _near(code, own, their, args[6], st.N_PX, st.N_PY, planes)
-        number = code.numbers().plus(own.places_after(their))  # of the unit, as the others count
+        self_moves, target = own.load_int(st.NI_MOBILITY).equals(MOVING), own.load_int(st.NI_TARGET)
+        owners = own.load_int(st.NI_KEY) & OWNERS
+        number = own.numbers_from(their)
+        found = _near(code, own, their, args[4], st.N_PX, st.N_PY, code.bits(5))
 
         rows = st.N_PUSH_X, st.N_PUSH_Y, st.N_WALL_X, st.N_WALL_Y, st.N_SIDE
         sums = [code.variable(own.load(row)) for row in rows]
@@ -427,30 +480,28 @@ def collide_lanes(typingctx, floats, ints, at_f, at_i, from_f, from_i, many, pla
         _each_bit(code, found, look)
         for row, total in zip(rows, sums, strict=True):
             own.store(row, total.get())
-        met, touching = found.differs(0), touched.get().differs(0)
-        own.store_int(st.NI_MET, met.choose(code.constant(1), own.load_int(st.NI_MET)))
+        own.store_int(st.NI_MET, found.differs(0).choose(code.constant(1), own.load_int(st.NI_MET)))
         own.store_int(st.NI_TOUCHED, touched.get())
-        return context.make_tuple(builder, signature.return_type, [met.to_mask(), touching.to_mask()])
+        return touched.get().differs(0).to_mask()
 
     return signature, codegen
 
 
 @_operation
-def share_lanes(typingctx, floats, ints, at_f, at_i, from_f, from_i, many, limited, places):  # type: ignore[no-untyped-def]
-    """Lowers `N_SHARE` of the lanes in `limited`: so much of its step brings a unit's core into no other's.
+def share_lanes(typingctx, floats, ints, at, start, many, lanes, places):  # type: ignore[no-untyped-def]
+    """Lowers `N_SHARE` of the units in `lanes`: so much of its step brings a unit's core into no other's.
 
     The units and the others are told as in `collide_lanes`. Towards each of the others within `N_ABOUT` the step
     (`N_VX`, `N_VY`) may take half of what lies between the cores, since the other may take the other half. Cores have
     `CORE` of the radii.
     """
-    signature = types.none(floats, ints, _index, _index, _index, _index, _index, _mask, _index)
+    signature = types.none(floats, ints, _index, _index, _index, _mask, _index)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = _Code(context, builder, signature, args)
-        own, their = (_Rows(code, args[n], args[n + 1], args[8]) for n in (2, 4))
+        own, their = (_Rows(code, args[n], args[6]) for n in (2, 3))
         x, y, radius, vx, vy = (own.load(number) for number in (st.N_X, st.N_Y, st.N_INNER, st.N_VX, st.N_VY))
-        planes = code.bits(7).choose(own.load_int(st.NI_KEY) & KEY_PLANES, 0)
-        found = _near(code, own, their, args[6], st.N_X, st.N_Y, planes)
+        found = _near(code, own, their, args[4], st.N_X, st.N_Y, code.bits(5))
         share = code.variable(own.load(st.N_SHARE))
         floats = [their.load(number) for number in (st.N_X, st.N_Y, st.N_INNER)]
         mobility = their.load_int(st.NI_MOBILITY)
@@ -473,92 +524,89 @@ def share_lanes(typingctx, floats, ints, at_f, at_i, from_f, from_i, many, limit
     return signature, codegen
 
 
-# --- the steps of sixteen units, the places from `at_f` and `at_i` on in the flat `near_f` and `near_i` -------------
+# --- the steps of sixteen units, at the places from `at` on ----------------------------------------------------------
 
 
 @_operation
-def lanes_that_move(typingctx, ints, at_i, places):  # type: ignore[no-untyped-def]
+def lanes_that_move(typingctx, ints, at, places):  # type: ignore[no-untyped-def]
     """Bit n is set where the unit in lane n is not anchored."""
     signature = _mask(ints, _index, _index)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = _Code(context, builder, signature, args)
-        return code.load(0, code.row(args[1], args[2], st.NI_MOBILITY)).differs(ANCHORED).to_mask()
+        mobility = code.load(0, _Rows(code, args[1], args[2]).row(st.NI_MOBILITY))
+        return mobility.differs(ANCHORED).to_mask()
 
     return signature, codegen
 
 
 @_operation
-def begin_steps(typingctx, floats, ints, at_f, at_i, places):  # type: ignore[no-untyped-def]
+def begin_steps(typingctx, floats, ints, at, places):  # type: ignore[no-untyped-def]
     """Slows the steps down to the units' pace, sets the places that they lead to, and forgets earlier collisions."""
-    signature = types.none(floats, ints, _index, _index, _index)
+    signature = types.none(floats, ints, _index, _index)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = _Code(context, builder, signature, args)
+        units = _Rows(code, args[2], args[3])
 
-        def row(number: int) -> Any:
-            return code.row(args[2], args[4], number)
-
-        pace = code.load(0, row(st.N_PACE))
+        pace = units.load(st.N_PACE)
         axes = (st.N_VX, st.N_X, st.N_PX, st.N_WANTED_X), (st.N_VY, st.N_Y, st.N_PY, st.N_WANTED_Y)
         for velocity, place, goal, wanted in axes:
-            step = code.load(0, row(velocity)) * pace
-            code.store(0, row(velocity), step)
-            code.store(0, row(goal), code.load(0, row(place)) + step)
-            code.store(0, row(wanted), step)
-        moving = code.load(1, code.row(args[3], args[4], st.NI_MOBILITY)).equals(MOVING)
-        about = code.load(0, row(st.N_INNER)) + moving.choose(code.constant(AHEAD), 0.0)
-        code.store(0, row(st.N_ABOUT), about)
-        steps = moving & (code.load(0, row(st.N_STEP)) * pace > 0.0)
+            step = units.load(velocity) * pace
+            units.store(velocity, step)
+            units.store(goal, units.load(place) + step)
+            units.store(wanted, step)
+        moving = units.load_int(st.NI_MOBILITY).equals(MOVING)
+        about = units.load(st.N_INNER) + moving.choose(code.constant(AHEAD), 0.0)
+        units.store(st.N_ABOUT, about)
+        steps = moving & (units.load(st.N_STEP) * pace > 0.0)
         for number in (st.N_UX, st.N_UY):
-            code.store(0, row(number), steps.choose(code.load(0, row(number)), 0.0))
+            units.store(number, steps.choose(units.load(number), 0.0))
         for number in (st.N_PUSH_X, st.N_PUSH_Y, st.N_WALL_X, st.N_WALL_Y, st.N_SIDE):
-            code.store(0, row(number), code.constant(0.0))
-        code.store(0, row(st.N_SHARE), code.constant(1.0))
-        code.store(1, code.row(args[3], args[4], st.NI_MET), code.constant(0))
+            units.store(number, code.constant(0.0))
+        units.store(st.N_SHARE, code.constant(1.0))
+        units.store_int(st.NI_MET, code.constant(0))
         return context.get_dummy_value()
 
     return signature, codegen
 
 
 @_operation
-def blocked_lanes(typingctx, floats, ints, at_f, at_i, places):  # type: ignore[no-untyped-def]
+def blocked_lanes(typingctx, floats, ints, at, places):  # type: ignore[no-untyped-def]
     """Bit n is set where a wall stands in the way of the unit in lane n, or did so before."""
-    signature = _mask(floats, ints, _index, _index, _index)
+    signature = _mask(floats, ints, _index, _index)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = _Code(context, builder, signature, args)
-        walls = (code.load(0, code.row(args[2], args[4], number)).differs(0.0) for number in (st.N_WALL_X, st.N_WALL_Y))
-        around = (code.load(1, code.row(args[3], args[4], st.NI_HAND)) & st.FLAG_AROUND).differs(0)
+        units = _Rows(code, args[2], args[3])
+        walls = (units.load(number).differs(0.0) for number in (st.N_WALL_X, st.N_WALL_Y))
+        around = (units.load_int(st.NI_HAND) & st.FLAG_AROUND).differs(0)
         return (next(walls) | next(walls) | around).to_mask()
 
     return signature, codegen
 
 
 @_operation
-def turn_steps(typingctx, floats, ints, at_f, at_i, places):  # type: ignore[no-untyped-def]
+def turn_steps(typingctx, floats, ints, at, places):  # type: ignore[no-untyped-def]
     """Turns the steps along the walls that blockers form, always on the same hand until the way is clear.
 
     Returns the lanes whose `NI_HAND` is another now.
     """
-    signature = _mask(floats, ints, _index, _index, _index)
+    signature = _mask(floats, ints, _index, _index)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = _Code(context, builder, signature, args)
+        units = _Rows(code, args[2], args[3])
 
-        def load(number: int) -> _Lanes:
-            return code.load(0, code.row(args[2], args[4], number))
-
-        wall_x, wall_y, side, ux, uy = (load(n) for n in (st.N_WALL_X, st.N_WALL_Y, st.N_SIDE, st.N_UX, st.N_UY))
+        wall_x, wall_y, side, ux, uy = (units.load(n) for n in (st.N_WALL_X, st.N_WALL_Y, st.N_SIDE, st.N_UX, st.N_UY))
         blocked = wall_x.differs(0.0) | wall_y.differs(0.0)
-        at_hand = code.row(args[3], args[4], st.NI_HAND)
-        hand = code.load(1, at_hand)
+        hand = units.load_int(st.NI_HAND)
         # The hand is chosen when the way is blocked: by the side that the wall is on, or by the unit's turn.
         left = (side.at_least(-side) > EDGE).choose(side > 0.0, (hand & st.HAND_TURN).differs(0))
         begun = (hand & ~st.FLAG_LEFT) | st.FLAG_AROUND | left.choose(code.constant(st.FLAG_LEFT), 0)
         around = (hand & st.FLAG_AROUND).differs(0)
         new = blocked.choose(around.choose(hand, begun), hand & ~st.FLAG_AROUND)
-        code.store(1, at_hand, new)
+        units.store_int(st.NI_HAND, new)
 
         inverse = code.constant(1.0) / _dot(wall_x, wall_x, wall_y, wall_y).root()
         wall_x, wall_y = wall_x * inverse, wall_y * inverse
@@ -568,76 +616,72 @@ def turn_steps(typingctx, floats, ints, at_f, at_i, places):  # type: ignore[no-
         ay = uy - into * wall_y + aside * wall_x
         norm = _dot(ax, ax, ay, ay).root()
         along = blocked & (norm > EDGE)
-        step = load(st.N_STEP) * load(st.N_PACE)
+        step = units.load(st.N_STEP) * units.load(st.N_PACE)
         for a, rows in ((ax, (st.N_VX, st.N_WANTED_X)), (ay, (st.N_VY, st.N_WANTED_Y))):
-            velocity = along.choose(step * a / norm, load(rows[0]))
+            velocity = along.choose(step * a / norm, units.load(rows[0]))
             for number in rows:
-                code.store(0, code.row(args[2], args[4], number), velocity)
+                units.store(number, velocity)
         return new.differs(hand).to_mask()
 
     return signature, codegen
 
 
 @_operation
-def push_steps(typingctx, floats, ints, at_f, at_i, places):  # type: ignore[no-untyped-def]
+def push_steps(typingctx, floats, ints, at, places):  # type: ignore[no-untyped-def]
     """Adds the pushes to the steps, and sets `N_ABOUT`.
 
     Returns the lanes that met somebody and want to be elsewhere.
     """
-    signature = _mask(floats, ints, _index, _index, _index)
+    signature = _mask(floats, ints, _index, _index)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = _Code(context, builder, signature, args)
+        units = _Rows(code, args[2], args[3])
 
-        def row(number: int) -> Any:
-            return code.row(args[2], args[4], number)
-
-        push_x, push_y = code.load(0, row(st.N_PUSH_X)), code.load(0, row(st.N_PUSH_Y))
+        push_x, push_y = units.load(st.N_PUSH_X), units.load(st.N_PUSH_Y)
         size = _dot(push_x, push_x, push_y, push_y).root()
         less, far = code.constant(PUSH_LIMIT) / size, size > PUSH_LIMIT
-        vx = code.load(0, row(st.N_VX)) + far.choose(push_x * less, push_x)
-        vy = code.load(0, row(st.N_VY)) + far.choose(push_y * less, push_y)
-        code.store(0, row(st.N_VX), vx)
-        code.store(0, row(st.N_VY), vy)
-        about = code.load(0, row(st.N_INNER)) * CORE + _dot(vx, vx, vy, vy).root() * 2.0
-        code.store(0, row(st.N_ABOUT), about)
-        met = code.load(1, code.row(args[3], args[4], st.NI_MET)).differs(0)
+        vx = units.load(st.N_VX) + far.choose(push_x * less, push_x)
+        vy = units.load(st.N_VY) + far.choose(push_y * less, push_y)
+        units.store(st.N_VX, vx)
+        units.store(st.N_VY, vy)
+        about = units.load(st.N_INNER) * CORE + _dot(vx, vx, vy, vy).root() * 2.0
+        units.store(st.N_ABOUT, about)
+        met = units.load_int(st.NI_MET).differs(0)
         return (met & (vx.differs(0.0) | vy.differs(0.0))).to_mask()
 
     return signature, codegen
 
 
 @_operation
-def end_steps(typingctx, floats, ints, at_f, at_i, places, movers, x0, y0, x1, y1):  # type: ignore[no-untyped-def]
+def end_steps(typingctx, floats, ints, at, places, movers, x0, y0, x1, y1):  # type: ignore[no-untyped-def]
     """Leaves in `N_PX`, `N_PY` where the lanes in `movers` end, inside the rectangle: (moved, paced).
 
     Who is held up steps less far from now on, so that a throng does not press itself together. Moved: the lanes that
     are elsewhere now. Paced: those whose `N_PACE` is another now.
     """
-    signature = types.UniTuple(_mask, 2)(floats, ints, _index, _index, _index, _mask, _real, _real, _real, _real)
+    signature = types.UniTuple(_mask, 2)(floats, ints, _index, _index, _mask, _real, _real, _real, _real)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = _Code(context, builder, signature, args)
+        units = _Rows(code, args[2], args[3])
 
-        def row(number: int) -> Any:
-            return code.row(args[2], args[4], number)
-
-        movers = code.bits(5)
-        share = code.load(0, row(st.N_SHARE))
-        vx, vy = code.load(0, row(st.N_VX)) * share, code.load(0, row(st.N_VY)) * share
-        wanted_x, wanted_y = code.load(0, row(st.N_WANTED_X)), code.load(0, row(st.N_WANTED_Y))
-        pace = code.load(0, row(st.N_PACE))
+        movers = code.bits(4)
+        share = units.load(st.N_SHARE)
+        vx, vy = units.load(st.N_VX) * share, units.load(st.N_VY) * share
+        wanted_x, wanted_y = units.load(st.N_WANTED_X), units.load(st.N_WANTED_Y)
+        pace = units.load(st.N_PACE)
         square = _dot(wanted_x, wanted_x, wanted_y, wanted_y)
         done = (_dot(vx, wanted_x, vy, wanted_y) / square).at_least(0.0).at_most(1.0)
-        met = code.load(1, code.row(args[3], args[4], st.NI_MET)).differs(0)
-        moving = code.load(1, code.row(args[3], args[4], st.NI_MOBILITY)).equals(MOVING)
+        met = units.load_int(st.NI_MET).differs(0)
+        moving = units.load_int(st.NI_MOBILITY).equals(MOVING)
         held = movers & moving & (met | (pace < 1.0)) & (square > 0.0)
         new = held.choose((pace * done + QUICKEN).at_most(1.0), pace)
-        code.store(0, row(st.N_PACE), new)
-        px = (code.load(0, row(st.N_X)) + vx).at_least(code.spread(6)).at_most(code.spread(8))
-        py = (code.load(0, row(st.N_Y)) + vy).at_least(code.spread(7)).at_most(code.spread(9))
-        code.store(0, row(st.N_PX), px)
-        code.store(0, row(st.N_PY), py)
+        units.store(st.N_PACE, new)
+        px = (units.load(st.N_X) + vx).at_least(code.spread(5)).at_most(code.spread(7))
+        py = (units.load(st.N_Y) + vy).at_least(code.spread(6)).at_most(code.spread(8))
+        units.store(st.N_PX, px)
+        units.store(st.N_PY, py)
         moved = movers & (vx.differs(0.0) | vy.differs(0.0))
         return context.make_tuple(builder, signature.return_type, [moved.to_mask(), new.differs(pace).to_mask()])
 

@@ -42,175 +42,156 @@ ARRIVED = 3  # in NI_MET: it has met others, and stops among them
 
 
 @inline_kernel
-def move_units(state, static, b):
-    """Applies the displacements that `decide` left, with collisions, obstacles and the map's bounds."""
-    near_f, near_i, uf, ui = state.near_f, state.near_i, state.uf[b], state.ui[b]
-    count, places = state.w[b, st.W_ALIVE], near_f.shape[2]
-    at_f, at_i = b * st.NUM_NEAR_FLOATS * places, b * st.NUM_NEAR_INTS * places
-    movers = 0
+def move_units(state, static, near, count):
+    """Applies the displacements that `decide` left: collisions, obstacles, the map's bounds."""
+    ui, places = state.ui, near.f.shape[1]
     for first in range(0, count, st.LANES):
-        movers |= lanes_that_move(near_i, at_i + first, places) & lanes_before(count, first)
-    if movers == 0:
-        return
+        begin_steps(near.f, near.i, first, places)
+    arrived = False
     for first in range(0, count, st.LANES):
-        begin_steps(near_f, near_i, at_f + first, at_i + first, places)
-    met, arrived = False, False
+        movers = lanes_that_move(near.i, first, places) & lanes_before(count, first)
+        if movers != 0 and collide(state, near, first, movers, count):
+            arrived = True
     for first in range(0, count, st.LANES):
-        movers = lanes_that_move(near_i, at_i + first, places) & lanes_before(count, first)
-        if movers != 0:
-            some_met, some_arrived = collide(state, b, first, movers, places)
-            met, arrived = met or some_met, arrived or some_arrived
-    for first in range(0, count, st.LANES):
-        movers = lanes_that_move(near_i, at_i + first, places) & lanes_before(count, first)
-        turned = movers & blocked_lanes(near_f, near_i, at_f + first, at_i + first, places)
+        movers = lanes_that_move(near.i, first, places) & lanes_before(count, first)
+        turned = movers & blocked_lanes(near.f, near.i, first, places)
         if turned != 0:
-            turned = movers & turn_steps(near_f, near_i, at_f + first, at_i + first, places)
+            turned = movers & turn_steps(near.f, near.i, first, places)
         while turned != 0:
-            k = first + first_bit(turned)
+            k = np.uintp(first + first_bit(turned))
             turned &= turned - 1
-            v = ui[np.uintp(near_i[b, st.NI_SLOT, k])]
-            hand = near_i[b, st.NI_HAND, k] & (st.FLAG_AROUND | st.FLAG_LEFT)
+            v = ui[np.uintp(near.i[st.NI_WORLD, k]), np.uintp(near.i[st.NI_SLOT, k])]
+            hand = near.i[st.NI_HAND, k] & (st.FLAG_AROUND | st.FLAG_LEFT)
             v[st.I_FLAGS] = (v[st.I_FLAGS] & ~(st.FLAG_AROUND | st.FLAG_LEFT)) | hand
-        if met and movers != 0:
-            limited = movers & push_steps(near_f, near_i, at_f + first, at_i + first, places)
+        if movers != 0:
+            limited = movers & push_steps(near.f, near.i, first, places)
             if limited != 0:
-                keep_apart(state, b, first, limited, places)
+                keep_apart(state, near, first, limited, count)
+    for first in range(0, count, st.LANES):
+        movers = lanes_that_move(near.i, first, places) & lanes_before(count, first)
+        if movers != 0:
+            end_moves(state, static, near, first, movers)
+    if arrived:
+        for place in range(count):
+            if near.i[st.NI_MET, place] == ARRIVED:
+                next_order(state, near.i[st.NI_WORLD, place], near.i[st.NI_SLOT, place])
+
+
+@inline_kernel
+def end_moves(state, static, near, first, movers):
+    """Brings the units in the lanes `movers` from place `first` on to where their steps end."""
     x0, y0 = static.bounds[0], static.bounds[1]
     x1, y1 = static.bounds[2] - SMALL, static.bounds[3] - SMALL
-    for first in range(0, count, st.LANES):
-        movers = lanes_that_move(near_i, at_i + first, places) & lanes_before(count, first)
-        if movers == 0:
-            continue
-        moved, paced = end_steps(near_f, near_i, at_f + first, at_i + first, places, movers, x0, y0, x1, y1)
-        while paced != 0:
-            k = first + first_bit(paced)
-            paced &= paced - 1
-            uf[np.uintp(near_i[b, st.NI_SLOT, k]), st.F_PACE] = near_f[b, st.N_PACE, k]
-        while moved != 0:
-            k = first + first_bit(moved)
-            moved &= moved - 1
-            i = np.uintp(near_i[b, st.NI_SLOT, k])
-            nx, ny = near_f[b, st.N_PX, k], near_f[b, st.N_PY, k]
-            if static.options[st.O_OBSTACLES] and near_i[b, st.NI_KEY, k] & (KEY_FLYER | KEY_COLOSSUS) == 0:
-                if near_i[b, st.NI_MOBILITY, k] == TELEPORT:
-                    nx, ny = nearest_pathable(static, nx, ny)
-                else:
-                    nx, ny = slide(static, near_f[b, st.N_X, k], near_f[b, st.N_Y, k], nx, ny)
-            near_f[b, st.N_X, k] = nx
-            near_f[b, st.N_Y, k] = ny
-            uf[i, st.F_X] = nx
-            uf[i, st.F_Y] = ny
-            if static.options[st.O_TERRAIN]:
-                ground = static.terrain[int(ny), int(nx)]
-                uf[i, st.F_Z] = ground + static.kind_f[ui[i, st.I_KIND], st.K_HEIGHT]
-    if arrived:
-        for k in range(count):
-            if near_i[b, st.NI_MET, k] == ARRIVED:
-                next_order(state, b, near_i[b, st.NI_SLOT, k])
+    moved, paced = end_steps(near.f, near.i, first, near.f.shape[1], movers, x0, y0, x1, y1)
+    while paced != 0:
+        k = np.uintp(first + first_bit(paced))
+        paced &= paced - 1
+        state.uf[np.uintp(near.i[st.NI_WORLD, k]), np.uintp(near.i[st.NI_SLOT, k]), st.F_PACE] = near.f[st.N_PACE, k]
+    while moved != 0:
+        k = np.uintp(first + first_bit(moved))
+        moved &= moved - 1
+        b, i = np.uintp(near.i[st.NI_WORLD, k]), np.uintp(near.i[st.NI_SLOT, k])
+        u = state.uf[b, i]
+        nx, ny = near.f[st.N_PX, k], near.f[st.N_PY, k]
+        if static.options[st.O_OBSTACLES] and near.i[st.NI_KEY, k] & (KEY_FLYER | KEY_COLOSSUS) == 0:
+            if near.i[st.NI_MOBILITY, k] == TELEPORT:
+                nx, ny = nearest_pathable(static, nx, ny)
+            else:
+                nx, ny = slide(static, near.f[st.N_X, k], near.f[st.N_Y, k], nx, ny)
+        near.f[st.N_X, k] = nx
+        near.f[st.N_Y, k] = ny
+        u[st.F_X] = nx
+        u[st.F_Y] = ny
+        if static.options[st.O_TERRAIN]:
+            ground = static.terrain[int(ny), int(nx)]
+            u[st.F_Z] = ground + static.kind_f[state.ui[b, i, st.I_KIND], st.K_HEIGHT]
 
 
 @inline_kernel
-def cells_around(state, b, at_f, row_x, row_y, lanes, more):
-    """The cells that can hold what the units in `lanes` meet: as `cell_range`, around all of them.
+def cells_around(state, near, start, row_x, row_y, lanes, count, more):
+    """Where those can be whom the units in `lanes` from place `start` on meet: (place, columns, c0, c1, r0, r1).
 
-    `row_x` and `row_y` are the rows of `near_f` that say where units are; others are at most `more` wide.
+    That is a place from which cells count, the columns of the grid, and a range as `cell_range` gives it. `row_x` and
+    `row_y` are the rows of `near.f` that say where units are; others are at most `more` beyond the widest of them.
     """
-    if state.w[b, st.W_COLUMNS] == 1:
-        return 0, 0, 0, 0
-    places = state.near_f.shape[2]
-    x0, x1, y0, y1, about = lanes_span(
-        state.near_f, at_f + row_x * places, at_f + row_y * places, at_f + st.N_ABOUT * places, lanes
-    )
-    reach = about + more
+    b = near.i[st.NI_WORLD, np.uintp(start)]
+    columns = state.w[b, st.W_COLUMNS]
+    if columns == 1:
+        return state.w[b, st.W_START], columns, 0, 0, 0, 0
+    x0, x1, y0, y1, about = lanes_span(near.f, start, near.f.shape[1], row_x, row_y, lanes)
+    reach = about + more + np.float32(state.w[b, st.W_WIDEST]) / RADIUS_PARTS
     c0, _, r0, _ = cell_range(state, b, x0, y0, reach)
     _, c1, _, r1 = cell_range(state, b, x1, y1, reach)
-    return c0, c1, r0, r1
+    return state.w[b, st.W_START], columns, c0, c1, r0, r1
 
 
 @inline_kernel
-def collide(state, b, start, movers, places):
+def places_of_row(state, near, start, count, cells_at, columns, c0, c1, row):
+    """The places of the cells from `c0` to `c1` in a row: of a small world all of its own, and of those that have units
+    in the same lanes."""
+    b = near.i[st.NI_WORLD, np.uintp(start)]
+    if columns == 1:
+        other = near.i[st.NI_WORLD, np.uintp(min(start + st.LANES, count) - 1)]
+        return cells_at, state.w[other, st.W_START] + state.w[other, st.W_ALIVE]
+    cells = state.cells[b]
+    return cells_at + cells[np.uintp(row * columns + c0)], cells_at + cells[np.uintp(row * columns + c1 + 1)]
+
+
+@inline_kernel
+def collide(state, near, start, movers, count):
     """Adds up what the neighbours do to the units in the lanes `movers` from place `start` on.
 
-    Returns whether any has met one, and whether any has arrived in a crowd.
+    Returns whether any has arrived in a crowd.
     """
-    near_f, near_i, cells, columns = state.near_f, state.near_i, state.cells[b], state.w[b, st.W_COLUMNS]
-    at_f, at_i = b * st.NUM_NEAR_FLOATS * places, b * st.NUM_NEAR_INTS * places
-    widest = np.float32(state.w[b, st.W_WIDEST]) / RADIUS_PARTS
-    count, any_met, arrived, passed = state.w[b, st.W_ALIVE], np.int64(0), False, 0
-    c0, c1, r0, r1 = cells_around(state, b, at_f + start, st.N_PX, st.N_PY, movers, widest + DRIFT)
+    arrived = False
+    at, columns, c0, c1, r0, r1 = cells_around(state, near, start, st.N_PX, st.N_PY, movers, count, DRIFT)
     for row in range(r0, r1 + 1):
-        begin, end = cells[np.uintp(row * columns + c0)], cells[np.uintp(row * columns + c1 + 1)]
-        for first in range(max(begin & ~(st.LANES - 1), passed), end, st.LANES):
-            passed = first + st.LANES
-            met, touching = collide_lanes(
-                near_f,
-                near_i,
-                at_f + start,
-                at_i + start,
-                at_f + first,
-                at_i + first,
-                min(st.LANES, count - first),
-                places,
-            )
-            any_met |= met
+        begin, end = places_of_row(state, near, start, count, at, columns, c0, c1, row)
+        for first in range(begin, end, st.LANES):
+            many = min(st.LANES, end - first)
+            touching = collide_lanes(near.f, near.i, start, first, many, movers, near.f.shape[1])
             while touching != 0:
-                place = start + first_bit(touching)
+                k = np.uintp(start + first_bit(touching))
                 touching &= touching - 1
-                if stops_in_crowd(state, b, place, first, near_i[b, st.NI_TOUCHED, np.uintp(place)]):
-                    near_i[b, st.NI_MET, np.uintp(place)] = ARRIVED
+                if stops_in_crowd(state, near, k, first):
+                    near.i[st.NI_MET, k] = ARRIVED
                     arrived = True
-    return any_met != 0, arrived
+    return arrived
 
 
 @inline_kernel
-def stops_in_crowd(state, b, place, first, resting):
-    """Whether the unit at `place` is so near to its goal that it stops, as those have that it touches.
+def stops_in_crowd(state, near, k, first):
+    """Whether the unit at place `k` is so near to its goal that it stops, as those have that it touches.
 
-    `resting`: which of the sixteen from place `first` on are allies at rest that it touches.
+    These are the allies at rest from place `first` on that its `NI_TOUCHED` tells.
     """
-    ui, near_f, near_i = state.ui[b], state.near_f[b], state.near_i[b]
-    k = np.uintp(place)
-    i = np.uintp(near_i[st.NI_SLOT, k])
-    v = ui[i]
+    b, i = np.uintp(near.i[st.NI_WORLD, k]), np.uintp(near.i[st.NI_SLOT, k])
+    u, v = state.uf[b, i], state.ui[b, i]
     order = v[st.I_ORDER]
-    if near_i[st.NI_MOBILITY, k] != MOVING or v[st.I_TARGET] >= 0 or v[st.I_ORDER_TARGET] >= 0:
+    if near.i[st.NI_MOBILITY, k] != MOVING or v[st.I_TARGET] >= 0 or v[st.I_ORDER_TARGET] >= 0:
         return False
     if order != st.ORDER_MOVE and order != st.ORDER_ATTACK_MOVE:
         return False
-    gx = near_f[st.N_PX, k] - state.uf[b, i, st.F_ORDER_X]
-    gy = near_f[st.N_PY, k] - state.uf[b, i, st.F_ORDER_Y]
+    gx, gy = near.f[st.N_PX, k] - u[st.F_ORDER_X], near.f[st.N_PY, k] - u[st.F_ORDER_Y]
     if gx * gx + gy * gy >= CROWD * CROWD:
         return False
-    while resting != 0:
-        other = near_i[st.NI_SLOT, np.uintp(first + first_bit(resting))]
-        resting &= resting - 1
-        if ui[np.uintp(other), st.I_ORDER] == st.ORDER_STOP:
+    touched = near.i[st.NI_TOUCHED, k]
+    while touched != 0:
+        other = near.i[st.NI_SLOT, np.uintp(first + first_bit(touched))]
+        touched &= touched - 1
+        if state.ui[b, np.uintp(other), st.I_ORDER] == st.ORDER_STOP:
             return True
     return False
 
 
 @inline_kernel
-def keep_apart(state, b, start, limited, places):
+def keep_apart(state, near, start, limited, count):
     """Finds what share of their steps the units in the lanes `limited` from place `start` on have room for."""
-    cells, columns, count = state.cells[b], state.w[b, st.W_COLUMNS], state.w[b, st.W_ALIVE]
-    at_f, at_i = b * st.NUM_NEAR_FLOATS * places, b * st.NUM_NEAR_INTS * places
-    widest, passed = np.float32(state.w[b, st.W_WIDEST]) / RADIUS_PARTS, 0
-    c0, c1, r0, r1 = cells_around(state, b, at_f + start, st.N_X, st.N_Y, limited, widest)
+    at, columns, c0, c1, r0, r1 = cells_around(state, near, start, st.N_X, st.N_Y, limited, count, np.float32(0.0))
     for row in range(r0, r1 + 1):
-        begin, end = cells[np.uintp(row * columns + c0)], cells[np.uintp(row * columns + c1 + 1)]
-        for first in range(max(begin & ~(st.LANES - 1), passed), end, st.LANES):
-            passed = first + st.LANES
-            share_lanes(
-                state.near_f,
-                state.near_i,
-                at_f + start,
-                at_i + start,
-                at_f + first,
-                at_i + first,
-                min(st.LANES, count - first),
-                limited,
-                places,
-            )
+        begin, end = places_of_row(state, near, start, count, at, columns, c0, c1, row)
+        for first in range(begin, end, st.LANES):
+            share_lanes(near.f, near.i, start, first, min(st.LANES, end - first), limited, near.f.shape[1])
 
 
 @kernel

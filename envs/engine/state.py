@@ -157,13 +157,15 @@ FLAG_GUARDED = 16384  # under a Guardian Shield: direct hits of ranged weapons d
     W_STALE,  # 1: the list of places must be made anew
     W_WIDEST,  # largest inner radius in the battle, in 1/1024
     W_LARGEST,  # largest radius in the battle, in 1/1024
+    W_START,  # place of its first unit
+    W_LISTED,  # places that it has
     NUM_WORLD,
-) = range(14)
+) = range(16)
 
 # --- per owner: state.tally[b, owner, T_*] --------------------------------------------------------------------------
 T_ALIVE, T_CREATED, T_LOST, NUM_TALLY = range(4)
 
-# --- the units of a loop by place: state.near_f[b, N_*, k], state.near_i[b, NI_*, k] --------------------------------
+# --- the units of a loop by place: near.f[N_*, k], near.i[NI_*, k], see neighbours.py --------------------------------
 (
     N_X,  # when the loop began
     N_Y,
@@ -195,10 +197,13 @@ T_ALIVE, T_CREATED, T_LOST, NUM_TALLY = range(4)
     NI_MOBILITY,
     NI_HAND,  # FLAG_AROUND and FLAG_LEFT of a unit that moves, and HAND_TURN
     NI_MET,  # of a unit that moves: others are near, or it has arrived among them (movement.py)
-    NI_TARGET,  # slot of the target of a unit that moves
-    NI_TOUCHED,  # who touches a unit, see `lanes.collide_lanes`
+    NI_TARGET,  # slot of its target
+    NI_TOUCHED,  # who touches it, see `lanes.collide_lanes`
+    NI_SEEN,  # whose units see it, see `lanes.see_lanes`
+    NI_GROUP,  # units of one number collide
+    NI_WORLD,  # the world that it is in
     NUM_NEAR_INTS,
-) = range(8)
+) = range(11)
 HAND_TURN = 1  # the unit's turn to go around to the left
 LANES = 16  # places that one vector operation looks at; the arrays are that much longer than the units
 MIN_CELLS, CELLS_PER_UNIT = 256, 4
@@ -353,7 +358,7 @@ class State(NamedTuple):
     queue_f: np.ndarray  # float32 [B, N, QUEUE, 2]: target point
     shot_i: np.ndarray  # int32 [B, M, NUM_SHOT_INTS]
     shot_f: np.ndarray  # float32 [B, M, NUM_SHOT_FLOATS]
-    near_f: np.ndarray  # float32 [B, NUM_NEAR_FLOATS, M]: the units of this loop by place (neighbours.py)
+    near_f: np.ndarray  # float32 [B, NUM_NEAR_FLOATS, M]: memory for the units of a loop by place (neighbours.py)
     near_i: np.ndarray  # int32 [B, NUM_NEAR_INTS, M]
     cells: np.ndarray  # int32 [B, cells + 1]: where each cell's units begin
     bits: np.ndarray  # int64 [B, 2, players + 1, BIT_ROWS]: coarse map of where a player stands, and of what it may see

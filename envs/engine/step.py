@@ -1,4 +1,4 @@
-"""`advance_world`: game loops of one world, in the order list, see, decide, move, land projectiles, bury."""
+"""`advance_worlds`: game loops of some worlds, in the order list, see, decide, move, land projectiles, bury."""
 
 from __future__ import annotations
 
@@ -8,28 +8,63 @@ from envs.engine import state as st
 from envs.engine.damage import bury, land_projectiles
 from envs.engine.decisions import decide
 from envs.engine.movement import move_units
-from envs.engine.neighbours import begin_places, list_places
-from envs.engine.state import kernel
+from envs.engine.neighbours import begin_places, leave_places, list_places, near_units
+from envs.engine.state import inline_kernel, kernel
 from envs.engine.vision import see_units
 
 VISION_PERIOD = 4  # loops between two updates of who is seen
+PACK = 32  # so many units at the most in worlds that are led together
 # `loops` of a kernel that calls `advance_world`: typed, because Numba would compile the engine anew for a literal.
 ONE_LOOP = np.int64(1)
 
 
 @kernel
-def advance_world(state, static, b, loops):
-    """Advances world `b` by `loops` game loops. Orders given before the call act from its first loop on.
+def advance_worlds(state, static, first, last, loops):
+    """Advances the worlds from `first` to `last - 1` by `loops` game loops. Orders given before act from the first on.
 
-    Compiled once; takes no lock and allocates nothing. What it does depends on world `b` alone.
+    Compiled once; takes no lock and allocates nothing. What happens in a world depends on that world alone, to the bit:
+    small ones are led together only to fill the lanes of vector operations.
     """
-    begin_places(state, static, b)
+    while first < last:
+        end, units = first + 1, state.w[first, st.W_ALIVE]
+        while end < last and units + state.w[end, st.W_ALIVE] <= PACK:
+            units += state.w[end, st.W_ALIVE]
+            end += 1
+        advance_pack(state, static, first, end, loops)
+        first = end
+
+
+@inline_kernel
+def advance_pack(state, static, first, last, loops):
+    """`advance_worlds` of so many worlds as are led together."""
+    near = near_units(state, first, last)
+    for b in range(first, last):
+        begin_places(state, static, b)
+    count = 0
+    for b in range(first, last):
+        # A world that does not find room in the lanes that are left begins with the next ones.
+        left = -count & (st.LANES - 1)
+        if state.w[b, st.W_ALIVE] > left:
+            leave_places(near, b - 1, count, left)
+            count += left
+        state.w[b, st.W_START] = count
+        count += state.w[b, st.W_ALIVE]
     for _ in range(loops):
-        list_places(state, static, b)
-        if state.w[b, st.W_LOOP] % VISION_PERIOD == 0:
-            see_units(state, static, b)
-        decide(state, static, b)
-        move_units(state, static, b)
-        if state.w[b, st.W_SHOTS] > 0 and land_projectiles(state, static, b):
-            bury(state, static, b)
-        state.w[b, st.W_LOOP] += 1
+        for b in range(first, last):
+            if state.w[b, st.W_STALE] != 0:
+                list_places(state, static, near, b)
+        for b in range(first, last):
+            if state.w[b, st.W_LOOP] % VISION_PERIOD == 0:
+                see_units(state, static, near, b)
+            decide(state, static, near, b)
+        move_units(state, static, near, count)
+        for b in range(first, last):
+            if state.w[b, st.W_SHOTS] > 0 and land_projectiles(state, static, b):
+                bury(state, static, b)
+            state.w[b, st.W_LOOP] += 1
+
+
+@kernel
+def advance_world(state, static, b, loops):
+    """`advance_worlds` of world `b` alone."""
+    advance_worlds(state, static, b, b + 1, loops)

@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from envs.engine import state as st
-from envs.engine.lanes import first_bit, lanes_in_reach
+from envs.engine.lanes import OWNERS, first_bit, lanes_in_reach
 from envs.engine.neighbours import (
     KEY_AIR,
     KEY_GROUND,
     KEY_HITS_AIR,
     KEY_HITS_GROUND,
-    KEY_OWNERS,
     RADIUS_PARTS,
     bit_range,
     bit_scale,
@@ -92,40 +91,29 @@ def enemies_near(state, static, b, owner, x, y, reach):
 
 
 @inline_kernel
-def enemies_within(state, static, b, k, owner, scan):
+def enemies_within(state, static, near, b, k, owner, scan):
     """False when `acquire` would find no target for the unit at place `k`, of `owner`; True when it may."""
-    near_f, places = state.near_f[b], state.near_f.shape[2]
-    x, y, reach = near_f[st.N_X, k], near_f[st.N_Y, k], scan + near_f[st.N_RADIUS, k]
-    count = state.w[b, st.W_ALIVE]
+    x, y, reach = near.f[st.N_X, k], near.f[st.N_Y, k], scan + near.f[st.N_RADIUS, k]
+    count, start, places = state.w[b, st.W_ALIVE], state.w[b, st.W_START], near.f.shape[1]
     if count > st.FEW_UNITS:
         return enemies_near(state, static, b, owner, x, y, reach + np.float32(state.w[b, st.W_LARGEST]) / RADIUS_PARTS)
-    at_f, at_i = b * st.NUM_NEAR_FLOATS * places, b * st.NUM_NEAR_INTS * places
     found = 0
-    for first in range(0, count, st.LANES):
-        found |= lanes_in_reach(
-            state.near_f,
-            state.near_i,
-            at_f + st.N_X * places + first,
-            at_f + st.N_Y * places + first,
-            at_f + st.N_RADIUS * places + first,
-            at_i + st.NI_KEY * places + first,
-            x,
-            y,
-            reach,
-            static.enemies[owner],
-        ) & lanes_before(count, first)
+    for first in range(start, start + count, st.LANES):
+        found |= lanes_before(start + count, first) & lanes_in_reach(
+            near.f, near.i, first, places, st.N_RADIUS, x, y, reach, static.enemies[owner]
+        )
     return found != 0
 
 
 @inline_kernel
-def acquire(state, static, b, k, scan):
+def acquire(state, static, near, b, k, scan):
     """The best target for the unit at place `k`, within `scan` edge to edge; -1 = none.
 
     First the highest priority (an attacker that can hit back before one that cannot), then the nearest edge.
     """
-    near_f, near_i, cells, ii = state.near_f, state.near_i, state.cells, state.ui
-    i = near_i[b, st.NI_SLOT, k]
-    key = near_i[b, st.NI_KEY, k]
+    cells, ii = state.cells, state.ui
+    i = near.i[st.NI_SLOT, k]
+    key = near.i[st.NI_KEY, k]
     kind = ii[b, i, st.I_KIND]
     owner = ii[b, i, st.I_OWNER]
     enemies = static.enemies[owner]
@@ -140,7 +128,7 @@ def acquire(state, static, b, k, scan):
     if key & KEY_AIR:
         hits_me |= KEY_HITS_AIR
     least = static.weapon_f[kind, 0, st.WF_MIN_RANGE]
-    x, y, radius = near_f[b, st.N_X, k], near_f[b, st.N_Y, k], near_f[b, st.N_RADIUS, k]
+    x, y, radius = near.f[st.N_X, k], near.f[st.N_Y, k], near.f[st.N_RADIUS, k]
     reach = scan + radius
     columns = state.w[b, st.W_COLUMNS]
     window = reach + np.float32(state.w[b, st.W_LARGEST]) / RADIUS_PARTS
@@ -148,33 +136,22 @@ def acquire(state, static, b, k, scan):
     best, best_rank, best_distance = -1, -1, NO_DISTANCE
     if state.w[b, st.W_ALIVE] > st.FEW_UNITS and not enemies_near(state, static, b, owner, x, y, window):
         r1 = r0 - 1
-    places = near_f.shape[2]
-    at_f, at_i = b * st.NUM_NEAR_FLOATS * places, b * st.NUM_NEAR_INTS * places
+    places, start = near.f.shape[1], state.w[b, st.W_START]
     for row in range(r0, r1 + 1):
-        last = cells[b, row * columns + c1 + 1]
-        for first in range(cells[b, row * columns + c0], last, st.LANES):
-            found = lanes_in_reach(
-                near_f,
-                near_i,
-                at_f + st.N_X * places + first,
-                at_f + st.N_Y * places + first,
-                at_f + st.N_RADIUS * places + first,
-                at_i + st.NI_KEY * places + first,
-                x,
-                y,
-                reach,
-                enemies,
+        last = start + cells[b, row * columns + c1 + 1]
+        for first in range(start + cells[b, row * columns + c0], last, st.LANES):
+            found = lanes_before(last, first) & lanes_in_reach(
+                near.f, near.i, first, places, st.N_RADIUS, x, y, reach, enemies
             )
-            found &= lanes_before(last, first)
             while found != 0:
                 q = first + first_bit(found)
                 found &= found - 1
-                other = near_i[b, st.NI_KEY, q]
-                j = near_i[b, st.NI_SLOT, q]
+                other = near.i[st.NI_KEY, q]
+                j = near.i[st.NI_SLOT, q]
                 if other & planes == 0 or (ii[b, j, st.I_VISIBLE] >> owner) & 1 == 0:
                     continue
-                dx, dy = near_f[b, st.N_X, q] - x, near_f[b, st.N_Y, q] - y
-                distance = np.sqrt(dx * dx + dy * dy) - near_f[b, st.N_RADIUS, q]
+                dx, dy = near.f[st.N_X, q] - x, near.f[st.N_Y, q] - y
+                distance = np.sqrt(dx * dx + dy * dy) - near.f[st.N_RADIUS, q]
                 if distance - radius < least:
                     continue
                 rank = 2 * static.kind_i[ii[b, j, st.I_KIND], st.KI_PRIORITY] + (1 if other & hits_me else 0)
@@ -184,19 +161,19 @@ def acquire(state, static, b, k, scan):
 
 
 @kernel
-def acquire_wounded(state, static, b, k):
+def acquire_wounded(state, static, near, b, k):
     """The nearest own unit within scan range that a healer at place `k` can heal; -1 = none."""
-    near_f, near_i, ii = state.near_f, state.near_i, state.ui
-    i = near_i[b, st.NI_SLOT, k]
-    owner_key = near_i[b, st.NI_KEY, k] & KEY_OWNERS
-    scan = static.kind_f[ii[b, i, st.I_KIND], st.K_SCAN_RANGE] + near_f[b, st.N_RADIUS, k]
+    ii, start = state.ui, state.w[b, st.W_START]
+    i = near.i[st.NI_SLOT, k]
+    owner_key = near.i[st.NI_KEY, k] & OWNERS
+    scan = static.kind_f[ii[b, i, st.I_KIND], st.K_SCAN_RANGE] + near.f[st.N_RADIUS, k]
     best, best_distance = -1, NO_DISTANCE
-    for q in range(state.w[b, st.W_ALIVE]):
-        if near_i[b, st.NI_KEY, q] & owner_key == 0:
+    for q in range(start, start + state.w[b, st.W_ALIVE]):
+        if near.i[st.NI_KEY, q] & owner_key == 0:
             continue
-        j = near_i[b, st.NI_SLOT, q]
-        dx, dy = near_f[b, st.N_X, q] - near_f[b, st.N_X, k], near_f[b, st.N_Y, q] - near_f[b, st.N_Y, k]
-        distance = np.sqrt(dx * dx + dy * dy) - near_f[b, st.N_RADIUS, q]
+        j = near.i[st.NI_SLOT, q]
+        dx, dy = near.f[st.N_X, q] - near.f[st.N_X, k], near.f[st.N_Y, q] - near.f[st.N_Y, k]
+        distance = np.sqrt(dx * dx + dy * dy) - near.f[st.N_RADIUS, q]
         if distance <= scan and distance < best_distance and can_heal(state, static, b, i, j):
             best, best_distance = j, distance
     return best

@@ -19,6 +19,7 @@ from envs.engine.lanes import (
     IDLE,
     LANES,
     MOVING,
+    OWNERS,
     SAME_PLACE,
     TELEPORT,
     begin_steps,
@@ -26,9 +27,11 @@ from envs.engine.lanes import (
     first_bit,
     lanes_in_reach,
     lanes_span,
+    pack_rows,
+    see_lanes,
     share_lanes,
 )
-from envs.engine.neighbours import KEY_FLYER, KEY_OWNERS, KEY_PLANES, KEY_WALKER
+from envs.engine.neighbours import KEY_FLYER, KEY_WALKER
 
 PLACES = 2 * LANES  # in these tests: two groups of sixteen
 F = np.float32
@@ -36,28 +39,37 @@ F = np.float32
 
 @njit
 def in_reach(floats, ints, x, y, reach, wanted):  # type: ignore[no-untyped-def]
-    at_x, at_y, at_radius, at_key = st.N_X * PLACES, st.N_Y * PLACES, st.N_INNER * PLACES, st.NI_KEY * PLACES
-    return lanes_in_reach(floats, ints, at_x, at_y, at_radius, at_key, F(x), F(y), F(reach), np.int32(wanted))
+    return lanes_in_reach(floats, ints, 0, PLACES, st.N_INNER, F(x), F(y), F(reach), np.int32(wanted))
 
 
 @njit
 def span(floats, lanes):  # type: ignore[no-untyped-def]
-    return lanes_span(floats, st.N_X * PLACES, st.N_Y * PLACES, st.N_INNER * PLACES, lanes)
+    return lanes_span(floats, 0, PLACES, st.N_X, st.N_Y, lanes)
+
+
+@njit
+def see(floats, ints, at, start, many):  # type: ignore[no-untyped-def]
+    see_lanes(floats, ints, at, start, many, PLACES)
+
+
+@njit
+def pack(array, first, last):  # type: ignore[no-untyped-def]
+    return pack_rows(array, first, last)
 
 
 @njit
 def begin(floats, ints, start):  # type: ignore[no-untyped-def]
-    begin_steps(floats, ints, start, start, PLACES)
+    begin_steps(floats, ints, start, PLACES)
 
 
 @njit
-def collide(floats, ints, start, first, many):  # type: ignore[no-untyped-def]
-    return collide_lanes(floats, ints, start, start, first, first, many, PLACES)
+def collide(floats, ints, start, first, many, lanes):  # type: ignore[no-untyped-def]
+    return collide_lanes(floats, ints, start, first, many, lanes, PLACES)
 
 
 @njit
-def share(floats, ints, start, first, many, limited):  # type: ignore[no-untyped-def]
-    share_lanes(floats, ints, start, start, first, first, many, limited, PLACES)
+def share(floats, ints, start, first, many, lanes):  # type: ignore[no-untyped-def]
+    share_lanes(floats, ints, start, first, many, lanes, PLACES)
 
 
 @njit
@@ -86,7 +98,7 @@ def collision(floats: np.ndarray, ints: np.ndarray, k: int, n: int) -> tuple[lis
     inverse = one / np.sqrt(square)
     reach = other_f[st.N_INNER] + f[st.N_INNER]
     touches = near < reach * reach
-    allied = other_i[st.NI_KEY] & i[st.NI_KEY] & KEY_OWNERS != 0
+    allied = other_i[st.NI_KEY] & i[st.NI_KEY] & OWNERS != 0
     presses = -(ux * dx + uy * dy) * inverse > 0
     pressed = other_f[st.N_VX] * dx + other_f[st.N_VY] * dy > 0
     facing = allied and mobility == MOVING and presses and pressed
@@ -120,8 +132,7 @@ def near(floats: np.ndarray, ints: np.ndarray, k: int, first: int, many: int, at
     for n in range(first, first + many):
         dx, dy = floats[at[0], k] - floats[at[0], n], floats[at[1], k] - floats[at[1], n]
         reach = floats[st.N_ABOUT, k] + floats[st.N_INNER, n]
-        same_plane = ints[st.NI_KEY, k] & ints[st.NI_KEY, n] & KEY_PLANES != 0
-        if n != k and same_plane and dx * dx + dy * dy <= reach * reach:
+        if n != k and ints[st.NI_GROUP, k] == ints[st.NI_GROUP, n] and dx * dx + dy * dy <= reach * reach:
             found.append(n)
     return found
 
@@ -141,7 +152,8 @@ def crowds(draw: some.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     floats[st.N_STEP] = random.choice([0.0, 0.2], PLACES, p=[0.2, 0.8])
     angle = random.uniform(0.0, 2 * np.pi, PLACES)
     floats[st.N_UX], floats[st.N_UY] = np.cos(angle), np.sin(angle)
-    ints[st.NI_KEY] = random.choice([1 << 1, 1 << 2], PLACES) | random.choice([KEY_WALKER, KEY_FLYER, 0], PLACES)
+    ints[st.NI_KEY] = random.choice([1 << 1, 1 << 2], PLACES) | random.choice([KEY_WALKER, KEY_FLYER], PLACES)
+    ints[st.NI_GROUP] = random.integers(0, draw(some.sampled_from([1, 2, PLACES])), PLACES)
     ints[st.NI_MOBILITY] = random.choice([ANCHORED, IDLE, MOVING, MOVING, TELEPORT], PLACES)
     ints[st.NI_SLOT] = random.permutation(PLACES)
     ints[st.NI_TARGET] = random.integers(-1, PLACES, PLACES)
@@ -153,7 +165,8 @@ def crowds(draw: some.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 
 places = some.floats(-1.5, 1.5, width=32)
-groups = some.sampled_from([0, LANES])
+firsts = some.integers(0, PLACES - LANES)
+lane_bits = some.integers(0, (1 << LANES) - 1)
 sizes = some.integers(0, LANES)
 
 
@@ -174,7 +187,30 @@ def test_lanes_in_reach_are_those_within_the_distance_that_are_wanted(
 def test_the_span_of_lanes_is_their_rectangle(crowd: tuple[np.ndarray, np.ndarray], lanes: int) -> None:
     inside = crowd[0][:, :LANES][:, (lanes >> np.arange(LANES)) & 1 != 0]
     x, y = inside[st.N_X], inside[st.N_Y]
-    assert span(crowd[0], lanes) == (x.min(), x.max(), y.min(), y.max(), inside[st.N_INNER].max())
+    assert span(crowd[0], lanes) == (x.min(), x.max(), y.min(), y.max(), inside[st.N_ABOUT].max())
+
+
+@settings(max_examples=100, deadline=None)
+@given(crowds(), firsts, firsts, sizes)
+def test_units_are_seen_by_the_owners_of_those_whose_sight_reaches_them(
+    crowd: tuple[np.ndarray, np.ndarray], at: int, start: int, many: int
+) -> None:
+    floats, ints = crowd
+    floats[[st.N_RADIUS, st.N_SIGHT]] = np.abs(floats[[st.N_RADIUS, st.N_SIGHT]])
+    see(floats, ints, at, start, many)
+    for k in range(at, at + LANES):
+        dx, dy = floats[st.N_X, k] - floats[st.N_X], floats[st.N_Y, k] - floats[st.N_Y]
+        reach = floats[st.N_RADIUS, k] + floats[st.N_SIGHT]
+        sees = (dx * dx + dy * dy <= reach * reach)[start : start + many]
+        owners = ints[st.NI_KEY, start : start + many][sees] & OWNERS
+        assert ints[st.NI_SEEN, k] == np.bitwise_or.reduce(owners, initial=0)
+
+
+def test_packed_rows_are_the_memory_of_the_entries() -> None:
+    array = np.arange(5 * 3 * 4, dtype=F).reshape(5, 3, 4)
+    np.testing.assert_array_equal(pack(array, 1, 3), array[1:3].reshape(3, 8))
+    pack(array, 4, 5)[2, 3] = -1.0
+    assert array[4, 2, 3] == -1.0
 
 
 @settings(max_examples=50, deadline=None)
@@ -194,39 +230,38 @@ def test_a_step_begins_with_the_pace_and_without_collisions(crowd: tuple[np.ndar
 
 
 @settings(max_examples=250, deadline=None)
-@given(crowds(), groups, groups, sizes)
+@given(crowds(), firsts, firsts, sizes, lane_bits)
 def test_collisions_are_the_rule_written_out_unit_by_unit(
-    crowd: tuple[np.ndarray, np.ndarray], start: int, first: int, many: int
+    crowd: tuple[np.ndarray, np.ndarray], start: int, first: int, many: int, lanes: int
 ) -> None:
     floats, ints = (array.copy() for array in crowd)
-    met, touching = collide(*crowd, start, first, many)
+    touching = collide(*crowd, start, first, many, lanes)
     rows = [st.N_PUSH_X, st.N_PUSH_Y, st.N_WALL_X, st.N_WALL_Y, st.N_SIDE]
     for lane in range(LANES):
         k = start + lane
-        moves = ints[st.NI_MOBILITY, k] not in (ANCHORED, TELEPORT)
-        found = near(floats, ints, k, first, many, (st.N_PX, st.N_PY)) if moves else []
+        found = near(floats, ints, k, first, many, (st.N_PX, st.N_PY)) if (lanes >> lane) & 1 else []
         sums, touched = floats[rows, k], 0
         for n in found:
             parts, touches = collision(floats, ints, k, n)
             sums = sums + np.array(parts, F)
             touched |= int(touches) << (n - first)
         np.testing.assert_array_equal(crowd[0][rows, k], sums)
-        assert (met >> lane) & 1 == crowd[1][st.NI_MET, k] == bool(found)
+        assert crowd[1][st.NI_MET, k] == bool(found)
         assert crowd[1][st.NI_TOUCHED, k] == touched and (touching >> lane) & 1 == bool(touched)
     others = np.delete(np.arange(PLACES), np.arange(start, start + LANES))
     np.testing.assert_array_equal(crowd[0][:, others], floats[:, others])
 
 
 @settings(max_examples=150, deadline=None)
-@given(crowds(), groups, groups, sizes, some.integers(0, (1 << LANES) - 1))
+@given(crowds(), firsts, firsts, sizes, lane_bits)
 def test_the_free_share_of_a_step_takes_half_of_the_room_between_cores(
-    crowd: tuple[np.ndarray, np.ndarray], start: int, first: int, many: int, limited: int
+    crowd: tuple[np.ndarray, np.ndarray], start: int, first: int, many: int, lanes: int
 ) -> None:
     floats, ints = (array.copy() for array in crowd)
-    share(*crowd, start, first, many, limited)
+    share(*crowd, start, first, many, lanes)
     for lane in range(LANES):
         k, least = start + lane, 1.0
-        for n in near(floats, ints, k, first, many, (st.N_X, st.N_Y)) if (limited >> lane) & 1 else []:
+        for n in near(floats, ints, k, first, many, (st.N_X, st.N_Y)) if (lanes >> lane) & 1 else []:
             if ints[st.NI_MOBILITY, n] == TELEPORT:
                 continue
             there = (floats[[st.N_X, st.N_Y], n] - floats[[st.N_X, st.N_Y], k]).astype(np.float64)
