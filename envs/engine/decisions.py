@@ -122,7 +122,7 @@ def decide(state, static, near, b):
         i = near_i[st.NI_SLOT, k]
         u, v = uf[np.uintp(i)], ui[np.uintp(i)]
         x, y = near_f[st.N_X, k], near_f[st.N_Y, k]
-        flags, kind = v[st.I_FLAGS], v[st.I_KIND]
+        flags, kind = v[st.I_FLAGS], np.uintp(v[st.I_KIND])
         near_f[st.N_VX, k] = ZERO
         near_f[st.N_VY, k] = ZERO
         near_i[st.NI_MOBILITY, k] = ANCHORED
@@ -239,9 +239,9 @@ def decide(state, static, near, b):
             elif lost(state, b, i, other, v[st.I_ORDER_TAG]):
                 done = True
             else:
-                going, gx, gy = True, uf[other, st.F_X], uf[other, st.F_Y]
-                if ui[other, st.I_FLAGS] & st.FLAG_INVULNERABLE == 0:
-                    margin = near_f[st.N_RADIUS, k] + uf[other, st.F_RADIUS]
+                going, gx, gy = True, uf[np.uintp(other), st.F_X], uf[np.uintp(other), st.F_Y]
+                if ui[np.uintp(other), st.I_FLAGS] & st.FLAG_INVULNERABLE == 0:
+                    margin = near_f[st.N_RADIUS, k] + uf[np.uintp(other), st.F_RADIUS]
             # Units that shoot on the move look for targets in range while they go.
             if wi[kind, 0, st.WI_FIRES_MOVING] and flags & st.FLAG_OBEDIENT == 0:
                 watchful, may_move, chase = True, False, target
@@ -297,7 +297,7 @@ def decide(state, static, near, b):
         while armed:
             in_range = False
             if chase >= 0:
-                their = ui[chase, st.I_FLAGS]
+                their = ui[np.uintp(chase), st.I_FLAGS]
                 planes = st.TARGET_AIR if their & st.FLAG_FLYING else st.TARGET_GROUND
                 if their & st.FLAG_COLOSSUS:
                     planes = st.TARGET_AIR | st.TARGET_GROUND
@@ -308,12 +308,12 @@ def decide(state, static, near, b):
                 if w < 0 or their & st.FLAG_INVULNERABLE:
                     chase = -1
                     break
-                dx, dy = uf[chase, st.F_X] - x, uf[chase, st.F_Y] - y
-                reach = wf[kind, w, st.WF_RANGE] + near_f[st.N_RADIUS, k] + uf[chase, st.F_RADIUS]
+                dx, dy = uf[np.uintp(chase), st.F_X] - x, uf[np.uintp(chase), st.F_Y] - y
+                reach = wf[kind, np.uintp(w), st.WF_RANGE] + near_f[st.N_RADIUS, k] + uf[np.uintp(chase), st.F_RADIUS]
                 d2 = dx * dx + dy * dy
                 d = np.sqrt(d2)
-                in_range = d <= reach and d >= reach - wf[kind, w, st.WF_RANGE] + wf[kind, w, st.WF_MIN_RANGE]
-                if wf[kind, w, st.WF_MIN_RANGE] <= ZERO:
+                in_range = d <= reach and d >= reach - wf[kind, np.uintp(w), st.WF_RANGE] + wf[kind, np.uintp(w), st.WF_MIN_RANGE]
+                if wf[kind, np.uintp(w), st.WF_MIN_RANGE] <= ZERO:
                     in_range = d <= reach
             if not ready_to_look or in_range or windup > ZERO:
                 break
@@ -335,9 +335,9 @@ def decide(state, static, near, b):
                 break
             chase = better
             v[st.I_TARGET] = chase
-            v[st.I_TARGET_TAG] = ui[chase, st.I_TAG]
+            v[st.I_TARGET_TAG] = ui[np.uintp(chase), st.I_TAG]
         if chase >= 0 and watchful and not in_range and (looked or not may_move) and windup <= ZERO:
-            beyond = d - reach + wf[kind, w, st.WF_RANGE] - kf[kind, st.K_SCAN_RANGE] > CHASE_SLACK
+            beyond = d - reach + wf[kind, np.uintp(w), st.WF_RANGE] - kf[kind, st.K_SCAN_RANGE] > CHASE_SLACK
             if chase == v[st.I_ATTACKER] and loop - v[st.I_HURT_LOOP] < GRUDGE:
                 beyond = False
             if order == st.ORDER_STOP:
@@ -350,12 +350,12 @@ def decide(state, static, near, b):
                 v[st.I_FLAGS] |= st.FLAG_RETURNING
         if order == st.ORDER_ATTACK and chase >= 0 and target != chase:
             v[st.I_TARGET] = chase
-            v[st.I_TARGET_TAG] = ui[chase, st.I_TAG]
+            v[st.I_TARGET_TAG] = ui[np.uintp(chase), st.I_TAG]
 
         # The attack: windup, damage point, cooldown.
         anchored = False
         if chase >= 0:
-            moving_fire = wi[kind, w, st.WI_FIRES_MOVING] != 0
+            moving_fire = wi[kind, np.uintp(w), st.WI_FIRES_MOVING] != 0
             fires = False
             if windup > ZERO:
                 windup -= rate
@@ -364,23 +364,23 @@ def decide(state, static, near, b):
                 aim(static, kind, u, flags, dx, dy, d2)
             elif in_range:
                 anchored = not moving_fire
-                faces = wi[kind, w, st.WI_TURRET] != 0 or moving_fire
+                faces = wi[kind, np.uintp(w), st.WI_TURRET] != 0 or moving_fire
                 if not faces:
                     aim(static, kind, u, flags, dx, dy, d2)
                     faces = u[st.F_FACING_X] * dx + u[st.F_FACING_Y] * dy >= FACING_SLACK * d
                 if cooldown <= ZERO and faces:
-                    windup = wf[kind, w, st.WF_DAMAGE_POINT]
+                    windup = wf[kind, np.uintp(w), st.WF_DAMAGE_POINT]
                     fires = windup <= ZERO
                     v[st.I_WEAPON] = w
             if fires:
                 windup = ZERO
                 if state.w[b, st.W_SHOTS] < state.shot_i.shape[1]:
                     launch(state, static, b, i, kind, v[st.I_WEAPON], chase)
-                    spent = np.ceil(wf[kind, w, st.WF_DAMAGE_POINT] / rate) * rate
-                    u[st.F_COOLDOWN] = wf[kind, w, st.WF_COOLDOWN] - spent
+                    spent = np.ceil(wf[kind, np.uintp(w), st.WF_DAMAGE_POINT] / rate) * rate
+                    u[st.F_COOLDOWN] = wf[kind, np.uintp(w), st.WF_COOLDOWN] - spent
             u[st.F_WINDUP] = windup
             if not anchored and not in_range and may_move:
-                going, gx, gy, margin = True, uf[chase, st.F_X], uf[chase, st.F_Y], max(reach - CLOSE, ZERO)
+                going, gx, gy, margin = True, uf[np.uintp(chase), st.F_X], uf[np.uintp(chase), st.F_Y], max(reach - CLOSE, ZERO)
             elif anchored:
                 going = False
         elif windup > ZERO:
@@ -396,23 +396,23 @@ def decide(state, static, near, b):
                     ward = acquire_wounded(state, static, near, b, k)
                 v[st.I_TARGET] = ward
                 if ward >= 0:
-                    v[st.I_TARGET_TAG] = ui[ward, st.I_TAG]
+                    v[st.I_TARGET_TAG] = ui[np.uintp(ward), st.I_TAG]
             if ward >= 0:
-                dx, dy = uf[ward, st.F_X] - x, uf[ward, st.F_Y] - y
-                reach = kf[kind, st.K_HEAL_RANGE] + near_f[st.N_RADIUS, k] + uf[ward, st.F_RADIUS]
+                dx, dy = uf[np.uintp(ward), st.F_X] - x, uf[np.uintp(ward), st.F_Y] - y
+                reach = kf[kind, st.K_HEAL_RANGE] + near_f[st.N_RADIUS, k] + uf[np.uintp(ward), st.F_RADIUS]
                 d = np.sqrt(dx * dx + dy * dy)
                 if d <= reach:
                     going = False
-                    missing = uf[ward, st.F_HEALTH_MAX] - uf[ward, st.F_HEALTH]
+                    missing = uf[np.uintp(ward), st.F_HEALTH_MAX] - uf[np.uintp(ward), st.F_HEALTH]
                     cost = kf[kind, st.K_HEAL_COST]
                     given = min(min(kf[kind, st.K_HEAL_RATE], missing), u[st.F_ENERGY] / cost)
-                    uf[ward, st.F_HEALTH] = min(uf[ward, st.F_HEALTH] + given, uf[ward, st.F_HEALTH_MAX])
+                    uf[np.uintp(ward), st.F_HEALTH] = min(uf[np.uintp(ward), st.F_HEALTH] + given, uf[np.uintp(ward), st.F_HEALTH_MAX])
                     u[st.F_ENERGY] = max(u[st.F_ENERGY] - given * cost, ZERO)
                     v[st.I_SHOT_LOOP] = loop
                     v[st.I_SHOT_TARGET] = ward
                     aim(static, kind, u, flags, dx, dy, dx * dx + dy * dy)
                 elif may_move:
-                    going, gx, gy, margin = True, uf[ward, st.F_X], uf[ward, st.F_Y], max(reach - CLOSE, ZERO)
+                    going, gx, gy, margin = True, uf[np.uintp(ward), st.F_X], uf[np.uintp(ward), st.F_Y], max(reach - CLOSE, ZERO)
 
         # The displacement.
         near_i[st.NI_TARGET, k] = v[st.I_TARGET]
@@ -503,8 +503,8 @@ def decide(state, static, near, b):
                 period = SCAN_PERIOD if chase < 0 else RESCAN_PERIOD
                 wake = loop + period - (loop + v[st.I_PHASE]) % period
             if anchored:
-                act = ACT_FIRE if wi[kind, w, st.WI_TURRET] == 0 else ACT_FIRE_TURRET
-                if wf[kind, w, st.WF_MIN_RANGE] > ZERO or u[st.F_COOLDOWN] <= rate:
+                act = ACT_FIRE if wi[kind, np.uintp(w), st.WI_TURRET] == 0 else ACT_FIRE_TURRET
+                if wf[kind, np.uintp(w), st.WF_MIN_RANGE] > ZERO or u[st.F_COOLDOWN] <= rate:
                     wake = 0
             elif going:
                 act = ACT_GO if chase < 0 else ACT_CHASE

@@ -67,12 +67,9 @@ def can_heal(state, static, b, i, j):
 @inline_kernel
 def lost(state, b, i, j, tag):
     """Whether slot `j` no longer holds the unit `tag`, or `i`'s owner does not see it."""
-    ii = state.ui
-    return (
-        ii[b, j, st.I_ALIVE] == 0
-        or ii[b, j, st.I_TAG] != tag
-        or (ii[b, j, st.I_VISIBLE] >> ii[b, i, st.I_OWNER]) & 1 == 0
-    )
+    v = state.ui[b, np.uintp(j)]
+    seen = v[st.I_VISIBLE] >> state.ui[b, np.uintp(i), st.I_OWNER]
+    return v[st.I_ALIVE] == 0 or v[st.I_TAG] != tag or seen & 1 == 0
 
 
 @inline_kernel
@@ -144,10 +141,10 @@ def acquire(state, static, near, b, k, scan):
                 near.f, near.i, first, places, st.N_RADIUS, x, y, reach, enemies
             )
             while found != 0:
-                q = first + first_bit(found)
+                q = np.uintp(first + first_bit(found))
                 found &= found - 1
                 other = near.i[st.NI_KEY, q]
-                j = near.i[st.NI_SLOT, q]
+                j = np.uintp(near.i[st.NI_SLOT, q])
                 if other & planes == 0 or (ii[b, j, st.I_VISIBLE] >> owner) & 1 == 0:
                     continue
                 dx, dy = near.f[st.N_X, q] - x, near.f[st.N_Y, q] - y
@@ -156,7 +153,7 @@ def acquire(state, static, near, b, k, scan):
                     continue
                 rank = 2 * static.kind_i[ii[b, j, st.I_KIND], st.KI_PRIORITY] + (1 if other & hits_me else 0)
                 if rank > best_rank or (rank == best_rank and distance < best_distance):
-                    best, best_rank, best_distance = j, rank, distance
+                    best, best_rank, best_distance = np.int64(j), rank, distance
     return best
 
 
