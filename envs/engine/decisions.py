@@ -5,8 +5,8 @@ order of the units does not matter. Damage is done later in the loop (damage.py)
 
 Most units have nothing to decide in most loops: they walk on, reload beside their target, or wait for the next look
 around. Such a unit is *quiet* until a certain loop (`I_WAKE`): it goes on with what it does (`I_ACT`), to the bit as
-the full decision would have told it, for as long as the facts hold that this rests on. One that walks on looks around
-without a decision while no enemy is within its scan range; one that is hurt looks around at once.
+the full decision would have told it, for as long as the facts hold that this rests on. One that walks on or rests looks
+around without a decision while no enemy is within its scan range; one that is hurt looks around at once.
 """
 
 from __future__ import annotations
@@ -136,12 +136,12 @@ def decide(state, static, near, b):
             rate = kf[kind, st.K_STIM_FACTOR]
             speed *= rate
         act, wake = v[st.I_ACT], v[st.I_WAKE]
-        # Time to look around. Mostly there is nobody to shoot at, then the unit walks on.
+        straight = obstacles == 0 or flags & (st.FLAG_FLYING | st.FLAG_COLOSSUS) != 0
+        # Time to look around. Mostly there is nobody to shoot at, then the unit walks on or rests on.
         if (
-            act == ACT_GO
+            (act == ACT_REST or (act == ACT_GO and straight))
             and 0 < wake <= loop
             and v[st.I_TARGET] < 0
-            and (obstacles == 0 or flags & (st.FLAG_FLYING | st.FLAG_COLOSSUS) != 0)
             and not enemies_within(state, static, near, b, k, v[st.I_OWNER], kf[kind, st.K_SCAN_RANGE])
         ):
             wake = loop + SCAN_PERIOD - (loop + v[st.I_PHASE]) % SCAN_PERIOD
@@ -173,7 +173,7 @@ def decide(state, static, near, b):
                 else:
                     left, least = d - u[st.F_NEAR], ARRIVED
                     calm = calm and d > reach
-                    if obstacles and flags & (st.FLAG_FLYING | st.FLAG_COLOSSUS) == 0:
+                    if not straight:
                         calm = calm and v[st.I_CELL] == int(gy) * static.pathable.shape[1] + int(gx)
                         wx, wy = u[st.F_WAY_X], u[st.F_WAY_Y]
                         if wx != gx or wy != gy:
@@ -312,9 +312,8 @@ def decide(state, static, near, b):
                 reach = wf[kind, np.uintp(w), st.WF_RANGE] + near_f[st.N_RADIUS, k] + uf[np.uintp(chase), st.F_RADIUS]
                 d2 = dx * dx + dy * dy
                 d = np.sqrt(d2)
-                in_range = d <= reach and d >= reach - wf[kind, np.uintp(w), st.WF_RANGE] + wf[kind, np.uintp(w), st.WF_MIN_RANGE]
-                if wf[kind, np.uintp(w), st.WF_MIN_RANGE] <= ZERO:
-                    in_range = d <= reach
+                nearest = wf[kind, np.uintp(w), st.WF_MIN_RANGE]
+                in_range = d <= reach and (nearest <= ZERO or d >= reach - wf[kind, np.uintp(w), st.WF_RANGE] + nearest)
             if not ready_to_look or in_range or windup > ZERO:
                 break
             ready_to_look = False
@@ -380,7 +379,8 @@ def decide(state, static, near, b):
                     u[st.F_COOLDOWN] = wf[kind, np.uintp(w), st.WF_COOLDOWN] - spent
             u[st.F_WINDUP] = windup
             if not anchored and not in_range and may_move:
-                going, gx, gy, margin = True, uf[np.uintp(chase), st.F_X], uf[np.uintp(chase), st.F_Y], max(reach - CLOSE, ZERO)
+                going, margin = True, max(reach - CLOSE, ZERO)
+                gx, gy = uf[np.uintp(chase), st.F_X], uf[np.uintp(chase), st.F_Y]
             elif anchored:
                 going = False
         elif windup > ZERO:
@@ -396,23 +396,23 @@ def decide(state, static, near, b):
                     ward = acquire_wounded(state, static, near, b, k)
                 v[st.I_TARGET] = ward
                 if ward >= 0:
-                    v[st.I_TARGET_TAG] = ui[np.uintp(ward), st.I_TAG]
+                    v[st.I_TARGET_TAG] = ui[ward, st.I_TAG]
             if ward >= 0:
-                dx, dy = uf[np.uintp(ward), st.F_X] - x, uf[np.uintp(ward), st.F_Y] - y
-                reach = kf[kind, st.K_HEAL_RANGE] + near_f[st.N_RADIUS, k] + uf[np.uintp(ward), st.F_RADIUS]
+                dx, dy = uf[ward, st.F_X] - x, uf[ward, st.F_Y] - y
+                reach = kf[kind, st.K_HEAL_RANGE] + near_f[st.N_RADIUS, k] + uf[ward, st.F_RADIUS]
                 d = np.sqrt(dx * dx + dy * dy)
                 if d <= reach:
                     going = False
-                    missing = uf[np.uintp(ward), st.F_HEALTH_MAX] - uf[np.uintp(ward), st.F_HEALTH]
+                    missing = uf[ward, st.F_HEALTH_MAX] - uf[ward, st.F_HEALTH]
                     cost = kf[kind, st.K_HEAL_COST]
                     given = min(min(kf[kind, st.K_HEAL_RATE], missing), u[st.F_ENERGY] / cost)
-                    uf[np.uintp(ward), st.F_HEALTH] = min(uf[np.uintp(ward), st.F_HEALTH] + given, uf[np.uintp(ward), st.F_HEALTH_MAX])
+                    uf[ward, st.F_HEALTH] = min(uf[ward, st.F_HEALTH] + given, uf[ward, st.F_HEALTH_MAX])
                     u[st.F_ENERGY] = max(u[st.F_ENERGY] - given * cost, ZERO)
                     v[st.I_SHOT_LOOP] = loop
                     v[st.I_SHOT_TARGET] = ward
                     aim(static, kind, u, flags, dx, dy, dx * dx + dy * dy)
                 elif may_move:
-                    going, gx, gy, margin = True, uf[np.uintp(ward), st.F_X], uf[np.uintp(ward), st.F_Y], max(reach - CLOSE, ZERO)
+                    going, gx, gy, margin = True, uf[ward, st.F_X], uf[ward, st.F_Y], max(reach - CLOSE, ZERO)
 
         # The displacement.
         near_i[st.NI_TARGET, k] = v[st.I_TARGET]
@@ -448,7 +448,7 @@ def decide(state, static, near, b):
                             near_i[st.NI_MOBILITY, k] = MOVING
                             u[st.F_SPEED] = ZERO
         if going:
-            if obstacles and flags & (st.FLAG_FLYING | st.FLAG_COLOSSUS) == 0:
+            if not straight:
                 cell = int(gy) * static.pathable.shape[1] + int(gx)
                 wx, wy = u[st.F_WAY_X] - x, u[st.F_WAY_Y] - y
                 if (
@@ -513,7 +513,7 @@ def decide(state, static, near, b):
                 )
                 if not aimed:
                     wake = 0
-                elif obstacles and flags & (st.FLAG_FLYING | st.FLAG_COLOSSUS) == 0:
+                elif not straight:
                     wake = min(wake, loop + PATH_PERIOD - (loop + v[st.I_PHASE]) % PATH_PERIOD)
             elif chase < 0 and (order == st.ORDER_STOP or order == st.ORDER_HOLD):
                 if near_i[st.NI_MOBILITY, k] == IDLE:

@@ -9,7 +9,7 @@ from envs.engine.damage import bury, land_projectiles
 from envs.engine.decisions import decide
 from envs.engine.movement import move_units
 from envs.engine.neighbours import begin_places, leave_places, list_places, near_units
-from envs.engine.state import inline_kernel, kernel
+from envs.engine.state import kernel
 from envs.engine.vision import see_units
 
 VISION_PERIOD = 4  # loops between two updates of who is seen
@@ -34,7 +34,7 @@ def advance_worlds(state, static, first, last, loops):
         first = end
 
 
-@inline_kernel
+@kernel
 def advance_pack(state, static, first, last, loops):
     """`advance_worlds` of so many worlds as are led together."""
     near = near_units(state, first, last)

@@ -130,7 +130,7 @@ def acquire(state, static, near, b, k, scan):
     columns = state.w[b, st.W_COLUMNS]
     window = reach + np.float32(state.w[b, st.W_LARGEST]) / RADIUS_PARTS
     c0, c1, r0, r1 = cell_range(state, b, x, y, window)
-    best, best_rank, best_distance = -1, -1, NO_DISTANCE
+    best, best_rank, best_distance = np.int64(-1), -1, NO_DISTANCE
     if state.w[b, st.W_ALIVE] > st.FEW_UNITS and not enemies_near(state, static, b, owner, x, y, window):
         r1 = r0 - 1
     places, start = near.f.shape[1], state.w[b, st.W_START]

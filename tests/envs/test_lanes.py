@@ -257,6 +257,7 @@ def test_collisions_are_the_rule_written_out_unit_by_unit(
 def test_the_free_share_of_a_step_takes_half_of_the_room_between_cores(
     crowd: tuple[np.ndarray, np.ndarray], start: int, first: int, many: int, lanes: int
 ) -> None:
+    crowd[0][st.N_ABOUT] = CORE * crowd[0][st.N_INNER] + 2 * np.hypot(crowd[0][st.N_VX], crowd[0][st.N_VY])
     floats, ints = (array.copy() for array in crowd)
     share(*crowd, start, first, many, lanes)
     for lane in range(LANES):
