@@ -48,7 +48,6 @@ CORE = 0.75  # of their inner radii: two units never come nearer
 PUSH_LIMIT = 0.25  # largest displacement by pushes in a loop
 AHEAD = 0.2  # gap at which a unit begins to go around another
 FAR = 1e9
-ROUNDING = 2e-6  # of a squared distance, with room
 OWNERS = (1 << st.MAX_OWNERS) - 1  # the bits of a key that say whose the unit is
 QUICKEN = 0.2  # by which the pace of a unit that had to slow down rises in a loop
 
@@ -158,12 +157,6 @@ class _Lanes:
             lane = self.builder.extract_element(self.value, self.builder.extract_element(lanes.value, here))
             result = self.builder.insert_element(result, lane, here)
         return self._new(result)
-
-    def times_plus(self, factor: _Lanes, addend: _Lanes) -> _Lanes:
-        """self * factor + addend, rounded once or twice as the processor likes: not for what units do."""
-        kind = ir.FunctionType(_FLOATS, [_FLOATS] * 3)
-        function = self.builder.module.declare_intrinsic(f"llvm.fmuladd.v{LANES}f32", fnty=kind)
-        return self._new(self.builder.call(function, [self.value, factor.value, addend.value]))
 
     def plus(self, other: Any) -> _Lanes:
         """The sum of integers."""
@@ -352,37 +345,25 @@ def see_lanes(typingctx, floats, ints, at, start, many, places):  # type: ignore
     return signature, codegen
 
 
-def _near(code: _Code, own: _Rows, their: _Rows, many: Any, x: int, y: int, twice: int, asked: _Lanes) -> _Lanes:
-    """Bit n of a lane that is asked is set where the n-th of `many` others may be within `N_ABOUT`, edge to edge.
+def _near(code: _Code, own: _Rows, their: _Rows, many: Any, x: int, y: int, asked: _Lanes) -> _Lanes:
+    """Bit n of a lane that is asked is set where the n-th of `many` others is within `N_ABOUT`, edge to edge.
 
-    `x`, `y`: the rows that say where units are; `twice`: the first of the three rows that `_note_places` made of them.
-    Finds all that are so near, and a few more: |p|^2 - 2 p q + |q|^2 <= 2 (about^2 + radius^2), with room for rounding,
-    which takes two multiplications a pair. No unit is near itself, nor near those of another `NI_GROUP`.
+    `x`, `y`: the rows that say where units are. No unit is near itself, nor near those of another `NI_GROUP`.
     """
     builder = code.builder
     here_x, here_y, about, group = own.load(x), own.load(y), own.load(st.N_ABOUT), own.load_int(st.NI_GROUP)
-    square = _dot(here_x, here_x, here_y, here_y)
-    most = about * about * 2.0 - square * (1.0 - ROUNDING) + ROUNDING
-    starts = their.row(twice), their.row(twice + 1), their.row(twice + 2), their.row(st.NI_GROUP)
+    starts = their.row(x), their.row(y), their.row(st.N_INNER), their.row(st.NI_GROUP)
     near = code.variable(code.constant(0))
     with cgutils.for_range(builder, many) as loop:
-        at_x, at_y, at_rest, at_group = (builder.add(start, loop.index) for start in starts)
-        rest = here_y.times_plus(code.spread_element(0, at_y), code.spread_element(0, at_rest))
-        within = here_x.times_plus(code.spread_element(0, at_x), rest) <= most
-        within = within & group.equals(code.spread_element(1, at_group))
+        at_x, at_y, at_radius, at_group = (builder.add(start, loop.index) for start in starts)
+        dx, dy = here_x - code.spread_element(0, at_x), here_y - code.spread_element(0, at_y)
+        reach = about + code.spread_element(0, at_radius)
+        within = (_dot(dx, dx, dy, dy) <= reach * reach) & group.equals(code.spread_element(1, at_group))
         bit = builder.shl(ir.Constant(ir.IntType(32), 1), builder.trunc(loop.index, ir.IntType(32)))
         near.set(near.get() | within.choose(code.splat(bit), 0))
     number = own.numbers_from(their)
     itself = number.equals(number & (LANES - 1)).choose((number & (LANES - 1)).as_bit(), 0)
     return asked.choose(near.get() & ~itself, 0)
-
-
-def _note_places(units: _Rows, x: _Lanes, y: _Lanes, twice: int) -> None:
-    """What `_near` asks of others that are at (x, y): -2x, -2y and x^2 + y^2 - 2 radius^2, in three rows."""
-    radius = units.load(st.N_INNER)
-    units.store(twice, x * -2.0)
-    units.store(twice + 1, y * -2.0)
-    units.store(twice + 2, _dot(x, x, y, y) - radius * radius * 2.0)
 
 
 def _each_bit(code: _Code, masks: _Lanes, look: Callable[[_Lanes, _Lanes], None]) -> None:
@@ -449,27 +430,23 @@ def collide_lanes(typingctx, floats, ints, at, start, many, lanes, places):  # t
         self_moves, target = own.load_int(st.NI_MOBILITY).equals(MOVING), own.load_int(st.NI_TARGET)
         owners = own.load_int(st.NI_KEY) & OWNERS
         number = own.numbers_from(their)
-        found = _near(code, own, their, args[4], st.N_PX, st.N_PY, st.N_TWICE_PX, code.bits(5))
+        found = _near(code, own, their, args[4], st.N_PX, st.N_PY, code.bits(5))
 
         rows = st.N_PUSH_X, st.N_PUSH_Y, st.N_WALL_X, st.N_WALL_Y, st.N_SIDE
         sums = [code.variable(own.load(row)) for row in rows]
-        touched, met = code.variable(code.constant(0)), code.variable(own.load_int(st.NI_MET))
-        about = own.load(st.N_ABOUT)
+        touched = code.variable(code.constant(0))
         floats = [their.load(number) for number in (st.N_PX, st.N_PY, st.N_VX, st.N_VY, st.N_INNER)]
         ints = [their.load_int(number) for number in (st.NI_KEY, st.NI_MOBILITY, st.NI_SLOT)]
 
         def look(other: _Lanes, active: _Lanes) -> None:
             their_x, their_y, their_vx, their_vy, their_radius = (lanes.at(other) for lanes in floats)
             key, mobility, slot = (lanes.at(other) for lanes in ints)
+            active = active & mobility.differs(TELEPORT)
             allied = (key & owners).differs(0)
             rests, moves, anchored = mobility.equals(IDLE), mobility.equals(MOVING), mobility.equals(ANCHORED)
 
             dx, dy = x - their_x, y - their_y
             near = _dot(dx, dx, dy, dy)
-            most = about + their_radius
-            active = active & (near <= most * most)
-            met.set(active.choose(code.constant(1), met.get()))
-            active = active & mobility.differs(TELEPORT)
             # Two on the same place part along a line that both derive from their places in the list.
             same = near < SAME_PLACE
             apart = (other < number).choose(code.constant(EDGE), -EDGE)
@@ -503,7 +480,7 @@ def collide_lanes(typingctx, floats, ints, at, start, many, lanes, places):  # t
         _each_bit(code, found, look)
         for row, total in zip(rows, sums, strict=True):
             own.store(row, total.get())
-        own.store_int(st.NI_MET, met.get())
+        own.store_int(st.NI_MET, found.differs(0).choose(code.constant(1), own.load_int(st.NI_MET)))
         own.store_int(st.NI_TOUCHED, touched.get())
         return touched.get().differs(0).to_mask()
 
@@ -524,7 +501,7 @@ def share_lanes(typingctx, floats, ints, at, start, many, lanes, places):  # typ
         code = _Code(context, builder, signature, args)
         own, their = (_Rows(code, args[n], args[6]) for n in (2, 3))
         x, y, radius, vx, vy = (own.load(number) for number in (st.N_X, st.N_Y, st.N_INNER, st.N_VX, st.N_VY))
-        found = _near(code, own, their, args[4], st.N_X, st.N_Y, st.N_TWICE_X, code.bits(5))
+        found = _near(code, own, their, args[4], st.N_X, st.N_Y, code.bits(5))
         share = code.variable(own.load(st.N_SHARE))
         floats = [their.load(number) for number in (st.N_X, st.N_Y, st.N_INNER)]
         mobility = their.load_int(st.NI_MOBILITY)
@@ -579,8 +556,6 @@ def begin_steps(typingctx, floats, ints, at, places):  # type: ignore[no-untyped
             units.store(velocity, step)
             units.store(goal, units.load(place) + step)
             units.store(wanted, step)
-        _note_places(units, units.load(st.N_X), units.load(st.N_Y), st.N_TWICE_X)
-        _note_places(units, units.load(st.N_PX), units.load(st.N_PY), st.N_TWICE_PX)
         moving = units.load_int(st.NI_MOBILITY).equals(MOVING)
         about = units.load(st.N_INNER) + moving.choose(code.constant(AHEAD), 0.0)
         units.store(st.N_ABOUT, about)

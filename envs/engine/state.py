@@ -189,14 +189,8 @@ T_ALIVE, T_CREATED, T_LOST, NUM_TALLY = range(4)
     N_WANTED_Y,
     N_ABOUT,  # how near another's edge must be to limit the step
     N_SHARE,  # of the step, what others leave room for
-    N_TWICE_X,  # -2x, -2y and x^2 + y^2 - 2 N_INNER^2, of the place when the loop began
-    N_TWICE_Y,
-    N_SQUARE,
-    N_TWICE_PX,  # ... of the place where it is to be
-    N_TWICE_PY,
-    N_SQUARE_P,
     NUM_NEAR_FLOATS,
-) = range(29)
+) = range(23)
 (
     NI_SLOT,
     NI_KEY,
