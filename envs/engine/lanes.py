@@ -418,8 +418,9 @@ def collide_lanes(typingctx, floats, ints, at, start, many, lanes, places):  # t
     where both do or neither does; one that is anchored does not yield, another at rest half-way; enemies do not yield
     to a moving unit. `N_WALL_X`, `N_WALL_Y`: what of (`N_UX`, `N_UY`), the direction that it moves in, goes into
     enemies but its target, into allies that do not move and into those that come the other way, as a vector, and as
-    `N_SIDE` signed by the side that they are on: the left for those that come the other way. `NI_MET` is 1 where a unit
-    has met one. Returns the lanes that touch allies at rest; `NI_TOUCHED` has a bit for each of these.
+    `N_SIDE` signed by the side that they are on: the left for those that come the other way. The lowest bit of
+    `NI_MET` is set where a unit has met one. Returns the lanes that touch allies at rest; `NI_TOUCHED` has a bit for
+    each of these.
     """
     signature = _mask(floats, ints, _index, _index, _index, _mask, _index)
 
@@ -480,7 +481,7 @@ def collide_lanes(typingctx, floats, ints, at, start, many, lanes, places):  # t
         _each_bit(code, found, look)
         for row, total in zip(rows, sums, strict=True):
             own.store(row, total.get())
-        own.store_int(st.NI_MET, found.differs(0).choose(code.constant(1), own.load_int(st.NI_MET)))
+        own.store_int(st.NI_MET, own.load_int(st.NI_MET) | found.differs(0).choose(code.constant(1), 0))
         own.store_int(st.NI_TOUCHED, touched.get())
         return touched.get().differs(0).to_mask()
 

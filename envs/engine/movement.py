@@ -26,13 +26,7 @@ from envs.engine.lanes import (
     share_lanes,
     turn_steps,
 )
-from envs.engine.neighbours import (
-    KEY_COLOSSUS,
-    KEY_FLYER,
-    RADIUS_PARTS,
-    cell_range,
-    lanes_before,
-)
+from envs.engine.neighbours import KEY_COLOSSUS, KEY_FLYER, RADIUS_PARTS, cell_range, lanes_before
 from envs.engine.state import inline_kernel, kernel, nearest_pathable, next_order
 
 DRIFT = np.float32(0.35)  # how far a unit may have moved since it was sorted into its cell
@@ -108,11 +102,11 @@ def end_moves(state, static, near, first, movers):
 
 
 @inline_kernel
-def cells_around(state, near, start, row_x, row_y, lanes, count, more):
+def cells_around(state, near, start, row_x, row_y, lanes, more):
     """Where those can be whom the units in `lanes` from place `start` on meet: (place, columns, c0, c1, r0, r1).
 
-    That is a place from which cells count, the columns of the grid, and a range as `cell_range` gives it. `row_x` and
-    `row_y` are the rows of `near.f` that say where units are; others are at most `more` beyond the widest of them.
+    That is the place that cells count from, the columns of the grid, and a range as `cell_range` gives it. `row_x` and
+    `row_y` are the rows of `near.f` that say where units are; others may be `more` outside of their cells.
     """
     b = near.i[st.NI_WORLD, np.uintp(start)]
     columns = state.w[b, st.W_COLUMNS]
@@ -144,7 +138,7 @@ def collide(state, near, start, movers, count):
     Returns whether any has arrived in a crowd.
     """
     arrived = False
-    at, columns, c0, c1, r0, r1 = cells_around(state, near, start, st.N_PX, st.N_PY, movers, count, DRIFT)
+    at, columns, c0, c1, r0, r1 = cells_around(state, near, start, st.N_PX, st.N_PY, movers, DRIFT)
     for row in range(r0, r1 + 1):
         begin, end = places_of_row(state, near, start, count, at, columns, c0, c1, row)
         for first in range(begin, end, st.LANES):
@@ -187,7 +181,7 @@ def stops_in_crowd(state, near, k, first):
 @inline_kernel
 def keep_apart(state, near, start, limited, count):
     """Finds what share of their steps the units in the lanes `limited` from place `start` on have room for."""
-    at, columns, c0, c1, r0, r1 = cells_around(state, near, start, st.N_X, st.N_Y, limited, count, np.float32(0.0))
+    at, columns, c0, c1, r0, r1 = cells_around(state, near, start, st.N_X, st.N_Y, limited, np.float32(0.0))
     for row in range(r0, r1 + 1):
         begin, end = places_of_row(state, near, start, count, at, columns, c0, c1, row)
         for first in range(begin, end, st.LANES):

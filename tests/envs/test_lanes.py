@@ -31,6 +31,7 @@ from envs.engine.lanes import (
     see_lanes,
     share_lanes,
 )
+from envs.engine.movement import ARRIVED
 from envs.engine.neighbours import KEY_FLYER, KEY_WALKER
 
 PLACES = 2 * LANES  # in these tests: two groups of sixteen
@@ -234,6 +235,7 @@ def test_a_step_begins_with_the_pace_and_without_collisions(crowd: tuple[np.ndar
 def test_collisions_are_the_rule_written_out_unit_by_unit(
     crowd: tuple[np.ndarray, np.ndarray], start: int, first: int, many: int, lanes: int
 ) -> None:
+    crowd[1][st.NI_MET] = np.random.default_rng(start).choice([0, ARRIVED & ~1, ARRIVED], PLACES)
     floats, ints = (array.copy() for array in crowd)
     touching = collide(*crowd, start, first, many, lanes)
     rows = [st.N_PUSH_X, st.N_PUSH_Y, st.N_WALL_X, st.N_WALL_Y, st.N_SIDE]
@@ -246,7 +248,7 @@ def test_collisions_are_the_rule_written_out_unit_by_unit(
             sums = sums + np.array(parts, F)
             touched |= int(touches) << (n - first)
         np.testing.assert_array_equal(crowd[0][rows, k], sums)
-        assert crowd[1][st.NI_MET, k] == bool(found)
+        assert crowd[1][st.NI_MET, k] == ints[st.NI_MET, k] | bool(found)
         assert crowd[1][st.NI_TOUCHED, k] == touched and (touching >> lane) & 1 == bool(touched)
     others = np.delete(np.arange(PLACES), np.arange(start, start + LANES))
     np.testing.assert_array_equal(crowd[0][:, others], floats[:, others])
