@@ -45,7 +45,7 @@ from envs.engine.state import (
     W_LOOP,
     kernel,
 )
-from envs.engine.step import ONE_LOOP, advance_world, advance_worlds
+from envs.engine.step import ONE_LOOP, advance_worlds
 from envs.engine.vision import update_vision
 from envs.minigames import play_game, start_game
 from envs.observation import write_entities
@@ -268,27 +268,34 @@ def find_illegal_functions(context, found):
 # --- game loops ---------------------------------------------------------------------------------------------
 
 
+@kernel
+def _end_of_playing(episode, first, last):
+    """The first world from `first` on that is done, or `last`."""
+    while first < last and episode.i[first, E_DONE] == 0:
+        first += 1
+    return first
+
+
 @Phase
 def advance_battles(context, loops, first, last):
     state, static, _, episode, _, _, _ = fields_of(context)
-    begin = first
-    while begin < last:
-        end = begin
-        while end < last and episode.i[end, E_DONE] == 0:
-            end += 1
-        advance_worlds(state, static, begin, end, loops)
-        begin = end + 1
+    while first < last:
+        end = _end_of_playing(episode, first, last)
+        advance_worlds(state, static, first, end, loops)
+        first = end + 1
 
 
 @Phase
 def advance_games(context, loops, first, last):
     """Mini-games: their rules act after every game loop."""
     state, static, plan, episode, _, _, _ = fields_of(context)
-    for b in range(first, last):
-        if episode.i[b, E_DONE] == 0:
-            for _ in range(loops):
-                advance_world(state, static, b, ONE_LOOP)
+    while first < last:
+        end = _end_of_playing(episode, first, last)
+        for _ in range(loops):
+            advance_worlds(state, static, first, end, ONE_LOOP)
+            for b in range(first, end):
                 play_game(state, static, plan, episode, b)
+        first = end + 1
 
 
 @entry

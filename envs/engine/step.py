@@ -14,7 +14,7 @@ from envs.engine.vision import see_units
 
 VISION_PERIOD = 4  # loops between two updates of who is seen
 PACK = 32  # so many units at the most in worlds that are led together
-# `loops` of a kernel that calls `advance_world`: typed, because Numba would compile the engine anew for a literal.
+# `loops` of a kernel that calls these: typed, because Numba would compile the engine anew for a literal.
 ONE_LOOP = np.int64(1)
 
 
@@ -67,4 +67,4 @@ def advance_pack(state, static, first, last, loops):
 @kernel
 def advance_world(state, static, b, loops):
     """`advance_worlds` of world `b` alone."""
-    advance_worlds(state, static, b, b + 1, loops)
+    advance_pack(state, static, b, b + 1, loops)
