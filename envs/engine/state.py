@@ -208,7 +208,7 @@ HAND_TURN = 1  # the unit's turn to go around to the left
 LANES = 16  # places that one vector operation looks at; the arrays are that much longer than the units
 MIN_CELLS, CELLS_PER_UNIT = 256, 4
 BIT_ROWS = 60  # one row of the coarse maps is one integer
-FEW_UNITS = 64  # up to here looking at everybody is faster than looking at cells
+FEW_UNITS = 256  # up to here looking at everybody is faster than looking at cells
 
 # --- projectiles: state.shot_i[b, n, S_*], state.shot_f[b, n, SF_*] -------------------------------------------------
 (
