@@ -197,20 +197,20 @@ def test_a_battle_is_the_same_alone_in_a_batch_and_on_two_threads() -> None:
 
 def test_worlds_that_are_led_together_are_as_those_that_are_led_alone() -> None:
     units = ["Marine", "Zealot", "Baneling", "Stalker", "Medivac", "SiegeTank", "Colossus", "Mutalisk", "DarkTemplar"]
-    rules = Rules(units, MapSpec(width=16, height=16))
-    together, alone = new_state(rules.static, 24, 70), new_state(rules.static, 24, 70)
+    rules = Rules(units, MapSpec(width=32, height=32))
+    together, alone = new_state(rules.static, 24, 300), new_state(rules.static, 24, 300)
     rng = np.random.default_rng(0)
-    for b, n in enumerate(rng.choice([1, 2, 3, 5, 6, 8, 11, 15, 16, 17, 21, 33, 70], 24)):
+    for b, n in enumerate(rng.choice([1, 2, 3, 5, 6, 8, 11, 15, 16, 17, 21, 33, 300], 24)):
         for k in range(n):
-            kind, x, y = rules.kind[units[int(rng.integers(len(units)))]], 2 + 12 * rng.random(), 2 + 12 * rng.random()
+            kind, x, y = rules.kind[units[int(rng.integers(len(units)))]], 2 + 28 * rng.random(), 2 + 28 * rng.random()
             for state in (together, alone):
                 create_unit(state, rules.static, b, kind, 1 + k % 2, x, y)
     deaths = 0
     for _ in range(40):
         for b, i in np.argwhere(together.i[:, st.I_ALIVE] == 1):
             if rng.random() < 0.2:
-                order, x, y = int(rng.choice((*ORDERS, st.ORDER_SIEGE))), 16 * rng.random(), 16 * rng.random()
-                target = int(rng.integers(70)) if order in (st.ORDER_ATTACK, st.ORDER_HEAL) else -1
+                order, x, y = int(rng.choice((*ORDERS, st.ORDER_SIEGE))), 32 * rng.random(), 32 * rng.random()
+                target = int(rng.integers(300)) if order in (st.ORDER_ATTACK, st.ORDER_HEAL) else -1
                 for state in (together, alone):
                     issue_order(state, rules.static, b, i, order, target, x, y, False)
         advance_worlds(together, rules.static, 0, 24, 8)
