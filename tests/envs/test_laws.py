@@ -257,7 +257,7 @@ def test_a_perfect_mirror_image_ends_in_a_draw() -> None:
     assert arena.state.tally[0, 1, st.T_ALIVE] == arena.state.tally[0, 2, st.T_ALIVE] == 0
 
 
-@pytest.mark.parametrize(("n", "size"), [(12, 32), (60, 64)])
+@pytest.mark.parametrize(("n", "size"), [(12, 32), (60, 64), (300, 64)])
 def test_players_see_exactly_what_is_in_sight(n: int, size: int) -> None:
     units = ["Marine", "Zergling", "SiegeTank", "DarkTemplar", "Observer", "Overseer", "Medivac"]
     rules = Rules(units, MapSpec(width=size, height=size))
