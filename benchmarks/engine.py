@@ -147,7 +147,7 @@ def compile_seconds() -> dict[str, float]:
             "import time; t = time.perf_counter();"
             "from benchmarks.engine import *;"
             "rules = Rules(['Marine']); state = new_state(rules.static, 1, 4);"
-            "create_unit(state, rules.static, 0, 0, 1, 9.0, 9.0); advance_world(state, rules.static, 0, 8);"
+            "create_unit(state, rules.static, 0, 0, 1, 9.0, 9.0); advance_worlds(state, rules.static, 0, 1, LOOPS);"
             "print(time.perf_counter() - t)"
         )
         environment = {**os.environ, "NUMBA_CACHE_DIR": folder}

@@ -213,29 +213,27 @@ class _Code:
         bits = self.builder.trunc(self.args[index], ir.IntType(LANES))
         return _Lanes(self.builder, self.builder.bitcast(bits, _BITS))
 
-    def _place(self, array: int, offset: Any, kind: ir.VectorType) -> Any:
+    def _element(self, array: int, offset: Any) -> Any:
         base = self.context.make_array(self.kinds[array])(self.context, self.builder, self.args[array]).data
-        return self.builder.bitcast(self.builder.gep(base, [offset]), kind.as_pointer())
+        return self.builder.gep(base, [offset])
 
     def spread_element(self, array: int, offset: Any) -> _Lanes:
         """Element `offset` of an array argument in every lane."""
-        base = self.context.make_array(self.kinds[array])(self.context, self.builder, self.args[array]).data
-        return self.splat(self.builder.load(self.builder.gep(base, [offset])))
+        return self.splat(self.builder.load(self._element(array, offset)))
 
     def load(self, array: int, offset: Any) -> _Lanes:
         """The lanes of an array argument from element `offset` on."""
         kind = _FLOATS if self.kinds[array].dtype == types.float32 else _INTS
-        return _Lanes(self.builder, self.builder.load(self._place(array, offset, kind), align=4))
+        place = self.builder.bitcast(self._element(array, offset), kind.as_pointer())
+        return _Lanes(self.builder, self.builder.load(place, align=4))
 
     def store(self, array: int, offset: Any, lanes: _Lanes) -> None:
-        self.builder.store(lanes.value, self._place(array, offset, lanes.value.type), align=4)
+        place = self.builder.bitcast(self._element(array, offset), lanes.value.type.as_pointer())
+        self.builder.store(lanes.value, place, align=4)
 
     def constant(self, value: float | int) -> _Lanes:
         kind = _FLOATS if isinstance(value, float) else _INTS
         return _Lanes(self.builder, ir.Constant(kind, [value] * LANES))
-
-    def variable(self, value: _Lanes) -> _Variable:
-        return _Variable(value)
 
     def numbers(self) -> _Lanes:
         return _Lanes(self.builder, ir.Constant(_INTS, list(range(LANES))))
@@ -247,12 +245,13 @@ class _Rows:
     def __init__(self, code: _Code, at: Any, places: Any):
         self.code, self.start, self.places = code, at, places
 
-    def row(self, number: int) -> Any:
-        """Where row `number` begins for these places."""
+    def row(self, number: Any) -> Any:
+        """Where row `number`, an int or an argument, begins for these places."""
         builder = self.code.builder
-        return builder.add(self.start, builder.mul(self.places, ir.Constant(ir.IntType(64), number)))
+        number = ir.Constant(ir.IntType(64), number) if isinstance(number, int) else number
+        return builder.add(self.start, builder.mul(self.places, number))
 
-    def load(self, number: int) -> _Lanes:
+    def load(self, number: Any) -> _Lanes:
         return self.code.load(0, self.row(number))
 
     def load_int(self, number: int) -> _Lanes:
@@ -313,12 +312,29 @@ def lanes_in_reach(typingctx, floats, ints, at, places, row, x, y, reach, wanted
         code = _Code(context, builder, signature, args)
         units = _Rows(code, args[2], args[3])
         dx, dy = units.load(st.N_X) - code.spread(5), units.load(st.N_Y) - code.spread(6)
-        more = code.load(0, builder.add(args[2], builder.mul(args[3], args[4])))
-        reach = more + code.spread(7)
+        reach = units.load(args[4]) + code.spread(7)
         wanted = (units.load_int(st.NI_KEY) & code.spread(8)).differs(0)
         return ((_dot(dx, dx, dy, dy) <= reach * reach) & wanted).to_mask()
 
     return signature, codegen
+
+
+def _each_within(
+    own: _Rows, their: _Rows, many: Any, x: int, y: int, reach: int, theirs: int, also: int, look: Callable[..., None]
+) -> None:
+    """Calls `look(n, within, value)` in a loop over `many` others: where the n-th is within reach of the unit.
+
+    `x`, `y`: the rows that say where units are. The distance is at most row `reach` of the unit and row `theirs` of the
+    other together. `value` is what integer row `also` holds of the other, in every lane.
+    """
+    code, builder = own.code, own.code.builder
+    here_x, here_y, here_reach = own.load(x), own.load(y), own.load(reach)
+    starts = [their.row(number) for number in (x, y, theirs, also)]
+    with cgutils.for_range(builder, many) as loop:
+        at_x, at_y, at_reach, at_value = (builder.add(start, loop.index) for start in starts)
+        dx, dy = here_x - code.spread_element(0, at_x), here_y - code.spread_element(0, at_y)
+        most = here_reach + code.spread_element(0, at_reach)
+        look(loop.index, _dot(dx, dx, dy, dy) <= most * most, code.spread_element(1, at_value))
 
 
 @_operation
@@ -330,37 +346,31 @@ def see_lanes(typingctx, floats, ints, at, start, many, places):  # type: ignore
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = _Code(context, builder, signature, args)
         own, their = (_Rows(code, args[n], args[5]) for n in (2, 3))
-        x, y, radius = own.load(st.N_X), own.load(st.N_Y), own.load(st.N_RADIUS)
-        starts = their.row(st.N_X), their.row(st.N_Y), their.row(st.N_SIGHT), their.row(st.NI_KEY)
-        seen = code.variable(code.constant(0))
-        with cgutils.for_range(builder, args[4]) as loop:
-            at_x, at_y, at_sight, at_key = (builder.add(row, loop.index) for row in starts)
-            dx, dy = x - code.spread_element(0, at_x), y - code.spread_element(0, at_y)
-            reach = radius + code.spread_element(0, at_sight)
-            sees = _dot(dx, dx, dy, dy) <= reach * reach
-            seen.set(seen.get() | sees.choose(code.spread_element(1, at_key), 0))
+        seen = _Variable(code.constant(0))
+
+        def look(_: Any, within: _Lanes, key: _Lanes) -> None:
+            seen.set(seen.get() | within.choose(key, 0))
+
+        _each_within(own, their, args[4], st.N_X, st.N_Y, st.N_RADIUS, st.N_SIGHT, st.NI_KEY, look)
         own.store_int(st.NI_SEEN, seen.get() & OWNERS)
         return context.get_dummy_value()
 
     return signature, codegen
 
 
-def _near(code: _Code, own: _Rows, their: _Rows, many: Any, x: int, y: int, asked: _Lanes) -> _Lanes:
+def _near(own: _Rows, their: _Rows, many: Any, x: int, y: int, asked: _Lanes) -> _Lanes:
     """Bit n of a lane that is asked is set where the n-th of `many` others is within `N_ABOUT`, edge to edge.
 
     `x`, `y`: the rows that say where units are. No unit is near itself, nor near those of another `NI_GROUP`.
     """
-    builder = code.builder
-    here_x, here_y, about, group = own.load(x), own.load(y), own.load(st.N_ABOUT), own.load_int(st.NI_GROUP)
-    starts = their.row(x), their.row(y), their.row(st.N_INNER), their.row(st.NI_GROUP)
-    near = code.variable(code.constant(0))
-    with cgutils.for_range(builder, many) as loop:
-        at_x, at_y, at_radius, at_group = (builder.add(start, loop.index) for start in starts)
-        dx, dy = here_x - code.spread_element(0, at_x), here_y - code.spread_element(0, at_y)
-        reach = about + code.spread_element(0, at_radius)
-        within = (_dot(dx, dx, dy, dy) <= reach * reach) & group.equals(code.spread_element(1, at_group))
-        bit = builder.shl(ir.Constant(ir.IntType(32), 1), builder.trunc(loop.index, ir.IntType(32)))
-        near.set(near.get() | within.choose(code.splat(bit), 0))
+    code, builder, group = own.code, own.code.builder, own.load_int(st.NI_GROUP)
+    near = _Variable(code.constant(0))
+
+    def look(n: Any, within: _Lanes, their_group: _Lanes) -> None:
+        bit = builder.shl(ir.Constant(ir.IntType(32), 1), builder.trunc(n, ir.IntType(32)))
+        near.set(near.get() | (within & group.equals(their_group)).choose(code.splat(bit), 0))
+
+    _each_within(own, their, many, x, y, st.N_ABOUT, st.N_INNER, st.NI_GROUP, look)
     number = own.numbers_from(their)
     itself = number.equals(number & (LANES - 1)).choose((number & (LANES - 1)).as_bit(), 0)
     return asked.choose(near.get() & ~itself, 0)
@@ -370,7 +380,7 @@ def _each_bit(code: _Code, masks: _Lanes, look: Callable[[_Lanes, _Lanes], None]
     """Calls `look(number, active)` in a loop: at its n-th turn `number` is that of the n-th bit set of every lane of
     `masks`, lowest first, where `active`: where there are that many."""
     builder = code.builder
-    left = code.variable(masks)
+    left = _Variable(masks)
     turn, after = (builder.append_basic_block(name) for name in ("bit", "bits.end"))
 
     def go_on() -> None:
@@ -396,14 +406,13 @@ def lanes_span(typingctx, floats, at, places, x, y, lanes):  # type: ignore[no-u
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = _Code(context, builder, signature, args)
-        lanes = code.bits(5)
+        lanes, units = code.bits(5), _Rows(code, args[1], args[2])
         values = []
         for row in args[3:5]:
-            value = code.load(0, builder.add(args[1], builder.mul(args[2], row)))
+            value = units.load(row)
             values.append(lanes.choose(value, FAR).fold(lambda a, b: a.at_most(b)))
             values.append(lanes.choose(value, -FAR).fold(lambda a, b: a.at_least(b)))
-        about = _Rows(code, args[1], args[2]).load(st.N_ABOUT)
-        values.append(lanes.choose(about, 0.0).fold(lambda a, b: a.at_least(b)))
+        values.append(lanes.choose(units.load(st.N_ABOUT), 0.0).fold(lambda a, b: a.at_least(b)))
         return context.make_tuple(builder, signature.return_type, values)
 
     return signature, codegen
@@ -413,8 +422,8 @@ def lanes_span(typingctx, floats, at, places, x, y, lanes):  # type: ignore[no-u
 def collide_lanes(typingctx, floats, ints, at, start, many, lanes, places):  # type: ignore[no-untyped-def]
     """What `many` units from place `start` on do to those in `lanes` from place `at` on.
 
-    A unit meets the others that are within `N_ABOUT` of where its step leads, edge to edge. Added to its
-    rows: `N_PUSH_X`, `N_PUSH_Y`: of two allies on their way the one yields that walks into the other, both half-way
+    A unit meets the others that are within `N_ABOUT` of where its step leads, edge to edge. Added to its rows:
+    `N_PUSH_X`, `N_PUSH_Y`: of two allies on their way the one yields that walks into the other, both half-way
     where both do or neither does; one that is anchored does not yield, another at rest half-way; enemies do not yield
     to a moving unit. `N_WALL_X`, `N_WALL_Y`: what of (`N_UX`, `N_UY`), the direction that it moves in, goes into
     enemies but its target, into allies that do not move and into those that come the other way, as a vector, and as
@@ -431,11 +440,11 @@ def collide_lanes(typingctx, floats, ints, at, start, many, lanes, places):  # t
         self_moves, target = own.load_int(st.NI_MOBILITY).equals(MOVING), own.load_int(st.NI_TARGET)
         owners = own.load_int(st.NI_KEY) & OWNERS
         number = own.numbers_from(their)
-        found = _near(code, own, their, args[4], st.N_PX, st.N_PY, code.bits(5))
+        found = _near(own, their, args[4], st.N_PX, st.N_PY, code.bits(5))
 
         rows = st.N_PUSH_X, st.N_PUSH_Y, st.N_WALL_X, st.N_WALL_Y, st.N_SIDE
-        sums = [code.variable(own.load(row)) for row in rows]
-        touched = code.variable(code.constant(0))
+        sums = [_Variable(own.load(row)) for row in rows]
+        touched = _Variable(code.constant(0))
         floats = [their.load(number) for number in (st.N_PX, st.N_PY, st.N_VX, st.N_VY, st.N_INNER)]
         ints = [their.load_int(number) for number in (st.NI_KEY, st.NI_MOBILITY, st.NI_SLOT)]
 
@@ -502,8 +511,8 @@ def share_lanes(typingctx, floats, ints, at, start, many, lanes, places):  # typ
         code = _Code(context, builder, signature, args)
         own, their = (_Rows(code, args[n], args[6]) for n in (2, 3))
         x, y, radius, vx, vy = (own.load(number) for number in (st.N_X, st.N_Y, st.N_INNER, st.N_VX, st.N_VY))
-        found = _near(code, own, their, args[4], st.N_X, st.N_Y, code.bits(5))
-        share = code.variable(own.load(st.N_SHARE))
+        found = _near(own, their, args[4], st.N_X, st.N_Y, code.bits(5))
+        share = _Variable(own.load(st.N_SHARE))
         floats = [their.load(number) for number in (st.N_X, st.N_Y, st.N_INNER)]
         mobility = their.load_int(st.NI_MOBILITY)
 

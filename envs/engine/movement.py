@@ -103,32 +103,32 @@ def end_moves(state, static, near, first, movers):
 
 @inline_kernel
 def cells_around(state, near, start, row_x, row_y, lanes, more):
-    """Where those can be whom the units in `lanes` from place `start` on meet: (place, columns, c0, c1, r0, r1).
+    """As `cell_range`: where those can be whom the units in `lanes` from place `start` on meet.
 
-    That is the place that cells count from, the columns of the grid, and a range as `cell_range` gives it. `row_x` and
-    `row_y` are the rows of `near.f` that say where units are; others may be `more` outside of their cells.
+    `row_x` and `row_y` are the rows of `near.f` that say where units are; others may be `more` outside of their cells.
     """
     b = near.i[st.NI_WORLD, np.uintp(start)]
-    columns = state.w[b, st.W_COLUMNS]
-    if columns == 1:
-        return state.w[b, st.W_START], columns, 0, 0, 0, 0
+    if state.w[b, st.W_COLUMNS] == 1:
+        return 0, 0, 0, 0
     x0, x1, y0, y1, about = lanes_span(near.f, start, near.f.shape[1], row_x, row_y, lanes)
     reach = about + more + np.float32(state.w[b, st.W_WIDEST]) / RADIUS_PARTS
     c0, _, r0, _ = cell_range(state, b, x0, y0, reach)
     _, c1, _, r1 = cell_range(state, b, x1, y1, reach)
-    return state.w[b, st.W_START], columns, c0, c1, r0, r1
+    return c0, c1, r0, r1
 
 
 @inline_kernel
-def places_of_row(state, near, start, count, cells_at, columns, c0, c1, row):
-    """The places of the cells from `c0` to `c1` in a row: of a small world all of its own, and of those that have units
-    in the same lanes."""
+def places_of_row(state, near, start, count, c0, c1, row):
+    """The places of the cells from `c0` to `c1` in a row, of the world of place `start`.
+
+    Small worlds have one cell: then all places of the worlds that have units in the lanes from `start` on.
+    """
     b = near.i[st.NI_WORLD, np.uintp(start)]
+    at, columns, cells = state.w[b, st.W_START], state.w[b, st.W_COLUMNS], state.cells[b]
     if columns == 1:
         other = near.i[st.NI_WORLD, np.uintp(min(start + st.LANES, count) - 1)]
-        return cells_at, state.w[other, st.W_START] + state.w[other, st.W_ALIVE]
-    cells = state.cells[b]
-    return cells_at + cells[np.uintp(row * columns + c0)], cells_at + cells[np.uintp(row * columns + c1 + 1)]
+        return at, state.w[other, st.W_START] + state.w[other, st.W_ALIVE]
+    return at + cells[np.uintp(row * columns + c0)], at + cells[np.uintp(row * columns + c1 + 1)]
 
 
 @inline_kernel
@@ -138,9 +138,9 @@ def collide(state, near, start, movers, count):
     Returns whether any has arrived in a crowd.
     """
     arrived = False
-    at, columns, c0, c1, r0, r1 = cells_around(state, near, start, st.N_PX, st.N_PY, movers, DRIFT)
+    c0, c1, r0, r1 = cells_around(state, near, start, st.N_PX, st.N_PY, movers, DRIFT)
     for row in range(r0, r1 + 1):
-        begin, end = places_of_row(state, near, start, count, at, columns, c0, c1, row)
+        begin, end = places_of_row(state, near, start, count, c0, c1, row)
         for first in range(begin, end, st.LANES):
             many = min(st.LANES, end - first)
             touching = collide_lanes(near.f, near.i, start, first, many, movers, near.f.shape[1])
@@ -181,9 +181,9 @@ def stops_in_crowd(state, near, k, first):
 @inline_kernel
 def keep_apart(state, near, start, limited, count):
     """Finds what share of their steps the units in the lanes `limited` from place `start` on have room for."""
-    at, columns, c0, c1, r0, r1 = cells_around(state, near, start, st.N_X, st.N_Y, limited, np.float32(0.0))
+    c0, c1, r0, r1 = cells_around(state, near, start, st.N_X, st.N_Y, limited, np.float32(0.0))
     for row in range(r0, r1 + 1):
-        begin, end = places_of_row(state, near, start, count, at, columns, c0, c1, row)
+        begin, end = places_of_row(state, near, start, count, c0, c1, row)
         for first in range(begin, end, st.LANES):
             share_lanes(near.f, near.i, start, first, min(st.LANES, end - first), limited, near.f.shape[1])
 

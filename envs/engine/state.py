@@ -187,7 +187,7 @@ T_ALIVE, T_CREATED, T_LOST, NUM_TALLY = range(4)
     N_SIDE,
     N_WANTED_X,  # its step without the pushes
     N_WANTED_Y,
-    N_ABOUT,  # how near another's edge must be to limit the step
+    N_ABOUT,  # how near another's edge must be to be met, later to limit the step
     N_SHARE,  # of the step, what others leave room for
     NUM_NEAR_FLOATS,
 ) = range(23)
