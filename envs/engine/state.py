@@ -458,9 +458,9 @@ def new_state(static: Static, num_worlds: int, max_units: int, seed: int = 0) ->
 # references are counted: the atomic increments would cost more than the battle.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
 kernel: Callable[..., Any] = njit(cache=True, **_OPTIONS)
-# The parts of a loop are merged into `advance_world` before type inference: a call would pass the fields of every array
-# on the stack, and merging in LLVM alone (`forceinline`) gave code half as fast.
-inline_kernel: Callable[..., Any] = njit(inline="always", **_OPTIONS)
+# The parts of a loop are merged into it by LLVM: a call would pass the fields of every array on the stack. Merging in
+# Numba's own representation (`inline="always"`) gives the same speed, but copies the part once for each of its blocks.
+inline_kernel: Callable[..., Any] = njit(forceinline=True, **_OPTIONS)
 
 
 @kernel
