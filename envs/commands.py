@@ -63,8 +63,8 @@ from envs.engine.state import (
     ORDER_SIEGE,
     ORDER_STIM,
     ORDER_STOP,
+    inline_kernel,
     issue_order,
-    kernel,
 )
 from envs.plan import (
     E_ILLEGAL,
@@ -104,7 +104,7 @@ HALF_MOVE = np.float32(MOVE_AMOUNT / 2)
 FULL_MOVE = np.float32(MOVE_AMOUNT)
 
 
-@kernel
+@inline_kernel
 def own_slots(plan, player):
     """First and one past the last slot of a player's team (player 0 or 1)."""
     if player == 0:
@@ -112,13 +112,13 @@ def own_slots(plan, player):
     return plan.i[P_NEUTRAL_END], plan.i[P_TEAM_2_END]
 
 
-@kernel
+@inline_kernel
 def sees(state, b, player, j):
     """Slot `j` holds a living entity that the player sees."""
     return j >= 0 and state.ui[b, j, I_ALIVE] != 0 and (state.ui[b, j, I_VISIBLE] >> (player + 1)) & 1 != 0
 
 
-@kernel
+@inline_kernel
 def pathable_at(state, static, b, i, x, y):
     """Whether unit `i` may be at (x, y)."""
     bounds = static.bounds
@@ -127,7 +127,7 @@ def pathable_at(state, static, b, i, x, y):
     return state.ui[b, i, I_FLAGS] & FLAG_FLYING != 0 or static.pathable[np.int64(y), np.int64(x)] != 0
 
 
-@kernel
+@inline_kernel
 def can_move(state, static, b, i):
     return (
         static.kind_f[state.ui[b, i, I_KIND], K_SPEED] > 0.0
@@ -136,7 +136,7 @@ def can_move(state, static, b, i):
     )
 
 
-@kernel
+@inline_kernel
 def can_step(state, static, plan, b, i, direction):
     """SMAC's rule for a compass move: the place half-way is pathable."""
     x = state.uf[b, i, F_X] + HALF_MOVE * plan.directions[direction, 0]
@@ -144,7 +144,7 @@ def can_step(state, static, plan, b, i, direction):
     return can_move(state, static, b, i) and pathable_at(state, static, b, i, x, y)
 
 
-@kernel
+@inline_kernel
 def blink_place(state, static, plan, b, i, quarter):
     distance = min(BLINK_STEP, static.kind_f[state.ui[b, i, I_KIND], K_BLINK_RANGE])
     return (
@@ -153,7 +153,7 @@ def blink_place(state, static, plan, b, i, quarter):
     )
 
 
-@kernel
+@inline_kernel
 def quick_legal(state, static, plan, b, i, order):
     """Legality of the unit orders without a target, for a living unit `i`."""
     kind = state.ui[b, i, I_KIND]
@@ -174,7 +174,7 @@ def quick_legal(state, static, plan, b, i, order):
     return False
 
 
-@kernel
+@inline_kernel
 def target_legal(state, static, plan, b, player, i, target_class, j):
     """Whether living unit `i` of `player` may take slot `j` as a target of the class."""
     if j == i or not sees(state, b, player, j):
@@ -191,7 +191,7 @@ def target_legal(state, static, plan, b, player, i, target_class, j):
     return state.ui[b, j, I_OWNER] == player + 1 and plan.can_heal[kind, other] and state.uf[b, i, F_ENERGY] > 0.0
 
 
-@kernel
+@inline_kernel
 def any_target(state, static, plan, b, player, i, target_class):
     found = False
     for j in range(plan.i[P_TEAM_2_END]):
@@ -199,7 +199,7 @@ def any_target(state, static, plan, b, player, i, target_class):
     return found
 
 
-@kernel
+@inline_kernel
 def give_unit_order(state, static, plan, b, i, order, target):
     """Carries out a legal order of the unit view; `target` is a slot or -1."""
     if order == NO_OP:
@@ -233,7 +233,7 @@ def give_unit_order(state, static, plan, b, i, order, target):
 # --- the unit view ------------------------------------------------------------------------------------------
 
 
-@kernel
+@inline_kernel
 def unit_action_legal(state, static, plan, b, player, i, order, row):
     """Legality of (order, target row) for slot `i`; the target is ignored by orders that take none."""
     if order < 0 or order >= NUM_ORDERS:
@@ -248,7 +248,7 @@ def unit_action_legal(state, static, plan, b, player, i, order, row):
     return target_legal(state, static, plan, b, player, i, target_class, np.int64(plan.slot_of_row[player, row]))
 
 
-@kernel
+@inline_kernel
 def write_unit_masks(state, static, plan, b, player, order_mask, target_mask):
     """order_mask [U, K] and target_mask [U, 3, N] of one player."""
     first, last = own_slots(plan, player)
@@ -325,14 +325,14 @@ def write_unit_masks(state, static, plan, b, player, order_mask, target_mask):
 # --- SMAC's view --------------------------------------------------------------------------------------------
 
 
-@kernel
+@inline_kernel
 def smac_range(plan, kind, other):
     if plan.i[P_SMAC_TRUE_RANGE] != 0:
         return max(plan.reach[kind, other], np.float32(2.0))
     return np.float32(SMAC_SHOOT_RANGE)
 
 
-@kernel
+@inline_kernel
 def smac_target(state, static, plan, b, player, i, action):
     """The slot that SMAC's action `action` of unit `i` names: a healer's targets are its own side; -1 = none."""
     index = action - SMAC_TARGETS
@@ -341,7 +341,7 @@ def smac_target(state, static, plan, b, player, i, action):
     return first + index if first + index < last else np.int64(-1)
 
 
-@kernel
+@inline_kernel
 def smac_legal(state, static, plan, b, player, i, action):
     """SMAC's available actions for slot `i`."""
     if action < 0 or action >= plan.i[P_SMAC_ACTIONS]:
@@ -362,7 +362,7 @@ def smac_legal(state, static, plan, b, player, i, action):
     return dx * dx + dy * dy <= reach * reach
 
 
-@kernel
+@inline_kernel
 def smac_unit_order(state, static, plan, b, player, i, action):
     """(order, target slot or -1) of the unit view for a legal action of SMAC's."""
     if action < SMAC_STOP:
@@ -375,7 +375,7 @@ def smac_unit_order(state, static, plan, b, player, i, action):
     return np.int64(HEAL if heals else ATTACK), smac_target(state, static, plan, b, player, i, action)
 
 
-@kernel
+@inline_kernel
 def write_smac_mask(state, static, plan, b, player, action_mask):
     """action_mask [U, n_actions] of one player; an empty slot may only do nothing."""
     first, last = own_slots(plan, player)
@@ -391,7 +391,7 @@ def write_smac_mask(state, static, plan, b, player, action_mask):
 # --- the structured view ------------------------------------------------------------------------------------
 
 
-@kernel
+@inline_kernel
 def function_target_class(function):
     if function == FN_MOVE_UNIT:
         return MOVE_TARGET
@@ -400,7 +400,7 @@ def function_target_class(function):
     return HEAL_TARGET if function == FN_HEAL_UNIT else -1
 
 
-@kernel
+@inline_kernel
 def function_quick_order(function):
     """The unit order that a function without a place or target stands for, -1 = none."""
     if function == FN_STOP:
@@ -414,7 +414,7 @@ def function_quick_order(function):
     return -1
 
 
-@kernel
+@inline_kernel
 def function_order(function):
     """The engine's order of a function with a place or target."""
     if function in (FN_MOVE_POINT, FN_MOVE_UNIT):
@@ -428,7 +428,7 @@ def function_order(function):
     return ORDER_HEAL if function == FN_HEAL_UNIT else ORDER_BLINK
 
 
-@kernel
+@inline_kernel
 def selectable(state, static, plan, b, player, i, function):
     """Whether living unit `i` may be among the units that carry out the function."""
     kind = state.ui[b, i, I_KIND]
@@ -445,7 +445,7 @@ def selectable(state, static, plan, b, player, i, function):
     return function != FN_NO_OP and can_move(state, static, b, i)
 
 
-@kernel
+@inline_kernel
 def write_function_masks(state, static, plan, b, player, function_mask, selected_mask, target_mask):
     """function_mask [Fn], selected_mask [Fn, U], target_unit_mask [Fn, N] of one player.
 
@@ -475,7 +475,7 @@ def write_function_masks(state, static, plan, b, player, function_mask, selected
                             )
 
 
-@kernel
+@inline_kernel
 def function_action_legal(state, static, plan, b, player, function, selected):
     """`function` [4] (function, queued, target row, target cell) with the selection [U] is inside the masks."""
     fn = function[0]
@@ -509,7 +509,7 @@ def function_action_legal(state, static, plan, b, player, function, selected):
     return chosen and (takes or target_class < 0)
 
 
-@kernel
+@inline_kernel
 def give_function(state, static, plan, b, player, function, selected):
     """Carries out a legal structured action."""
     fn, queued = function[0], function[1] != 0
@@ -539,7 +539,7 @@ def give_function(state, static, plan, b, player, function, selected):
 # --- all views ----------------------------------------------------------------------------------------------
 
 
-@kernel
+@inline_kernel
 def first_illegal_unit(state, static, plan, action, view, b):
     """(player, unit slot, order) of the first illegal unit order of world `b`; player -1 if there is none."""
     for player in range(plan.i[P_AGENTS]):
@@ -557,7 +557,7 @@ def first_illegal_unit(state, static, plan, action, view, b):
     return np.int64(-1), np.int64(-1), np.int64(-1)
 
 
-@kernel
+@inline_kernel
 def first_illegal_function(state, static, plan, action, b):
     """(player, function) of the first illegal structured action of world `b`; player -1 if there is none."""
     for player in range(plan.i[P_AGENTS]):
@@ -572,7 +572,7 @@ def first_illegal_function(state, static, plan, action, b):
 # another unit's depends on, so all are judged by the state that the masks described.
 
 
-@kernel
+@inline_kernel
 def give_unit_orders(state, static, plan, episode, action, b):
     """Carries out the unit view's actions of world `b`."""
     illegal = 0
@@ -594,7 +594,7 @@ def give_unit_orders(state, static, plan, episode, action, b):
     episode.i[b, E_ILLEGAL] = illegal
 
 
-@kernel
+@inline_kernel
 def give_smac_orders(state, static, plan, episode, action, b):
     """Carries out SMAC's actions of world `b` and remembers them for the global state."""
     illegal = 0
@@ -613,7 +613,7 @@ def give_smac_orders(state, static, plan, episode, action, b):
     episode.i[b, E_ILLEGAL] = illegal
 
 
-@kernel
+@inline_kernel
 def give_function_orders(state, static, plan, episode, action, b):
     """Carries out the structured actions of world `b`."""
     illegal = 0

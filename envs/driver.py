@@ -43,6 +43,7 @@ from envs.engine.state import (
     I_VISIBLE,
     K_HEAL_RATE,
     W_LOOP,
+    inline_kernel,
     kernel,
 )
 from envs.engine.step import ONE_LOOP, advance_worlds
@@ -119,7 +120,7 @@ def write_frame(state, b, frame):
         frame[i, T_VISIBLE] = ii[b, i, I_VISIBLE]
 
 
-@kernel
+@inline_kernel
 def _fighters(state, static, plan, b, player):
     """Living units of a side that are not healers: SMAC ends a battle when a side has none."""
     first, last = own_slots(plan, player)
@@ -130,7 +131,7 @@ def _fighters(state, static, plan, b, player):
     return count
 
 
-@kernel
+@inline_kernel
 def _damage_reward(state, plan, episode, b, player):
     """Health and shields that the enemies of `player` lost or regained since the last step, plus kills; unscaled."""
     first, last = own_slots(plan, 1 - player)
@@ -147,7 +148,7 @@ def _damage_reward(state, plan, episode, b, player):
     return abs(damage + REWARD_KILL * kills)
 
 
-@kernel
+@inline_kernel
 def _remember(state, plan, episode, b):
     for i in range(plan.i[P_TEAM_2_END]):
         alive = state.ui[b, i, I_ALIVE] != 0
@@ -268,7 +269,7 @@ def find_illegal_functions(context, found):
 # --- game loops ---------------------------------------------------------------------------------------------
 
 
-@kernel
+@inline_kernel
 def _end_of_playing(episode, first, last):
     """The first world from `first` on that is done, or `last`."""
     while first < last and episode.i[first, E_DONE] == 0:

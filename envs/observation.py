@@ -42,7 +42,7 @@ from envs.engine.state import (
     ORDER_PATROL,
     ORDER_STOP,
     facing_angle,
-    kernel,
+    inline_kernel,
 )
 from envs.plan import E_STEP, EF_SCORE, P_NEUTRAL_END, P_OWN, P_ROWS, P_STEP_LIMIT, P_TEAM_1_END
 
@@ -124,12 +124,12 @@ _ORDER_IDS = {
 ORDER_IDS = np.array([_ORDER_IDS.get(order, 0) for order in range(NUM_ORDERS)], np.float32)
 
 
-@kernel
+@inline_kernel
 def ratio(value, maximum):
     return value / maximum if maximum > 0.0 else np.float32(0.0)
 
 
-@kernel
+@inline_kernel
 def write_entities(state, static, plan, episode, b, player, entities, mask, scalars):
     """entities [N, F], mask [N] and scalars [S] of one player."""
     f, ii = state.uf, state.ui

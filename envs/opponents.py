@@ -69,8 +69,8 @@ from envs.engine.state import (
     ORDER_MOVE,
     ORDER_STOP,
     WI_ATTACKS,
+    inline_kernel,
     issue_order,
-    kernel,
 )
 from envs.plan import (
     E_STEP,
@@ -120,7 +120,7 @@ def opponent_id(name: str | int) -> int:
     raise ValueError(f"unknown opponent {name!r}; expected one of {', '.join(OPPONENTS)} (or its index)")
 
 
-@kernel
+@inline_kernel
 def _search_point(static, step, i):
     """Where to look for enemies: the points of a grid over the map, each unit on its own tour of them."""
     x0, y0, x1, y1 = static.bounds[0], static.bounds[1], static.bounds[2], static.bounds[3]
@@ -132,14 +132,14 @@ def _search_point(static, step, i):
     return np.float32(x0 + (column + 0.5) * (x1 - x0) / nx), np.float32(y0 + (row + 0.5) * (y1 - y0) / ny)
 
 
-@kernel
+@inline_kernel
 def _gap(state, b, i, j):
     """Distance between the edges of two units."""
     dx, dy = state.uf[b, i, F_X] - state.uf[b, j, F_X], state.uf[b, i, F_Y] - state.uf[b, j, F_Y]
     return np.sqrt(dx * dx + dy * dy) - state.uf[b, i, F_RADIUS] - state.uf[b, j, F_RADIUS]
 
 
-@kernel
+@inline_kernel
 def _damage(state, static, b, i, j):
     """Damage of one attack of `i` on `j` with its best weapon, before armor."""
     kind, other = state.ui[b, i, I_KIND], state.ui[b, j, I_KIND]
@@ -149,7 +149,7 @@ def _damage(state, static, b, i, j):
     return best
 
 
-@kernel
+@inline_kernel
 def _nearest(state, static, plan, b, player, i, first, last, target_class):
     """The nearest slot of [first, last) that unit `i` may take as a target of the class, -1 = none."""
     best, least = np.int64(-1), np.float32(np.inf)
@@ -161,7 +161,7 @@ def _nearest(state, static, plan, b, player, i, first, last, target_class):
     return best
 
 
-@kernel
+@inline_kernel
 def _weakest_in_reach(state, static, plan, b, player, i, spent):
     """The enemy within weapon range with the least health that shots of this step already aimed at it (`spent`) do not
     finish."""
@@ -179,13 +179,13 @@ def _weakest_in_reach(state, static, plan, b, player, i, spent):
     return best
 
 
-@kernel
+@inline_kernel
 def _worth_kiting(plan, kind, other):
     """A unit of `kind` can be hit by one of kind `other`, and outranges it by enough to gain by keeping away."""
     return plan.can_hit[other, kind] and plan.reach[other, kind] + RANGE_LEAD <= plan.reach[kind, other]
 
 
-@kernel
+@inline_kernel
 def _retreat(state, static, plan, b, player, i):
     """The compass direction in which unit `i` gets away from enemies of shorter range that are close and not held by a
     nearer ally of the front, keeping off the map's edges and near the allies whose fire covers it; -1: no need or no
@@ -239,7 +239,7 @@ def _retreat(state, static, plan, b, player, i):
     return best
 
 
-@kernel
+@inline_kernel
 def _is_prey(state, static, plan, b, player, i):
     """An enemy of shorter range that unit `i` cannot outrun is close, and `i` is the nearest to it: others shoot,
     `i` runs."""
@@ -265,7 +265,7 @@ def _is_prey(state, static, plan, b, player, i):
     return False
 
 
-@kernel
+@inline_kernel
 def _mend(state, static, plan, b, player, i):
     """The ally in most need of unit `i`'s healing, -1 = none."""
     first, last = own_slots(plan, player)
@@ -278,7 +278,7 @@ def _mend(state, static, plan, b, player, i):
     return best
 
 
-@kernel
+@inline_kernel
 def _follow(state, plan, b, player, i):
     """The nearest ally of another kind, for a healer with nobody to heal; -1 = none."""
     first, last = own_slots(plan, player)
@@ -291,7 +291,7 @@ def _follow(state, plan, b, player, i):
     return best
 
 
-@kernel
+@inline_kernel
 def form_intents(state, static, plan, episode, b, player, policy):
     """Decides what the units of `player` (0 or 1) in world `b` mean to do: `Episode.intent` and `intent_at`."""
     intent, intent_at, spent = episode.intent[b], episode.intent_at[b], episode.spent[b]
@@ -368,7 +368,7 @@ def form_intents(state, static, plan, episode, b, player, policy):
         intent_at[i, 0], intent_at[i, 1] = state.uf[b, j, F_X], state.uf[b, j, F_Y]
 
 
-@kernel
+@inline_kernel
 def command_opponent(state, static, plan, episode, b, policy):
     """Turns the intents of the second side into engine orders."""
     intent, intent_at = episode.intent[b], episode.intent_at[b]
@@ -389,7 +389,7 @@ def command_opponent(state, static, plan, episode, b, policy):
         issue_order(state, static, b, i, order, j, intent_at[i, 0], intent_at[i, 1], False)
 
 
-@kernel
+@inline_kernel
 def _legal_direction(state, static, plan, b, i, x, y, step):
     """The legal compass direction (every `step`-th of the eight) closest to that of (x, y); -1 = none."""
     dx, dy = x - state.uf[b, i, F_X], y - state.uf[b, i, F_Y]
@@ -401,7 +401,7 @@ def _legal_direction(state, static, plan, b, i, x, y, step):
     return best
 
 
-@kernel
+@inline_kernel
 def _unit_action(state, static, plan, b, player, i, intent, j, x, y):
     """(order, target row) of the unit view for an intent."""
     row = np.int64(plan.row_of_slot[player, j]) if j >= 0 else np.int64(0)
@@ -417,7 +417,7 @@ def _unit_action(state, static, plan, b, player, i, intent, j, x, y):
     return (np.int64(MOVE_NORTH) + direction if direction >= 0 else np.int64(STOP)), np.int64(0)
 
 
-@kernel
+@inline_kernel
 def _smac_action(state, static, plan, b, player, i, intent, j, x, y):
     """The action of SMAC's view for an intent: the target if it may be taken, else a move towards it."""
     if state.ui[b, i, I_ALIVE] == 0:
@@ -436,7 +436,7 @@ def _smac_action(state, static, plan, b, player, i, intent, j, x, y):
     return np.int64(SMAC_STOP)
 
 
-@kernel
+@inline_kernel
 def _function_of(state, static, plan, episode, b, player, i):
     """The function that unit `i` would have by itself, FN_NO_OP where it means nothing new or cannot do it."""
     meant, j = episode.intent[b, i, 0], episode.intent[b, i, 1]
@@ -456,7 +456,7 @@ def _function_of(state, static, plan, episode, b, player, i):
     return fn
 
 
-@kernel
+@inline_kernel
 def _function_action(state, static, plan, episode, b, player, function, selected):
     """One structured action for all: what the first unit means that does not do so yet, by all that mean the same.
 
@@ -485,7 +485,7 @@ def _function_action(state, static, plan, episode, b, player, function, selected
             selected[i - first] = True
 
 
-@kernel
+@inline_kernel
 def write_player_actions(state, static, plan, episode, action, view, b, player):
     """Writes the intents of `player` into `action` as actions of the view, inside its masks."""
     if view != VIEW_UNIT and view != VIEW_SMAC:

@@ -20,7 +20,7 @@ from envs.engine.state import (
     I_KIND,
     K_HEAL_RATE,
     WF_COOLDOWN,
-    kernel,
+    inline_kernel,
 )
 from envs.observation import ratio
 from envs.plan import (
@@ -36,7 +36,7 @@ from envs.plan import (
 SIGHT = np.float32(SMAC_SIGHT_RANGE)
 
 
-@kernel
+@inline_kernel
 def _shield(plan, side):
     """Whether entries of the side's units have a shield; with two agents both sides' arrays have one size."""
     if plan.i[P_AGENTS] == 2:
@@ -44,7 +44,7 @@ def _shield(plan, side):
     return plan.i[P_SMAC_SHIELD_1] if side == 0 else plan.i[P_SMAC_SHIELD_2]
 
 
-@kernel
+@inline_kernel
 def _write_body(state, plan, b, i, shield, out, at):
     """Health, shield and type bits of unit `i` from out[at] on."""
     out[at] = ratio(state.uf[b, i, F_HEALTH], state.uf[b, i, F_HEALTH_MAX])
@@ -58,7 +58,7 @@ def _write_body(state, plan, b, i, shield, out, at):
             out[at + bit] = 1.0
 
 
-@kernel
+@inline_kernel
 def _write_other(state, plan, b, i, j, first_value, shield, out, at):
     out[at] = first_value
     dx = state.uf[b, j, F_X] - state.uf[b, i, F_X]
@@ -69,7 +69,7 @@ def _write_other(state, plan, b, i, j, first_value, shield, out, at):
     _write_body(state, plan, b, j, shield, out, at + 4)
 
 
-@kernel
+@inline_kernel
 def write_agent_observations(state, static, plan, b, player, agent_obs):
     """agent_obs [U, observation] of one player; a dead agent's row is zero."""
     agent_obs[:, :] = 0.0
@@ -111,7 +111,7 @@ def write_agent_observations(state, static, plan, b, player, agent_obs):
         _write_body(state, plan, b, i, own_shield, out, at)
 
 
-@kernel
+@inline_kernel
 def write_global_state(state, static, plan, episode, b, player, out):
     """SMAC's global state [state] from one player's side: everything, fog or not; for centralised training only."""
     out[:] = 0.0

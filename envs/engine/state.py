@@ -458,7 +458,7 @@ def new_state(static: Static, num_worlds: int, max_units: int, seed: int = 0) ->
 # references are counted: the atomic increments would cost more than the battle.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
 kernel: Callable[..., Any] = njit(cache=True, **_OPTIONS)
-# The parts of a loop are merged into it by LLVM: a call would pass the fields of every array on the stack. Merging in
+# Parts of a loop or of a phase are merged into it by LLVM: a call would pass the fields of every array on the stack. Merging in
 # Numba's own representation (`inline="always"`) gives the same speed, but copies the part once for each of its blocks.
 inline_kernel: Callable[..., Any] = njit(forceinline=True, **_OPTIONS)
 
@@ -607,7 +607,7 @@ def nearest_pathable(static, x, y):
     return best_x, best_y
 
 
-@kernel
+@inline_kernel
 def _set_order(state, b, i, order, target, tag, x, y):
     ii = state.ui
     ii[b, i, I_ORDER] = order
@@ -626,7 +626,7 @@ def _set_order(state, b, i, order, target, tag, x, y):
         ii[b, i, I_TARGET] = -1
 
 
-@kernel
+@inline_kernel
 def issue_order(state, static, b, i, order, target, x, y, queued):
     """Gives unit `i` an order: `target` a slot or -1, (`x`, `y`) a point; `queued` appends it to the orders in hand.
 
