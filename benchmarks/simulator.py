@@ -30,8 +30,8 @@ from envs.engine.state import W_ALIVE
 from envs.scenarios import Scenario, Team, UnitStart, formation, load_scenario
 from envs.vector_env import SC2VectorEnv
 
-# Fewer worlds' actions are drawn before a second thread is awake.
-DRAWN_ALONE = 512
+# Actions of fewer units are drawn before a second thread is awake.
+DRAWN_ALONE = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +55,13 @@ class SimulatorBenchmark:
 
 
 @njit(cache=True, nogil=True)
+def _draw(key, choices):
+    """The generator's next key, and a number of [0, choices)."""
+    key = key * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
+    return key, np.int64(((key >> np.uint64(32)) * np.uint64(choices)) >> np.uint64(32))
+
+
+@njit(cache=True, nogil=True)
 def draw_actions(order_mask, target_mask, target_class, keys, order, target, counter, portion):
     """Uniform over the legal orders of each unit, then over the legal targets. `keys` [B] are the worlds' generators.
 
@@ -69,25 +76,19 @@ def draw_actions(order_mask, target_mask, target_class, keys, order, target, cou
         for b in range(first, min(first + portion, worlds)):
             key = keys[b]
             for u in range(units):
-                count = 0
-                for k in range(orders):
-                    count += order_mask[b, u, k]
-                key = key * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
-                pick = np.int64((key >> np.uint64(33)) % np.uint64(count))
-                for k in range(orders):
+                # A unit has a legal order always, and an order a legal target: the tries end.
+                while True:
+                    key, k = _draw(key, orders)
                     if order_mask[b, u, k]:
-                        if pick == 0:
-                            order[b, u] = k
-                            break
-                        pick -= 1
+                        break
+                order[b, u] = k
                 target[b, u] = 0
-                c = target_class[order[b, u]]
-                if c >= 0:
-                    key = key * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
-                    row = np.int64((key >> np.uint64(33)) % np.uint64(rows))
-                    while not target_mask[b, u, c, row]:
-                        row = row + 1 if row + 1 < rows else 0
-                    target[b, u] = row
+                c = target_class[k]
+                while c >= 0:
+                    key, row = _draw(key, rows)
+                    if target_mask[b, u, c, row]:
+                        target[b, u] = row
+                        break
             keys[b] = key
 
 
@@ -123,7 +124,7 @@ def measure(
         while (elapsed := time.perf_counter() - started) < limit:
             drawn = time.perf_counter()
             counter[0] = 0
-            if batch < DRAWN_ALONE:
+            if order.size < DRAWN_ALONE:
                 draw()
             else:
                 env.crew.run(draw)

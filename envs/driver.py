@@ -350,6 +350,25 @@ def score_worlds(context, first, last):
             restart[b] = plan.i[P_AUTORESET] != 0
 
 
+@entry
+def list_ended(context, done, ended, won, score, length):
+    """Which worlds ended in the last step, and how: done [B] (bool), and, zero elsewhere, won [B, 2] (bool), score [B]
+    and length [B] (steps). Writes their numbers into the first places of ended [B] and returns how many they are.
+    """
+    result, ei = context.result, context.episode.i
+    count = 0
+    for b in range(done.shape[0]):
+        done[b] = result.terminated[b] or result.truncated[b]
+        won[b, 0] = done[b] and ei[b, E_WON_1] != 0
+        won[b, 1] = done[b] and ei[b, E_WON_2] != 0
+        score[b] = context.episode.f[b, EF_FINAL_SCORE] if done[b] else 0.0
+        length[b] = ei[b, E_FINAL_STEP] if done[b] else 0
+        if done[b]:
+            ended[count] = b
+            count += 1
+    return count
+
+
 @Phase
 def start_battles(context, first, last):
     """Sets up the next episode of the worlds that are marked in `restart`."""

@@ -14,6 +14,8 @@ from envs.engine.state import (
     F_COOLDOWN,
     F_ENERGY,
     F_ENERGY_MAX,
+    F_FACING_X,
+    F_FACING_Y,
     F_HEALTH,
     F_HEALTH_MAX,
     F_RADIUS,
@@ -160,7 +162,7 @@ def write_entities(state, static, plan, episode, b, player, entities, mask, scal
         entities[row, C_HEALTH_RATIO] = ratio(f[b, i, F_HEALTH], f[b, i, F_HEALTH_MAX])
         entities[row, C_SHIELD_RATIO] = ratio(f[b, i, F_SHIELD], f[b, i, F_SHIELD_MAX])
         entities[row, C_ENERGY_RATIO] = ratio(f[b, i, F_ENERGY], f[b, i, F_ENERGY_MAX])
-        entities[row, C_FACING] = facing_angle(state, b, i)
+        entities[row, C_FACING] = facing_angle(f[b, i, F_FACING_X], f[b, i, F_FACING_Y])
         entities[row, C_BUFF] = BUFF_STIMPACK if f[b, i, F_STIM] > 0.0 else 0.0
         entities[row, C_FLYING] = 1.0 if flags & FLAG_FLYING else 0.0
         entities[row, C_BURROWED] = 1.0 if flags & FLAG_BURROWED else 0.0

@@ -458,8 +458,9 @@ def new_state(static: Static, num_worlds: int, max_units: int, seed: int = 0) ->
 # references are counted: the atomic increments would cost more than the battle.
 _OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "_nrt": False}
 kernel: Callable[..., Any] = njit(cache=True, **_OPTIONS)
-# Parts of a loop or of a phase are merged into it by LLVM: a call would pass the fields of every array on the stack. Merging in
-# Numba's own representation (`inline="always"`) gives the same speed, but copies the part once for each of its blocks.
+# The parts of a loop or of a phase are merged into it by LLVM: a call would pass the fields of every array on the
+# stack. Merging in Numba's own representation (`inline="always"`) gives the same speed, but copies the part once for
+# each of its blocks.
 inline_kernel: Callable[..., Any] = njit(forceinline=True, **_OPTIONS)
 
 
@@ -489,10 +490,40 @@ def random_uniform(state, b):
     return np.float64(z >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
-@kernel
-def facing_angle(state, b, i):
-    """Facing in radians, 0 = east, counter-clockwise."""
-    return np.float32(np.arctan2(state.uf[b, i, F_FACING_Y], state.uf[b, i, F_FACING_X]))
+# Coefficients of q, q^3, ... in the arc tangent of q, 0 <= q <= 1 (Abramowitz and Stegun 1964, 4.4.49: to 2e-8).
+_ARC_TANGENT = tuple(
+    np.float32(c)
+    for c in (
+        0.9999993329,
+        -0.3332985605,
+        0.1994653599,
+        -0.1390853351,
+        0.0964200441,
+        -0.0559098861,
+        0.0218612288,
+        -0.0040540580,
+    )
+)
+
+
+@inline_kernel
+def facing_angle(x, y):
+    """Angle of the direction (x, y), both float32, in radians: -pi to pi, 0 = east, counter-clockwise.
+
+    To 3e-7, about as near as a float32 can be. The library's arc tangent took longer than all else that is observed of
+    a unit.
+    """
+    wide, narrow = max(abs(x), abs(y)), min(abs(x), abs(y))
+    q = narrow / wide if wide > 0.0 else np.float32(0.0)
+    square, angle = q * q, np.float32(0.0)
+    for n in range(len(_ARC_TANGENT) - 1, -1, -1):
+        angle = angle * square + _ARC_TANGENT[n]
+    angle *= q
+    if abs(y) > abs(x):
+        angle = np.float32(np.pi / 2) - angle
+    if x < 0.0:
+        angle = np.float32(np.pi) - angle
+    return np.copysign(angle, y)
 
 
 @kernel

@@ -103,6 +103,7 @@ from envs.engine.state import (
     ORDER_SIEGE,
     ORDER_STOP,
     W_ALIVE,
+    facing_angle,
     kernel,
 )
 from envs.protocol import wire
@@ -470,7 +471,7 @@ def put_units(
         n = put_float(out, n, P_X, x)
         n = put_float(out, n, P_Y, y)
         n = put_float(out, n, P_Z, uf[i, F_Z])
-        n = put_float(out, n, U_FACING, np.arctan2(uf[i, F_FACING_Y], uf[i, F_FACING_X]))
+        n = put_float(out, n, U_FACING, facing_angle(uf[i, F_FACING_X], uf[i, F_FACING_Y]))
         n = put_float(out, n, U_RADIUS, uf[i, F_RADIUS])
         progress = np.float32(1.0)
         if has_economy and economy.i[0, E_UNFINISHED, i] != 0:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from envs.engine import state as st
-from envs.engine.state import MapSpec, create_unit, issue_order, new_state, random_uniform, reset_world
+from envs.engine.state import MapSpec, create_unit, facing_angle, issue_order, new_state, random_uniform, reset_world
 from envs.engine.step import advance_world, advance_worlds
 from envs.engine.vision import update_vision
 from envs.units import Rules, unit_data
@@ -292,6 +292,14 @@ def test_random_numbers_depend_on_seed_and_count_only() -> None:
     assert first == [random_uniform(state, 1) for _ in range(200)]
     assert all(0 <= x < 1 for x in first) and len(set(first) | set(other)) == 400
     assert abs(np.mean(first) - 0.5) < 0.1
+
+
+def test_the_facing_angle_is_the_arc_tangent() -> None:
+    angles = np.linspace(-np.pi, np.pi, 4097)
+    directions = [(np.float32(np.cos(angle)), np.float32(np.sin(angle))) for angle in angles]
+    directions += [(np.float32(x), np.float32(y)) for x in (-1, 0, 1) for y in (-1, 0, 1)]
+    for x, y in directions:
+        assert abs(facing_angle(x, y) - np.arctan2(float(y), float(x))) < 3e-7, (x, y)
 
 
 @pytest.mark.parametrize("scenario", ["MMM", "corridor", "bane_vs_bane"])
