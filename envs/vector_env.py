@@ -142,6 +142,8 @@ class SC2VectorEnv(VectorEnv):
         self._context = driver.make_context(
             self.state, self.rules.static, self.plan, self.episode, self.action, self._result, self._restart
         )
+        self._output_views = [self._views(out) for out in self._outputs]
+        self._final_views = [self._views(out) for out in self._final]
         self._output_refs = driver.make_output(self._outputs[0]), driver.make_output(self._outputs[1])
         self._final_refs = driver.make_output(self._final[0]), driver.make_output(self._final[1])
         self._command = {
@@ -299,7 +301,7 @@ class SC2VectorEnv(VectorEnv):
         if self.render_mode is not None and mask[0]:
             self._frames.clear()
             self._record()
-        return self._observation(out), {}
+        return self._handed_out(self._output_views), {}
 
     def step(self, actions: Any) -> tuple[dict[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """One step of `scenario.step_mul` game loops in every world.
@@ -324,9 +326,9 @@ class SC2VectorEnv(VectorEnv):
             "illegal_actions": self.episode.i[:, E_ILLEGAL].copy(),
             "_illegal_actions": np.ones(self.num_envs, np.bool_),
         }
-        infos.update(self._final_infos(self._final[self._turn]))
+        infos.update(self._final_infos())
         reward = result.reward if self.players == 2 else result.reward[:, 0]
-        observation = self._observation(self._outputs[self._turn])
+        observation = self._handed_out(self._output_views)
         return observation, reward.copy(), result.terminated.copy(), result.truncated.copy(), infos
 
     def _step_worlds(self) -> None:
@@ -415,7 +417,7 @@ class SC2VectorEnv(VectorEnv):
     def final_observation(self) -> dict[str, np.ndarray]:
         """Last observations of the worlds that ended in the last step, batched [B, ...]; other worlds' rows are
         stale."""
-        return self._observation(self._final[self._turn])
+        return self._handed_out(self._final_views)
 
     def add_batch_axis(self, action: Any) -> Any:
         """The action of a single world as a batch of one."""
@@ -455,14 +457,16 @@ class SC2VectorEnv(VectorEnv):
     # --- inside ---------------------------------------------------------------------------------------------
 
     def _views(self, out: Output) -> dict[str, np.ndarray]:
-        names = self.single_observation_space.spaces  # type: ignore[attr-defined]
-        return {name: getattr(out, name) if self.players == 2 else getattr(out, name)[:, 0] for name in names}
+        """The arrays of the observation space, in its order, for one player without the players' dimension."""
+        arrays = {name: getattr(out, name) for name in sorted(self._shapes())}
+        return arrays if self.players == 2 else {name: array[:, 0] for name, array in arrays.items()}
 
-    def _observation(self, out: Output) -> dict[str, np.ndarray]:
-        views = self._views(out)
-        return {name: array.copy() for name, array in views.items()} if self.copy else views
+    def _handed_out(self, views: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+        """This turn's views, or copies of them."""
+        arrays = views[self._turn]
+        return {name: array.copy() for name, array in arrays.items()} if self.copy else arrays.copy()
 
-    def _final_infos(self, final: Output) -> dict[str, Any]:
+    def _final_infos(self) -> dict[str, Any]:
         """What `step` tells of the episodes that have ended; nothing if none has."""
         worlds = self.num_envs
         done, ended = np.empty(worlds, np.bool_), np.empty(worlds, np.int64)
@@ -471,7 +475,7 @@ class SC2VectorEnv(VectorEnv):
         if count == 0:
             return {}
         worlds_that_ended = ended[:count]
-        arrays = self._views(final)
+        arrays = self._final_views[self._turn]
         if self.copy:
             arrays = {name: array[worlds_that_ended] for name, array in arrays.items()}
         final_obs = np.empty(worlds, dtype=object)  # of None

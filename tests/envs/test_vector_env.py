@@ -113,7 +113,7 @@ def test_masked_actions_do_nothing_and_are_counted():
     env = SC2VectorEnv("3m", 2)
     env.reset(seed=0)
     before = env.state.i.copy()
-    legal = env._observation(env._outputs[env._turn])
+    legal = env._output_views[env._turn]
     order = np.full((2, 3), UNIT_ORDERS.index("burrow"))
     assert not legal["order_mask"][..., UNIT_ORDERS.index("burrow")].any()
     *_, info = env.step({"order": order, "target": np.zeros((2, 3), int)})

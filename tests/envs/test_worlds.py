@@ -101,14 +101,14 @@ def test_no_hidden_enemy_changes_what_a_player_sees():
     """Moving an unseen enemy about leaves the observation as it was, bit for bit."""
     env = SC2VectorEnv("FindAndDefeatZerglings", 2)
     env.reset(seed=0)
-    before = {name: array.copy() for name, array in env._observation(env._outputs[env._turn]).items()}
+    before = {name: array.copy() for name, array in env._output_views[env._turn].items()}
     hidden = (env.state.i[0, I_ALIVE] == 1) & ((env.state.i[0, I_VISIBLE] >> 1) & 1 == 0)
     assert hidden.sum() > 10
     env.state.f[0, F_X, hidden] += 0.25
     env.state.f[0, F_Y, hidden] -= 0.25
     for observer in env._observers:
         observer(env._context, env._output_refs[env._turn], False, 0, 2)
-    after = env._observation(env._outputs[env._turn])
+    after = env._output_views[env._turn]
     for name, array in before.items():
         np.testing.assert_array_equal(array, after[name], err_msg=name)
 
