@@ -258,7 +258,9 @@ def write_unit_masks(state, static, plan, b, player, order_mask, target_mask):
     target_mask[:, :, :] = False
     order_mask[:, NO_OP] = True
     bounds, player_bit = static.bounds, 1 << (player + 1)
-    shown = -1
+    # What a player sees is the same for all of its units, and what they may attack for those of a kind: the rows of the
+    # first unit that moves, and of the last of another kind that is armed, serve those that follow.
+    moving, seen, armed, armed_kind = -1, 0, -1, -1
     for u in range(last - first):
         i = first + u
         if state.ui[b, i, I_ALIVE] == 0:
@@ -274,38 +276,40 @@ def write_unit_masks(state, static, plan, b, player, order_mask, target_mask):
             free = inside and static.options[O_OBSTACLES] == 0
             for direction in range(8):
                 orders[MOVE_NORTH + direction] = free or can_step(state, static, plan, b, i, direction)
-            # What a player sees is the same for all of its units, but for the unit itself.
-            row = np.int64(plan.row_of_slot[player, i])
-            if shown < 0:
-                shown = u
+            if moving < 0:
+                moving = u
                 for n in range(rows):
-                    targets[MOVE_TARGET, n] = sees(state, b, player, np.int64(plan.slot_of_row[player, n]))
+                    visible = sees(state, b, player, np.int64(plan.slot_of_row[player, n]))
+                    targets[MOVE_TARGET, n] = visible
+                    seen += visible
             else:
                 for n in range(rows):
-                    targets[MOVE_TARGET, n] = target_mask[shown, MOVE_TARGET, n]
-                targets[MOVE_TARGET, plan.row_of_slot[player, first + shown]] = True
-            targets[MOVE_TARGET, row] = False
-            found = False
-            for n in range(rows):
-                found |= targets[MOVE_TARGET, n]
-            orders[MOVE_TO] = found
+                    targets[MOVE_TARGET, n] = target_mask[moving, MOVE_TARGET, n]
+                targets[MOVE_TARGET, plan.row_of_slot[player, first + moving]] = True
+            # All but the unit itself.
+            targets[MOVE_TARGET, plan.row_of_slot[player, i]] = False
+            orders[MOVE_TO] = seen > 1
         if static.kind_i[kind, KI_WEAPONS] > 0:
-            found = False
-            for n in range(enemies, rows):
-                j = np.int64(plan.slot_of_row[player, n])
-                if j < 0:
-                    continue
-                v = state.ui[b, j]
-                legal = (
-                    v[I_VISIBLE] & player_bit != 0
-                    and v[I_ALIVE] != 0
-                    and v[I_OWNER] == 2 - player
-                    and v[I_FLAGS] & FLAG_INVULNERABLE == 0
-                    and plan.can_hit[kind, v[I_KIND]]
-                )
-                targets[ATTACK_TARGET, n] = legal
-                found |= legal
-            orders[ATTACK] = found
+            if kind == armed_kind:
+                for n in range(enemies, rows):
+                    targets[ATTACK_TARGET, n] = target_mask[armed, ATTACK_TARGET, n]
+                orders[ATTACK] = order_mask[armed, ATTACK]
+            else:
+                armed, armed_kind = u, kind
+                for n in range(enemies, rows):
+                    j = np.int64(plan.slot_of_row[player, n])
+                    if j < 0:
+                        continue
+                    v = state.ui[b, j]
+                    legal = (
+                        v[I_VISIBLE] & player_bit != 0
+                        and v[I_ALIVE] != 0
+                        and v[I_OWNER] == 2 - player
+                        and v[I_FLAGS] & FLAG_INVULNERABLE == 0
+                        and plan.can_hit[kind, v[I_KIND]]
+                    )
+                    targets[ATTACK_TARGET, n] = legal
+                    orders[ATTACK] |= legal
         if static.kind_f[kind, K_HEAL_RATE] > 0.0:
             for n in range(last - first):
                 if target_legal(state, static, plan, b, player, i, HEAL_TARGET, first + n):
