@@ -257,7 +257,7 @@ def write_unit_masks(state, static, plan, b, player, order_mask, target_mask):
     order_mask[:, :] = False
     target_mask[:, :, :] = False
     order_mask[:, NO_OP] = True
-    bounds, player_bit = static.bounds, 1 << (player + 1)
+    bounds = static.bounds
     # What a player sees is the same for all of its units, and what they may attack for those of a kind: the rows of the
     # first unit that moves, and of the last of another kind that is armed, serve those that follow.
     moving, seen, armed, armed_kind = -1, 0, -1, -1
@@ -298,16 +298,7 @@ def write_unit_masks(state, static, plan, b, player, order_mask, target_mask):
                 armed, armed_kind = u, kind
                 for n in range(enemies, rows):
                     j = np.int64(plan.slot_of_row[player, n])
-                    if j < 0:
-                        continue
-                    v = state.ui[b, j]
-                    legal = (
-                        v[I_VISIBLE] & player_bit != 0
-                        and v[I_ALIVE] != 0
-                        and v[I_OWNER] == 2 - player
-                        and v[I_FLAGS] & FLAG_INVULNERABLE == 0
-                        and plan.can_hit[kind, v[I_KIND]]
-                    )
+                    legal = target_legal(state, static, plan, b, player, i, ATTACK_TARGET, j)
                     targets[ATTACK_TARGET, n] = legal
                     orders[ATTACK] |= legal
         if static.kind_f[kind, K_HEAL_RATE] > 0.0:

@@ -14,7 +14,7 @@ from envs.engine.vision import see_units
 
 VISION_PERIOD = 4  # loops between two updates of who is seen
 PACK = 32  # so many units at the most in worlds that are led together
-# `loops` of a kernel that calls these: typed, because Numba would compile the engine anew for a literal.
+# Typed, because Numba would compile what is called with a literal anew for it: `loops` of a kernel that calls these.
 ONE_LOOP = np.int64(1)
 
 
@@ -40,7 +40,7 @@ def advance_pack(state, static, first, last, loops):
     near = near_units(state, first, last)
     for b in range(first, last):
         begin_places(state, static, b)
-    count = 0
+    count = np.int64(0)
     for b in range(first, last):
         # A world that does not find room in the lanes that are left begins with the next ones.
         left = -count & (st.LANES - 1)
