@@ -1,6 +1,7 @@
 """The battle engine: state (structures of arrays), and the kernels that advance it.
 
-Order of reading: state, step, lanes, neighbours, targeting, decisions, movement, damage, vision, pathing.
+Order of reading: state, step, vectors, lanes, neighbours, targeting, quiet, decisions, movement, damage, vision,
+pathing.
 """
 
 from __future__ import annotations
@@ -12,9 +13,35 @@ from types import ModuleType
 
 from numba.core.dispatcher import Dispatcher
 
-from envs.engine import damage, decisions, lanes, movement, neighbours, pathing, state, step, targeting, vision
+from envs.engine import (
+    damage,
+    decisions,
+    lanes,
+    movement,
+    neighbours,
+    pathing,
+    quiet,
+    state,
+    step,
+    targeting,
+    vectors,
+    vision,
+)
 
-_MODULES = (state, step, lanes, neighbours, targeting, decisions, movement, damage, vision, pathing)
+_MODULES = (
+    state,
+    step,
+    vectors,
+    lanes,
+    neighbours,
+    targeting,
+    quiet,
+    decisions,
+    movement,
+    damage,
+    vision,
+    pathing,
+)
 
 
 def source_digest() -> str:

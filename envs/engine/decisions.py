@@ -3,10 +3,7 @@
 Reads positions as they were when the loop began and writes only the unit's own fields and new projectiles, so that the
 order of the units does not matter. Damage is done later in the loop (damage.py).
 
-Most units have nothing to decide in most loops: they walk on, reload beside their target, or wait for the next look
-around. Such a unit is *quiet* until a certain loop (`I_WAKE`): it goes on with what it does (`I_ACT`), to the bit as
-the full decision would have told it, for as long as the facts hold that this rests on. One that walks on or rests looks
-around without a decision while no enemy is within its scan range; one that is hurt looks around at once.
+Most units have nothing to decide in most loops (quiet.py). A decision also tells whether, and until when, that is so.
 """
 
 from __future__ import annotations
@@ -14,29 +11,37 @@ from __future__ import annotations
 import numpy as np
 
 from envs.engine import state as st
-from envs.engine.lanes import ANCHORED, IDLE, MOVING, TELEPORT
-from envs.engine.neighbours import KEY_RECOVERS, describe
+from envs.engine.lanes import IDLE, MOVING, TELEPORT, first_bit
+from envs.engine.neighbours import describe
 from envs.engine.pathing import way_point
+from envs.engine.quiet import (
+    ACT_CHASE,
+    ACT_FIRE,
+    ACT_FIRE_TURRET,
+    ACT_GO,
+    ACT_REST,
+    ACT_STAND,
+    AIMED,
+    ARRIVED,
+    begin_loop,
+    go_on,
+    recover,
+)
 from envs.engine.state import inline_kernel, next_order, set_kind
 from envs.engine.targeting import acquire, acquire_wounded, can_heal, enemies_within, lost
 
 ZERO = np.float32(0.0)
 ONE = np.float32(1.0)
 CLOSE = np.float32(0.05)  # a chase ends this far inside the range
-ARRIVED = np.float32(1e-3)
 LEASH = np.float32(8.0)  # an idle unit chases no farther from its post (memory: no public source)
 CHASE_SLACK = np.float32(3.0)  # a target this far out of scan range is let go (memory: no public source)
 GRUDGE = 80  # loops for which an attacker is chased however far it is (memory: no public source)
 FACING_SLACK = np.float32(0.98)  # cosine of the game's ArcSlop of 11.25 degrees
-AIMED = np.float32(0.0003)  # squared sine of one degree: a unit that shoots turns no further
 TURN_FIRST = np.float32(0.5)  # a unit that faces more than 60 degrees away turns on the spot
 SCAN_PERIOD = 4  # loops between two looks for a target
 RESCAN_PERIOD = 8  # ... of a unit that has one out of range
 PATH_PERIOD = 4  # loops between two looks for a way point
 FOREVER = 1 << 30
-
-# What a quiet unit does.
-ACT_STAND, ACT_REST, ACT_GO, ACT_CHASE, ACT_FIRE, ACT_FIRE_TURRET = range(6)
 
 
 @inline_kernel
@@ -63,18 +68,6 @@ def aim(static, kind, u, flags, dx, dy, d2):
     if fx * dx + fy * dy <= ZERO or aside * aside > AIMED * d2:
         inverse = ONE / max(np.sqrt(d2), ARRIVED)
         turn(static, kind, u, flags, dx * inverse, dy * inverse)
-
-
-@inline_kernel
-def recover(static, kind, u, v, loop):
-    """Regeneration of health, shield and energy."""
-    kf = static.kind_f
-    since = np.float32(loop - v[st.I_HURT_LOOP])
-    if since >= kf[kind, st.K_HEALTH_REGEN_DELAY]:
-        u[st.F_HEALTH] = min(u[st.F_HEALTH] + kf[kind, st.K_HEALTH_REGEN], u[st.F_HEALTH_MAX])
-    if since >= kf[kind, st.K_SHIELD_REGEN_DELAY]:
-        u[st.F_SHIELD] = min(u[st.F_SHIELD] + kf[kind, st.K_SHIELD_REGEN], u[st.F_SHIELD_MAX])
-    u[st.F_ENERGY] = min(u[st.F_ENERGY] + kf[kind, st.K_ENERGY_REGEN], u[st.F_ENERGY_MAX])
 
 
 @inline_kernel
@@ -110,98 +103,58 @@ def launch(state, static, b, i, kind, w, j):
 
 
 @inline_kernel
-def decide(state, static, near, b):
-    """One pass over the units of world `b`; leaves displacement and mobility of each in `near`."""
-    uf, ui, near_f, near_i = state.uf[b], state.ui[b], near.f, near.i
+def decide(state, static, near, count):
+    """One pass over the units at the first `count` places; leaves displacement and mobility of each in `near`."""
+    width = static.pathable.shape[1] if static.options[st.O_OBSTACLES] else 0
+    for first in range(0, count, st.LANES):
+        units, quiet, due, recovering = begin_loop(near.f, near.i, state.ui, first, near.f.shape[1], width)
+        if recovering != 0:
+            recover(near.i, state.uf, state.ui, static.kind_f, first, near.f.shape[1], recovering)
+        while due != 0:
+            k = np.uintp(first + first_bit(due))
+            if not look_around(state, static, near, k):
+                quiet |= due & -due
+            due &= due - 1
+        if quiet != 0:
+            units &= ~go_on(near.f, near.i, state.uf, state.ui, static.kind_f, first, near.f.shape[1], quiet, width)
+        if units != 0:
+            decide_lanes(state, static, near, first, units)
+
+
+@inline_kernel
+def look_around(state, static, near, k):
+    """Whether the unit at place `k`, whose time it is to look around, may see a target: mostly it does not, and waits
+    for the next time."""
+    b, v = near.i[st.NI_WORLD, k], state.ui[np.uintp(near.i[st.NI_WORLD, k]), np.uintp(near.i[st.NI_SLOT, k])]
+    scan = static.kind_f[np.uintp(v[st.I_KIND]), st.K_SCAN_RANGE]
+    if enemies_within(state, static, near, b, k, v[st.I_OWNER], scan):
+        return True
+    loop = near.i[st.NI_LOOP, k]
+    v[st.I_WAKE] = loop + SCAN_PERIOD - (loop + v[st.I_PHASE]) % SCAN_PERIOD
+    return False
+
+
+@inline_kernel
+def decide_lanes(state, static, near, first, units):
+    """Decides for the units in the lanes `units` from place `first` on."""
+    near_f, near_i = near.f, near.i
     kf, ki, wf, wi = static.kind_f, static.kind_i, static.weapon_f, static.weapon_i
-    loop = state.w[b, st.W_LOOP]
     obstacles = static.options[st.O_OBSTACLES]
-    start = state.w[b, st.W_START]
-    for place in range(start, start + state.w[b, st.W_ALIVE]):
-        k = np.uintp(place)
-        i = near_i[st.NI_SLOT, k]
+    while units != 0:
+        k = np.uintp(first + first_bit(units))
+        units &= units - 1
+        b, i = np.int64(near_i[st.NI_WORLD, k]), near_i[st.NI_SLOT, k]
+        uf, ui = state.uf[b], state.ui[b]
+        loop = state.w[b, st.W_LOOP]
         u, v = uf[np.uintp(i)], ui[np.uintp(i)]
         x, y = near_f[st.N_X, k], near_f[st.N_Y, k]
         flags, kind = v[st.I_FLAGS], np.uintp(v[st.I_KIND])
-        near_f[st.N_VX, k] = ZERO
-        near_f[st.N_VY, k] = ZERO
-        near_i[st.NI_MOBILITY, k] = ANCHORED
-        near_i[st.NI_HAND, k] = (flags & (st.FLAG_AROUND | st.FLAG_LEFT)) | (v[st.I_PHASE] & st.HAND_TURN)
-        near_i[st.NI_TARGET, k] = v[st.I_TARGET]
-        if near_i[st.NI_KEY, k] & KEY_RECOVERS:
-            recover(static, kind, u, v, loop)
         speed, rate = kf[kind, st.K_SPEED], ONE
         stim = u[st.F_STIM]
         if stim > ZERO:
             rate = kf[kind, st.K_STIM_FACTOR]
             speed *= rate
-        act, wake = v[st.I_ACT], v[st.I_WAKE]
         straight = obstacles == 0 or flags & (st.FLAG_FLYING | st.FLAG_COLOSSUS) != 0
-        # Time to look around. Mostly there is nobody to shoot at, then the unit walks on or rests on.
-        if (
-            (act == ACT_REST or (act == ACT_GO and straight))
-            and 0 < wake <= loop
-            and v[st.I_TARGET] < 0
-            and not enemies_within(state, static, near, b, k, v[st.I_OWNER], kf[kind, st.K_SCAN_RANGE])
-        ):
-            wake = loop + SCAN_PERIOD - (loop + v[st.I_PHASE]) % SCAN_PERIOD
-            v[st.I_WAKE] = wake
-        if loop < wake:
-            cooldown = u[st.F_COOLDOWN]
-            calm = True
-            if act <= ACT_REST:
-                if act == ACT_REST:
-                    near_i[st.NI_MOBILITY, k] = IDLE
-            else:
-                gx, gy = u[st.F_ORDER_X], u[st.F_ORDER_Y]
-                reach = ZERO
-                if act != ACT_GO:
-                    target = v[st.I_TARGET]
-                    other = ui[np.uintp(target)]
-                    # The dead are seen by nobody.
-                    seen = (other[st.I_VISIBLE] >> v[st.I_OWNER]) & 1 != 0
-                    calm = seen and other[st.I_TAG] == v[st.I_TARGET_TAG]
-                    gx, gy = uf[np.uintp(target), st.F_X], uf[np.uintp(target), st.F_Y]
-                    reach = u[st.F_REACH]
-                dx, dy = gx - x, gy - y
-                d2 = dx * dx + dy * dy
-                d = np.sqrt(d2)
-                if act >= ACT_FIRE:
-                    calm = calm and d <= reach and cooldown > rate
-                    if calm and act == ACT_FIRE:
-                        aim(static, kind, u, flags, dx, dy, d2)
-                else:
-                    left, least = d - u[st.F_NEAR], ARRIVED
-                    calm = calm and d > reach
-                    if not straight:
-                        calm = calm and v[st.I_CELL] == int(gy) * static.pathable.shape[1] + int(gx)
-                        wx, wy = u[st.F_WAY_X], u[st.F_WAY_Y]
-                        if wx != gx or wy != gy:
-                            dx, dy = wx - x, wy - y
-                            d = np.sqrt(dx * dx + dy * dy)
-                            left = d
-                        least = speed  # nearer than that it looks for the next way point
-                    inverse = ONE / d
-                    ux, uy = dx * inverse, dy * inverse
-                    faces = u[st.F_FACING_X] * ux + u[st.F_FACING_Y] * uy >= kf[kind, st.K_TURN_COS]
-                    calm = calm and left > least and (faces or flags & st.FLAG_OBEDIENT != 0)
-                    if calm:
-                        step = min(speed, left)
-                        u[st.F_FACING_X] = ux
-                        u[st.F_FACING_Y] = uy
-                        near_f[st.N_VX, k] = step * ux
-                        near_f[st.N_VY, k] = step * uy
-                        near_f[st.N_UX, k] = ux
-                        near_f[st.N_UY, k] = uy
-                        near_f[st.N_STEP, k] = step
-                        near_i[st.NI_MOBILITY, k] = MOVING
-            if calm:
-                u[st.F_COOLDOWN] = max(cooldown - rate, ZERO)
-                if stim > ZERO:
-                    u[st.F_STIM] = stim - ONE
-                if u[st.F_BLINK_COOLDOWN] > ZERO:
-                    u[st.F_BLINK_COOLDOWN] -= ONE
-                continue
         if flags & st.FLAG_INVULNERABLE:
             v[st.I_ACT], v[st.I_WAKE] = ACT_STAND, FOREVER
             continue

@@ -76,11 +76,8 @@ def end_moves(state, static, near, first, movers):
     """Brings the units in the lanes `movers` from place `first` on to where their steps end."""
     x0, y0 = static.bounds[0], static.bounds[1]
     x1, y1 = static.bounds[2] - SMALL, static.bounds[3] - SMALL
-    moved, paced = end_steps(near.f, near.i, first, near.f.shape[1], movers, x0, y0, x1, y1)
-    while paced != 0:
-        k = np.uintp(first + first_bit(paced))
-        paced &= paced - 1
-        state.uf[np.uintp(near.i[st.NI_WORLD, k]), np.uintp(near.i[st.NI_SLOT, k]), st.F_PACE] = near.f[st.N_PACE, k]
+    free = static.options[st.O_OBSTACLES] == 0 and static.options[st.O_TERRAIN] == 0
+    moved = end_steps(near.f, near.i, state.uf, first, near.f.shape[1], movers, x0, y0, x1, y1, free)
     while moved != 0:
         k = np.uintp(first + first_bit(moved))
         moved &= moved - 1

@@ -26,6 +26,7 @@ KEY_WALKER = 1 << 21  # collides with ground units; no such bit: burrowed, a wor
 KEY_FLYER = 1 << 22
 KEY_COLOSSUS = 1 << 23
 KEY_RECOVERS = 1 << 24  # regenerates something
+KEY_TURN = 1 << 25  # the unit's turn to go around to the left
 KEY_PLANES = KEY_WALKER | KEY_FLYER | KEY_COLOSSUS
 FINEST = 2  # world units a cell, at least
 GROUPS = 8  # numbers of NI_GROUP a world
@@ -76,7 +77,7 @@ def lanes_before(last, first):
 def describe(static, u, v):
     """Key and inner radius of the unit with the rows `u` and `v`, from its kind and flags."""
     kind, flags = v[st.I_KIND], v[st.I_FLAGS]
-    key = (1 << v[st.I_OWNER]) | static.kind_i[kind, st.KI_TARGETS] * KEY_HITS_GROUND
+    key = (1 << v[st.I_OWNER]) | static.kind_i[kind, st.KI_TARGETS] * KEY_HITS_GROUND | (v[st.I_PHASE] & 1) * KEY_TURN
     if flags & (st.FLAG_INVULNERABLE | st.FLAG_BURROWED | st.FLAG_PASSING) == 0:
         if flags & st.FLAG_COLOSSUS:
             key |= KEY_COLOSSUS
@@ -116,7 +117,7 @@ def near_units(state, first, last):
 
 
 @inline_kernel
-def list_place(static, u, v, b, i, near, k):
+def list_place(state, static, u, v, b, i, near, k):
     """Copies unit `i` of world `b`, with the rows `u` and `v`, to place `k`."""
     near.f[st.N_X, k] = u[st.F_X]
     near.f[st.N_Y, k] = u[st.F_Y]
@@ -128,6 +129,9 @@ def list_place(static, u, v, b, i, near, k):
     near.i[st.NI_SLOT, k] = i
     near.i[st.NI_KEY, k] = key
     near.i[st.NI_WORLD, k] = b
+    near.i[st.NI_LOOP, k] = state.w[b, st.W_LOOP] - 1
+    near.i[st.NI_ROW, k] = (b * state.ui.shape[1] + i) * st.INT_ROW
+    near.i[st.NI_KIND_ROW, k] = v[st.I_KIND] * st.NUM_KIND_FLOATS
     planes = key & KEY_PLANES
     near.i[st.NI_GROUP, k] = b * GROUPS + planes // KEY_WALKER if planes != 0 else -1 - np.int64(k)
 
@@ -168,7 +172,7 @@ def list_few(state, static, near, b):
     count, start = state.w[b, st.W_ALIVE], state.w[b, st.W_START]
     for n in range(count):
         i = np.uintp(alive[n])
-        list_place(static, uf[i], ui[i], b, i, near, np.uintp(start + n))
+        list_place(state, static, uf[i], ui[i], b, i, near, np.uintp(start + n))
     state.w[b, st.W_COLUMNS] = 1
     state.w[b, st.W_ROWS] = 1
     state.w[b, st.W_CELL] = ONE_CELL
@@ -211,4 +215,4 @@ def sort_by_cell(state, static, near, b):
         c = near.i[st.NI_MOBILITY, start + n]
         k = cells[c] - 1
         cells[c] = k
-        list_place(static, uf[i], ui[i], b, i, near, np.uintp(start + k))
+        list_place(state, static, uf[i], ui[i], b, i, near, np.uintp(start + k))

@@ -202,8 +202,13 @@ T_ALIVE, T_CREATED, T_LOST, NUM_TALLY = range(4)
     NI_SEEN,  # whose units see it, see `lanes.see_lanes`
     NI_GROUP,  # units of one number collide
     NI_WORLD,  # the world that it is in
+    NI_LOOP,  # the loop of that world, before `quiet.begin_loop` the one before
+    NI_ROW,  # where its row of `uf` and `ui` begins
+    NI_KIND_ROW,  # where the row of its kind begins in `kind_f`
+    NI_FLAGS,
+    NI_ACT,
     NUM_NEAR_INTS,
-) = range(11)
+) = range(16)
 HAND_TURN = 1  # the unit's turn to go around to the left
 LANES = 16  # places that one vector operation looks at; the arrays are that much longer than the units
 MIN_CELLS, CELLS_PER_UNIT = 256, 4
@@ -428,6 +433,10 @@ def new_state(static: Static, num_worlds: int, max_units: int, seed: int = 0) ->
     if not 1 <= max_units <= 1024:
         raise ValueError(f"max_units is {max_units}, expected 1 to 1024 unit slots")
     b, n = num_worlds, max_units
+    if b * n * INT_ROW >= 2**31:
+        raise ValueError(
+            f"{b} worlds of {n} units are more than one state holds: expected below {2**31 // INT_ROW} units"
+        )
     places = (n + LANES - 1) // LANES * LANES + LANES
     height, width = static.pathable.shape
     slots = FIELD_SLOTS if static.options[O_OBSTACLES] else 0

@@ -49,6 +49,7 @@ def advance_pack(state, static, first, last, loops):
             count += left
         state.w[b, st.W_START] = count
         count += state.w[b, st.W_ALIVE]
+    leave_places(near, last - 1, count, -count & (st.LANES - 1))
     for _ in range(loops):
         for b in range(first, last):
             if state.w[b, st.W_STALE] != 0:
@@ -56,7 +57,7 @@ def advance_pack(state, static, first, last, loops):
         for b in range(first, last):
             if state.w[b, st.W_LOOP] % VISION_PERIOD == 0:
                 see_units(state, static, near, b)
-            decide(state, static, near, b)
+        decide(state, static, near, count)
         move_units(state, static, near, count)
         for b in range(first, last):
             if state.w[b, st.W_SHOTS] > 0 and land_projectiles(state, static, b):

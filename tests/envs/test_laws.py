@@ -302,7 +302,7 @@ def test_the_facing_angle_is_the_arc_tangent() -> None:
         assert abs(facing_angle(x, y) - np.arctan2(float(y), float(x))) < 3e-7, (x, y)
 
 
-@pytest.mark.parametrize("scenario", ["MMM", "corridor", "bane_vs_bane"])
+@pytest.mark.parametrize("scenario", ["MMM", "2s3z", "corridor", "bane_vs_bane"])
 def test_quiet_units_do_what_a_decision_in_every_loop_would_tell_them(scenario: str) -> None:
     quiet, deciding = SC2VectorEnv(scenario), SC2VectorEnv(scenario)
     for env in (quiet, deciding):
@@ -312,6 +312,9 @@ def test_quiet_units_do_what_a_decision_in_every_loop_would_tell_them(scenario: 
             issue_order(
                 env.state, env.rules.static, 0, n, st.ORDER_ATTACK_MOVE if n % 3 else st.ORDER_MOVE, -1, x, y, False
             )
+            # Clocks that run on while a unit is quiet.
+            env.state.uf[0, n, st.F_STIM] = 40.0 * (n % 2)
+            env.state.uf[0, n, st.F_BLINK_COOLDOWN] = 30.0 * (n % 4)
     rested = 0
     fields = [n for n in range(st.NUM_INTS) if n not in (st.I_ACT, st.I_WAKE)]
     for _ in range(160):

@@ -1,0 +1,349 @@
+"""Sixteen numbers at once, in LLVM's own terms: for the vector operations of the engine (lanes.py, quiet.py).
+
+Numba does not turn loops over units into vector code by itself. LLVM makes of these operations what the processor has
+(one instruction each with AVX-512, two to four without). No rounding differs between processors: nothing is fused, and
+sums are taken in a fixed order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+from envs.engine.state import LANES
+
+__all__ = [
+    "INDEX",
+    "INT",
+    "INTS",
+    "MASK",
+    "REAL",
+    "Code",
+    "Lanes",
+    "Rows",
+    "Variable",
+    "dot",
+    "each_bit",
+    "operation",
+]
+
+# Numba's decorator has no types of its own: the functions that it makes take no context.
+operation: Any = intrinsic
+
+FLOATS = ir.VectorType(ir.FloatType(), LANES)
+INTS = ir.VectorType(ir.IntType(32), LANES)
+BITS = ir.VectorType(ir.IntType(1), LANES)
+ADDRESSES = ir.VectorType(ir.PointerType(), LANES)
+INDEX, REAL, INT, MASK = types.int64, types.float32, types.int32, types.int64  # of arguments
+
+
+class Lanes:
+    """Sixteen floats, integers or bits while LLVM code is written: operators act lane by lane."""
+
+    def __init__(self, builder: Any, value: Any):
+        self.builder, self.value = builder, value
+
+    def _other(self, other: Any) -> Any:
+        if isinstance(other, Lanes):
+            return other.value
+        return ir.Constant(self.value.type, [other] * LANES)
+
+    def _new(self, value: Any) -> Lanes:
+        return Lanes(self.builder, value)
+
+    def __add__(self, other: Any) -> Lanes:
+        return self._new(self.builder.fadd(self.value, self._other(other)))
+
+    def __sub__(self, other: Any) -> Lanes:
+        return self._new(self.builder.fsub(self.value, self._other(other)))
+
+    def __mul__(self, other: Any) -> Lanes:
+        return self._new(self.builder.fmul(self.value, self._other(other)))
+
+    def __truediv__(self, other: Any) -> Lanes:
+        return self._new(self.builder.fdiv(self.value, self._other(other)))
+
+    def __neg__(self) -> Lanes:
+        return self._new(self.builder.fneg(self.value))
+
+    def __and__(self, other: Any) -> Lanes:
+        return self._new(self.builder.and_(self.value, self._other(other)))
+
+    def __or__(self, other: Any) -> Lanes:
+        return self._new(self.builder.or_(self.value, self._other(other)))
+
+    def __invert__(self) -> Lanes:
+        return self._new(self.builder.not_(self.value))
+
+    def _compare(self, how: str, other: Any) -> Lanes:
+        if self.value.type.element == ir.FloatType():
+            return self._new(self.builder.fcmp_ordered(how, self.value, self._other(other)))
+        return self._new(self.builder.icmp_signed(how, self.value, self._other(other)))
+
+    def __lt__(self, other: Any) -> Lanes:
+        return self._compare("<", other)
+
+    def __le__(self, other: Any) -> Lanes:
+        return self._compare("<=", other)
+
+    def __gt__(self, other: Any) -> Lanes:
+        return self._compare(">", other)
+
+    def __ge__(self, other: Any) -> Lanes:
+        return self._compare(">=", other)
+
+    def equals(self, other: Any) -> Lanes:
+        return self._compare("==", other)
+
+    def differs(self, other: Any) -> Lanes:
+        return self._compare("!=", other)
+
+    def choose(self, if_set: Any, if_clear: Any) -> Lanes:
+        """Of bits: lanes of `if_set` where they are set, of `if_clear` elsewhere; one of the two may be a number."""
+        kind = next(value.value.type for value in (if_set, if_clear) if isinstance(value, Lanes))
+        both = [v.value if isinstance(v, Lanes) else ir.Constant(kind, [v] * LANES) for v in (if_set, if_clear)]
+        return self._new(self.builder.select(self.value, *both))
+
+    def at_least(self, other: Any) -> Lanes:
+        return (self > other).choose(self, other)
+
+    def at_most(self, other: Any) -> Lanes:
+        return (self < other).choose(self, other)
+
+    def root(self) -> Lanes:
+        kind = ir.FunctionType(FLOATS, [FLOATS])
+        function = self.builder.module.declare_intrinsic(f"llvm.sqrt.v{LANES}f32", fnty=kind)
+        return self._new(self.builder.call(function, [self.value]))
+
+    def pick(self, lanes: list[int]) -> Lanes:
+        order = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
+        return self._new(self.builder.shuffle_vector(self.value, self.value, order))
+
+    def fold(self, combine: Callable[[Lanes, Lanes], Lanes]) -> Any:
+        """One lane of all: the halves are combined until one lane is left."""
+        vector, width = self, LANES
+        while width > 1:
+            width //= 2
+            vector = combine(vector.pick(list(range(width))), vector.pick(list(range(width, 2 * width))))
+        return self.builder.extract_element(vector.value, ir.Constant(ir.IntType(32), 0))
+
+    def at(self, lanes: Lanes) -> Lanes:
+        """In every lane the value of the lane that `lanes` names, 0 to 15: LLVM knows the pattern, and makes one
+        instruction of it where the processor has one."""
+        result = ir.Constant(self.value.type, ir.Undefined)
+        for n in range(LANES):
+            here = ir.Constant(ir.IntType(32), n)
+            lane = self.builder.extract_element(self.value, self.builder.extract_element(lanes.value, here))
+            result = self.builder.insert_element(result, lane, here)
+        return self._new(result)
+
+    def plus(self, other: Any) -> Lanes:
+        """The sum of integers."""
+        return self._new(self.builder.add(self.value, self._other(other)))
+
+    def minus(self, other: Any) -> Lanes:
+        """The difference of integers."""
+        return self._new(self.builder.sub(self.value, self._other(other)))
+
+    def times(self, other: Any) -> Lanes:
+        """The product of integers."""
+        return self._new(self.builder.mul(self.value, self._other(other)))
+
+    def whole(self) -> Lanes:
+        """Of floats: the integers, rounded towards zero."""
+        return self._new(self.builder.fptosi(self.value, INTS))
+
+    def real(self) -> Lanes:
+        """Of integers: the floats."""
+        return self._new(self.builder.sitofp(self.value, FLOATS))
+
+    def first_bits(self) -> Lanes:
+        """The number of the lowest bit set, 0 to 15; 0 where none is."""
+        kind = ir.FunctionType(INTS, [INTS, ir.IntType(1)])
+        function = self.builder.module.declare_intrinsic(f"llvm.cttz.v{LANES}i32", fnty=kind)
+        zero_is_poison = ir.Constant(ir.IntType(1), 0)
+        return self._new(self.builder.call(function, [self.value, zero_is_poison])) & (LANES - 1)
+
+    def as_bit(self) -> Lanes:
+        """The integers whose only bit set is so numbered."""
+        return self._new(self.builder.shl(ir.Constant(INTS, [1] * LANES), self.value))
+
+    def any(self) -> Any:
+        """Of bits: whether any is set."""
+        return self.builder.icmp_unsigned("!=", self.to_mask(), ir.Constant(ir.IntType(64), 0))
+
+    def to_mask(self) -> Any:
+        """Of bits: an int64 with one bit a lane."""
+        return self.builder.zext(self.builder.bitcast(self.value, ir.IntType(LANES)), ir.IntType(64))
+
+
+class Variable:
+    """Lanes that a loop changes."""
+
+    def __init__(self, value: Lanes):
+        self.builder = value.builder
+        self.at = cgutils.alloca_once(self.builder, value.value.type)
+        self.set(value)
+
+    def get(self) -> Lanes:
+        return Lanes(self.builder, self.builder.load(self.at))
+
+    def set(self, value: Lanes) -> None:
+        self.builder.store(value.value, self.at)
+
+
+class Code:
+    """The code of one operation: its arguments by number, as lanes."""
+
+    def __init__(self, context: Any, builder: Any, signature: Any, args: Any):
+        self.context, self.builder, self.kinds, self.args = context, builder, signature.args, args
+
+    def splat(self, scalar: Any) -> Lanes:
+        kind = ir.VectorType(scalar.type, LANES)
+        one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
+        return Lanes(self.builder, self.builder.shuffle_vector(one, one, ir.Constant(INTS, None)))
+
+    def spread(self, index: int) -> Lanes:
+        """The scalar argument in every lane."""
+        return self.splat(self.args[index])
+
+    def bits(self, index: int) -> Lanes:
+        """The mask argument as bits."""
+        bits = self.builder.trunc(self.args[index], ir.IntType(LANES))
+        return Lanes(self.builder, self.builder.bitcast(bits, BITS))
+
+    def _element(self, array: int, offset: Any) -> Any:
+        base = self.context.make_array(self.kinds[array])(self.context, self.builder, self.args[array]).data
+        return self.builder.gep(base, [offset])
+
+    def spread_element(self, array: int, offset: Any) -> Lanes:
+        """Element `offset` of an array argument in every lane."""
+        return self.splat(self.builder.load(self._element(array, offset)))
+
+    def load(self, array: int, offset: Any) -> Lanes:
+        """The lanes of an array argument from element `offset` on."""
+        kind = FLOATS if self.kinds[array].dtype == types.float32 else INTS
+        place = self.builder.bitcast(self._element(array, offset), kind.as_pointer())
+        return Lanes(self.builder, self.builder.load(place, align=4))
+
+    def store(self, array: int, offset: Any, lanes: Lanes) -> None:
+        place = self.builder.bitcast(self._element(array, offset), lanes.value.type.as_pointer())
+        self.builder.store(lanes.value, place, align=4)
+
+    def _addresses(self, array: int, elements: Lanes, offset: int) -> Any:
+        """Where elements `elements + offset` of an array argument lie."""
+        base = self._element(array, ir.Constant(ir.IntType(64), offset))
+        element = FLOATS.element if self.kinds[array].dtype == types.float32 else INTS.element
+        gep = ir.GEPInstr(self.builder.block, base, [elements.value], False, "", source_etype=element)
+        gep.type = ADDRESSES
+        self.builder._insert(gep)
+        return gep
+
+    def gather(self, array: int, elements: Lanes, offset: int, active: Lanes) -> Lanes:
+        """Elements `elements + offset` of an array argument where `active`, 0 elsewhere."""
+        real = self.kinds[array].dtype == types.float32
+        kind, builder, small = FLOATS if real else INTS, self.builder, ir.IntType(32)
+        zeros = ir.Constant(kind, None)
+        if self.has_avx512():
+            name = f"llvm.x86.avx512.mask.gather.dp{'s' if real else 'i'}.512"
+            shape = ir.FunctionType(kind, [kind, ir.PointerType(), INTS, BITS, small])
+            base = self._element(array, ir.Constant(ir.IntType(64), offset))
+            arguments = [zeros, base, elements.value, active.value, ir.Constant(small, 4)]
+        else:
+            name = f"llvm.masked.gather.v{LANES}{'f' if real else 'i'}32.v{LANES}p0"
+            shape = ir.FunctionType(kind, [ADDRESSES, small, BITS, kind])
+            arguments = [self._addresses(array, elements, offset), ir.Constant(small, 4), active.value, zeros]
+        function = cgutils.get_or_insert_function(builder.module, shape, name)
+        return Lanes(builder, builder.call(function, arguments))
+
+    def scatter(self, array: int, elements: Lanes, offset: int, lanes: Lanes, active: Lanes) -> None:
+        """Stores into elements `elements + offset` of an array argument where `active`."""
+        real = self.kinds[array].dtype == types.float32
+        kind, builder, small = FLOATS if real else INTS, self.builder, ir.IntType(32)
+        if self.has_avx512():
+            name = f"llvm.x86.avx512.mask.scatter.dp{'s' if real else 'i'}.512"
+            shape = ir.FunctionType(ir.VoidType(), [ir.PointerType(), BITS, INTS, kind, small])
+            base = self._element(array, ir.Constant(ir.IntType(64), offset))
+            arguments = [base, active.value, elements.value, lanes.value, ir.Constant(small, 4)]
+        else:
+            name = f"llvm.masked.scatter.v{LANES}{'f' if real else 'i'}32.v{LANES}p0"
+            shape = ir.FunctionType(ir.VoidType(), [kind, ADDRESSES, small, BITS])
+            arguments = [lanes.value, self._addresses(array, elements, offset), ir.Constant(small, 4), active.value]
+        function = cgutils.get_or_insert_function(builder.module, shape, name)
+        builder.call(function, arguments)
+
+    def has_avx512(self) -> bool:
+        """Whether the processor has the instructions that gather and scatter by 32-bit indices.
+
+        LLVM takes the slower ones with 64-bit addresses where an index is used in several blocks.
+        """
+        _, _, features = self.context.codegen().magic_tuple()
+        return "+avx512f" in features.split(",")
+
+    def constant(self, value: float | int) -> Lanes:
+        kind = FLOATS if isinstance(value, float) else INTS
+        return Lanes(self.builder, ir.Constant(kind, [value] * LANES))
+
+    def numbers(self) -> Lanes:
+        return Lanes(self.builder, ir.Constant(INTS, list(range(LANES))))
+
+
+class Rows:
+    """Sixteen units: the places from `at` on in the rows of `near_f` and `near_i`.
+
+    These are the array arguments 0 and 1, or `near_i` alone is: then `ints` is 0.
+    """
+
+    def __init__(self, code: Code, at: Any, places: Any, ints: int = 1):
+        self.code, self.start, self.places, self.ints = code, at, places, ints
+
+    def row(self, number: Any) -> Any:
+        """Where row `number`, an int or an argument, begins for these places."""
+        builder = self.code.builder
+        number = ir.Constant(ir.IntType(64), number) if isinstance(number, int) else number
+        return builder.add(self.start, builder.mul(self.places, number))
+
+    def load(self, number: Any) -> Lanes:
+        return self.code.load(0, self.row(number))
+
+    def load_int(self, number: int) -> Lanes:
+        return self.code.load(self.ints, self.row(number))
+
+    def store(self, number: int, lanes: Lanes) -> None:
+        self.code.store(0, self.row(number), lanes)
+
+    def store_int(self, number: int, lanes: Lanes) -> None:
+        self.code.store(self.ints, self.row(number), lanes)
+
+    def numbers_from(self, other: Rows) -> Lanes:
+        """How many places each stands after the first of `other`."""
+        places = self.code.builder.sub(self.start, other.start)
+        return self.code.numbers().plus(self.code.splat(self.code.builder.trunc(places, ir.IntType(32))))
+
+
+def dot(ax: Lanes, bx: Lanes, ay: Lanes, by: Lanes) -> Lanes:
+    return ax * bx + ay * by
+
+
+def each_bit(code: Code, masks: Lanes, look: Callable[[Lanes, Lanes], None]) -> None:
+    """Calls `look(number, active)` in a loop: at its n-th turn `number` is that of the n-th bit set of every lane of
+    `masks`, lowest first, where `active`: where there are that many."""
+    builder = code.builder
+    left = Variable(masks)
+    turn, after = (builder.append_basic_block(name) for name in ("bit", "bits.end"))
+
+    def go_on() -> None:
+        any_left = builder.icmp_unsigned("!=", left.get().differs(0).to_mask(), ir.Constant(ir.IntType(64), 0))
+        builder.cbranch(any_left, turn, after)
+
+    go_on()
+    builder.position_at_end(turn)
+    bits = left.get()
+    look(bits.first_bits(), bits.differs(0))
+    left.set(bits & bits.plus(-1))
+    go_on()
+    builder.position_at_end(after)

@@ -1,0 +1,106 @@
+"""Vector operations that use instructions of some processors only: the same without them, to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from numba import njit
+
+from envs.engine import state as st
+from envs.engine.lanes import end_steps
+from envs.engine.neighbours import begin_places, leave_places, list_places, near_units
+from envs.engine.quiet import begin_loop, go_on, recover
+from envs.engine.state import LANES
+from envs.engine.vectors import INDEX, MASK, Code, operation
+from envs.vector_env import SC2VectorEnv
+
+ON_ANY = pytest.mark.parametrize("any_processor", [False, True], ids=["this processor", "any processor"])
+
+
+def without_special_instructions(monkeypatch: pytest.MonkeyPatch, any_processor: bool) -> None:
+    if any_processor:
+        monkeypatch.setattr(Code, "has_avx512", lambda self: False)
+
+
+def mover(offset: int) -> Callable[..., Any]:
+    """A function that sets `out[rows + offset]` to `array[rows + offset]` in the lanes `active`, not compiled yet."""
+
+    @operation
+    def move(typingctx, array, rows, active, out):  # type: ignore[no-untyped-def]
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            code = Code(context, builder, signature, args)
+            at, lanes = code.load(1, context.get_constant(INDEX, 0)), code.bits(2)
+            code.scatter(3, at, offset, code.gather(0, at, offset, lanes), lanes)
+            return args[2]
+
+        return MASK(array, rows, MASK, out), codegen
+
+    return njit(lambda array, rows, active, out: move(array, rows, active, out))
+
+
+@ON_ANY
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_rows_are_gathered_and_scattered_in_the_active_lanes_only(
+    monkeypatch: pytest.MonkeyPatch, any_processor: bool, kind: type
+) -> None:
+    without_special_instructions(monkeypatch, any_processor)
+    random, move = np.random.default_rng(3), mover(7)
+    for _ in range(20):
+        array, out = random.integers(1, 99, 4096).astype(kind), np.zeros(4096, kind)
+        rows = random.choice(4096 - 7, LANES, replace=False).astype(np.int32)
+        active = int(random.integers(0, 1 << LANES))
+        move(array, rows, active, out)
+        expected = np.zeros(4096, kind)
+        chosen = rows[(active >> np.arange(LANES)) & 1 != 0] + 7
+        expected[chosen] = array[chosen]
+        np.testing.assert_array_equal(out, expected)
+
+
+def quiet_loop(state: Any, static: Any, count: int, width: int) -> Any:
+    """The quiet part of a loop of world 0, and steps without collisions."""
+    near = near_units(state, 0, 1)
+    begin_places(state, static, 0)
+    state.w[0, st.W_START] = 0
+    list_places(state, static, near, 0)
+    leave_places(near, 0, count, -count & (st.LANES - 1))
+    went = 0
+    for first in range(0, count, st.LANES):
+        _, quiet, _, recovering = begin_loop(near.f, near.i, state.ui, first, near.f.shape[1], width)
+        recover(near.i, state.uf, state.ui, static.kind_f, first, near.f.shape[1], recovering)
+        quiet = go_on(near.f, near.i, state.uf, state.ui, static.kind_f, first, near.f.shape[1], quiet, width)
+        end_steps(
+            near.f, near.i, state.uf, first, near.f.shape[1], quiet, np.float32(0), np.float32(0), np.float32(99),
+            np.float32(99), False,
+        )  # fmt: skip
+        while quiet != 0:
+            went += 1
+            quiet &= quiet - 1
+    return went
+
+
+@pytest.mark.parametrize("scenario", ["MMM", "2s3z", "corridor"])
+def test_units_go_on_alike_on_every_processor(monkeypatch: pytest.MonkeyPatch, scenario: str) -> None:
+    results = []
+    for any_processor in (False, True):
+        env = SC2VectorEnv(scenario)
+        env.reset(seed=4)
+        for _ in range(6):
+            env.step(env.scripted_action("kite"))
+        state, static = env.state, env.rules.static
+        state.near_f[...], state.near_i[...] = 0, 0
+        hurt = state.alive[0, : state.w[0, st.W_ALIVE]]
+        state.uf[0, hurt, st.F_HEALTH] -= 1.0
+        state.uf[0, hurt[::2], st.F_STIM] = 8.0
+        state.uf[0, hurt[::3], st.F_BLINK_COOLDOWN] = 8.0
+        width = static.pathable.shape[1] if static.options[st.O_OBSTACLES] else 0
+        with monkeypatch.context() as patch:
+            without_special_instructions(patch, any_processor)
+            went = njit(error_model="numpy")(quiet_loop)(state, static, int(state.w[0, st.W_ALIVE]), width)
+        results.append((went, state.uf.copy(), state.ui.copy(), state.near_i.copy(), state.near_f.copy()))
+        env.close()
+    assert results[0][0] >= 3
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, other)
