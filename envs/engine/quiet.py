@@ -122,17 +122,16 @@ def go_on(typingctx, floats, ints, uf, ui, kinds, at, places, quiet, width):  # 
         def own(field: int, lanes: Lanes) -> Lanes:
             return code.gather(UF, rows, field, lanes)
 
-        speed = code.gather(KINDS, kind, st.K_SPEED, quiet)
+        usual = code.gather(KINDS, kind, st.K_SPEED, quiet)
         stim, cooldown = own(st.F_STIM, quiet), own(st.F_COOLDOWN, quiet)
         blink = own(st.F_BLINK_COOLDOWN, quiet)
         stimmed = quiet & (stim > 0.0)
-        rate = Variable(one)
-        pace = Variable(speed)
+        stimmed_rate, stimmed_speed = Variable(one), Variable(usual)
         with builder.if_then(stimmed.any()):
             factor = code.gather(KINDS, kind, st.K_STIM_FACTOR, stimmed)
-            rate.set(stimmed.choose(factor, one))
-            pace.set(stimmed.choose(speed * factor, speed))
-        rate, speed = rate.get(), pace.get()
+            stimmed_rate.set(stimmed.choose(factor, one))
+            stimmed_speed.set(stimmed.choose(usual * factor, usual))
+        rate, speed = stimmed_rate.get(), stimmed_speed.get()
 
         # What it goes to or aims at, as long as its side sees it. The dead are seen by nobody.
         goes, aims = quiet & (act > ACT_REST), quiet & (act > ACT_GO)
@@ -152,9 +151,8 @@ def go_on(typingctx, floats, ints, uf, ui, kinds, at, places, quiet, width):  # 
 
         holds = quiet & (~aims | seen)
         holds = holds & (~fires | ((d <= reach) & (cooldown > rate))) & (~walks | (d > reach))
-        least = Variable(code.constant(float(ARRIVED)))
-        left = Variable(d - own(st.F_NEAR, walks))
         way_x, way_y, far, on_way = Variable(dx), Variable(dy), Variable(d), Variable(holds)
+        way_left, way_least = Variable(d - own(st.F_NEAR, walks)), Variable(code.constant(float(ARRIVED)))
         bends = walks & ~_straight(code, flags, width)
         with builder.if_then(bends.any()):
             columns = code.splat(builder.trunc(width, ir.IntType(32)))
@@ -164,11 +162,11 @@ def go_on(typingctx, floats, ints, uf, ui, kinds, at, places, quiet, width):  # 
             detour = bends & (wx.differs(gx) | wy.differs(gy))
             wx, wy = wx - x, wy - y
             near = dot(wx, wx, wy, wy).root()
-            for variable, value in ((way_x, wx), (way_y, wy), (far, near), (left, near)):
+            for variable, value in ((way_x, wx), (way_y, wy), (far, near), (way_left, near)):
                 variable.set(detour.choose(value, variable.get()))
             # Nearer than that it looks for the next way point.
-            least.set(bends.choose(speed, least.get()))
-        holds, left, least = on_way.get(), left.get(), least.get()
+            way_least.set(bends.choose(speed, way_least.get()))
+        holds, left, least = on_way.get(), way_left.get(), way_least.get()
         inverse = one / far.get()
         ux, uy = way_x.get() * inverse, way_y.get() * inverse
         cos = code.gather(KINDS, kind, st.K_TURN_COS, goes)
@@ -177,7 +175,8 @@ def go_on(typingctx, floats, ints, uf, ui, kinds, at, places, quiet, width):  # 
         holds = holds & (~walks | ((left > least) & (ahead | obedient)))
 
         # Aiming: who does not face its target turns.
-        turned_x, turned_y, turns = Variable(ux), Variable(uy), Variable(holds & walks)
+        moves = holds & walks
+        new_x, new_y, new = Variable(ux), Variable(uy), Variable(moves)
         aside = fx * dy - fy * dx
         off = (dot(fx, dx, fy, dy) <= 0.0) | (aside * aside > d2 * float(AIMED))
         aiming = holds & act.equals(ACT_FIRE) & off
@@ -188,19 +187,17 @@ def go_on(typingctx, floats, ints, uf, ui, kinds, at, places, quiet, width):  # 
             sin = (fx * ay - fy * ax < 0.0).choose(-sin, sin)
             at_once = (dot(fx, ax, fy, ay) >= cos) | obedient
             ax, ay = at_once.choose(ax, cos * fx - sin * fy), at_once.choose(ay, sin * fx + cos * fy)
-            turned_x.set(aiming.choose(ax, ux))
-            turned_y.set(aiming.choose(ay, uy))
-            turns.set(turns.get() | aiming)
-        turns = turns.get()
-        code.scatter(UF, rows, st.F_FACING_X, turned_x.get(), turns)
-        code.scatter(UF, rows, st.F_FACING_Y, turned_y.get(), turns)
+            new_x.set(aiming.choose(ax, ux))
+            new_y.set(aiming.choose(ay, uy))
+            new.set(moves | aiming)
+        code.scatter(UF, rows, st.F_FACING_X, new_x.get(), new.get())
+        code.scatter(UF, rows, st.F_FACING_Y, new_y.get(), new.get())
         code.scatter(UF, rows, st.F_COOLDOWN, (cooldown - rate).at_least(0.0), holds & (cooldown > 0.0))
         late = holds & ((stim > 0.0) | (blink > 0.0))
         with builder.if_then(late.any()):
             code.scatter(UF, rows, st.F_STIM, stim - one, holds & (stim > 0.0))
             code.scatter(UF, rows, st.F_BLINK_COOLDOWN, blink - one, holds & (blink > 0.0))
 
-        moves = holds & walks
         step = speed.at_most(left)
         for number, value in ((st.N_VX, step * ux), (st.N_VY, step * uy)):
             units.store(number, moves.choose(value, zero))

@@ -44,16 +44,16 @@ def mover(offset: int) -> Callable[..., Any]:
 @ON_ANY
 @pytest.mark.parametrize("kind", [np.float32, np.int32])
 def test_rows_are_gathered_and_scattered_in_the_active_lanes_only(
-    monkeypatch: pytest.MonkeyPatch, any_processor: bool, kind: type
+    monkeypatch: pytest.MonkeyPatch, any_processor: bool, kind: type[np.generic]
 ) -> None:
     without_special_instructions(monkeypatch, any_processor)
     random, move = np.random.default_rng(3), mover(7)
     for _ in range(20):
-        array, out = random.integers(1, 99, 4096).astype(kind), np.zeros(4096, kind)
+        array: np.ndarray = random.integers(1, 99, 4096).astype(kind)
+        out, expected = np.zeros_like(array), np.zeros_like(array)
         rows = random.choice(4096 - 7, LANES, replace=False).astype(np.int32)
         active = int(random.integers(0, 1 << LANES))
         move(array, rows, active, out)
-        expected = np.zeros(4096, kind)
         chosen = rows[(active >> np.arange(LANES)) & 1 != 0] + 7
         expected[chosen] = array[chosen]
         np.testing.assert_array_equal(out, expected)
