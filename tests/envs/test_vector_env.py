@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -217,6 +219,28 @@ def test_an_episode_ends_and_starts_anew_in_the_same_step():
         ended += int(done.sum())
         lengths[done] = 0
     assert ended >= 8
+
+
+def test_views_hold_what_copies_hold_until_two_steps_later():
+    copies, views = SC2VectorEnv("3m", 8), SC2VectorEnv("3m", 8, copy=False)
+    expected, _ = copies.reset(seed=2)
+    views.reset(seed=2)
+    ended = 0
+    before: tuple[Any, Any] = (None, None)
+    for _ in range(90):
+        expected, *_, expected_info = copies.step(copies.scripted_action("attack-move"))
+        seen, *_, info = views.step(views.scripted_action("attack-move"))
+        for mine, other in ((seen, expected), before):
+            for name in other or ():
+                np.testing.assert_array_equal(mine[name], other[name])
+        before = seen, expected
+        for b in np.flatnonzero(info.get("_final_obs", [])):
+            final = info["final_obs"][b]
+            assert list(final) == list(expected_info["final_obs"][b])
+            for name, array in expected_info["final_obs"][b].items():
+                np.testing.assert_array_equal(final.pop(name), array)  # what is handed out is the caller's own dict
+            ended += 1
+    assert ended >= 16
 
 
 def test_a_won_battle_pays_twenty_in_all():
