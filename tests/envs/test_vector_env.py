@@ -238,7 +238,7 @@ def test_views_hold_what_copies_hold_until_two_steps_later():
             final = info["final_obs"][b]
             assert list(final) == list(expected_info["final_obs"][b])
             for name, array in expected_info["final_obs"][b].items():
-                np.testing.assert_array_equal(final.pop(name), array)  # what is handed out is the caller's own dict
+                np.testing.assert_array_equal(final.pop(name), array)
             ended += 1
     assert ended >= 16
 
