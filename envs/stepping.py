@@ -38,7 +38,7 @@ D_TURN = 0  # which of the two outputs is written
 D_DONE = 8  # helpers that have done their part
 D_SEATS = 16  # one a thread, the leader's first
 SEAT_WORDS = 8
-AWAY, READY, CALLED = range(3)  # the first word of a helper's seat
+AWAY, READY, CALLED, LEAVING = range(4)  # the first word of a helper's seat
 TICKET = 1  # the second word of every seat: the next portion of the worlds that the thread takes first
 
 
@@ -109,10 +109,12 @@ def help_steps(
         looks = 0
         while atomics.load(desk, seat) == READY:
             looks += 1
-            if looks > linger:
-                atomics.exchange(desk, seat, READY, AWAY)
+            # Away by its own doing it must not look at its seat again: whoever calls it now starts it anew.
+            if looks > linger and atomics.exchange(desk, seat, READY, AWAY):
+                return
             atomics.relax()
-        if atomics.load(desk, seat) == AWAY:
+        if atomics.load(desk, seat) == LEAVING:
+            atomics.store(desk, seat, AWAY)
             return
 
 
@@ -130,6 +132,8 @@ def call_helpers(desk, helpers):
     for helper in range(1, helpers + 1):
         seat = D_SEATS + helper * SEAT_WORDS
         if not atomics.exchange(desk, seat, READY, CALLED):
+            while atomics.load(desk, seat) == LEAVING:
+                atomics.relax()
             atomics.store(desk, seat, CALLED)
             away |= 1 << helper
     return away
@@ -139,7 +143,7 @@ def call_helpers(desk, helpers):
 def send_away(desk, helpers):
     """Ends the waiting of all helpers."""
     for helper in range(1, helpers + 1):
-        atomics.exchange(desk, D_SEATS + helper * SEAT_WORDS, READY, AWAY)
+        atomics.exchange(desk, D_SEATS + helper * SEAT_WORDS, READY, LEAVING)
 
 
 @entry

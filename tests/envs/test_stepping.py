@@ -89,3 +89,33 @@ def test_a_step_tells_what_a_helper_raised(monkeypatch: pytest.MonkeyPatch) -> N
             env.step(action)
     env.step(action)
     env.close()
+
+
+def test_a_helper_that_is_leaving_is_called_only_when_it_is_away() -> None:
+    # Called before that, it would go on, and be started a second time too: steps would count one helper too many.
+    desk = np.zeros(stepping.D_SEATS + 2 * stepping.SEAT_WORDS, np.int64)
+    seat = stepping.D_SEATS + stepping.SEAT_WORDS
+    desk[seat] = stepping.READY
+    stepping.send_away(desk, 1)
+    assert desk[seat] == stepping.LEAVING
+    away: list[int] = []
+    caller = threading.Thread(target=lambda: away.append(stepping.call_helpers(desk, 1)))
+    caller.start()
+    caller.join(0.2)
+    assert caller.is_alive() and not away and desk[seat] == stepping.LEAVING
+    desk[seat] = stepping.AWAY
+    caller.join(20.0)
+    assert away == [2] and desk[seat] == stepping.CALLED
+
+
+def test_many_short_waits_lose_no_call() -> None:
+    env = SC2VectorEnv("3m", 2, num_threads=2)
+    env.reset(seed=0)
+    action = env.scripted_action("attack-move")
+    env.step(action)
+    assert env._stepper is not None
+    for n in range(3000):
+        env._stepper._linger = n % 300  # the helper leaves about when it is called
+        env.step(action)
+        assert env._stepper._desk[stepping.D_DONE] == 1
+    env.close()
