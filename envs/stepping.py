@@ -38,7 +38,7 @@ D_TURN = 0  # which of the two outputs is written
 D_DONE = 8  # helpers that have done their part
 D_SEATS = 16  # one a thread, the leader's first
 SEAT_WORDS = 8
-AWAY, READY, CALLED, LEAVING = range(4)  # the first word of a helper's seat
+AWAY, READY, CALLED, LEAVING = range(4)  # the first word of a helper's seat; leaving: sent away, and not away yet
 TICKET = 1  # the second word of every seat: the next portion of the worlds that the thread takes first
 
 
@@ -132,6 +132,7 @@ def call_helpers(desk, helpers):
     for helper in range(1, helpers + 1):
         seat = D_SEATS + helper * SEAT_WORDS
         if not atomics.exchange(desk, seat, READY, CALLED):
+            # Called before it is away, it would go on, and be started a second time too.
             while atomics.load(desk, seat) == LEAVING:
                 atomics.relax()
             atomics.store(desk, seat, CALLED)

@@ -125,7 +125,8 @@ def decide(state, static, near, count):
 def look_around(state, static, near, k):
     """Whether the unit at place `k`, whose time it is to look around, may see a target: mostly it does not, and waits
     for the next time."""
-    b, v = near.i[st.NI_WORLD, k], state.ui[np.uintp(near.i[st.NI_WORLD, k]), np.uintp(near.i[st.NI_SLOT, k])]
+    b = near.i[st.NI_WORLD, k]
+    v = state.ui[np.uintp(b), np.uintp(near.i[st.NI_SLOT, k])]
     scan = static.kind_f[np.uintp(v[st.I_KIND]), st.K_SCAN_RANGE]
     if enemies_within(state, static, near, b, k, v[st.I_OWNER], scan):
         return True

@@ -425,7 +425,7 @@ def end_steps(typingctx, floats, ints, uf, at, places, movers, x0, y0, x1, y1, f
 
     Who is held up steps less far from now on, so that a throng does not press itself together. Returns the lanes that
     are still to be brought to (`N_PX`, `N_PY`): none where `free` is set, otherwise all that are elsewhere now, but for
-    those that stay in their cell.
+    those that walk inside their cell.
     """
     signature = MASK(floats, ints, uf, INDEX, INDEX, MASK, REAL, REAL, REAL, REAL, types.boolean)
 
@@ -456,7 +456,8 @@ def end_steps(typingctx, floats, ints, uf, at, places, movers, x0, y0, x1, y1, f
         units.store(st.N_PY, py)
         moved = movers & (vx.differs(0.0) | vy.differs(0.0))
         inside = px.whole().equals(x.whole()) & py.whole().equals(y.whole())
-        brought = moved & (inside | code.splat(args[10]))
+        walks = units.load_int(st.NI_MOBILITY).differs(TELEPORT)
+        brought = moved & ((inside & walks) | code.splat(args[10]))
         units.store(st.N_X, brought.choose(px, x))
         units.store(st.N_Y, brought.choose(py, y))
         code.scatter(2, rows, st.F_X, px, brought)

@@ -77,7 +77,11 @@ def lanes_before(last, first):
 def describe(static, u, v):
     """Key and inner radius of the unit with the rows `u` and `v`, from its kind and flags."""
     kind, flags = v[st.I_KIND], v[st.I_FLAGS]
-    key = (1 << v[st.I_OWNER]) | static.kind_i[kind, st.KI_TARGETS] * KEY_HITS_GROUND | (v[st.I_PHASE] & 1) * KEY_TURN
+    key = (
+        (1 << v[st.I_OWNER])
+        | static.kind_i[kind, st.KI_TARGETS] * KEY_HITS_GROUND
+        | (v[st.I_PHASE] & st.HAND_TURN) * KEY_TURN
+    )
     if flags & (st.FLAG_INVULNERABLE | st.FLAG_BURROWED | st.FLAG_PASSING) == 0:
         if flags & st.FLAG_COLOSSUS:
             key |= KEY_COLOSSUS

@@ -67,7 +67,7 @@ def begin_loop(typingctx, floats, ints, ui, at, places, width):  # type: ignore[
         looks = act.equals(ACT_REST) | (act.equals(ACT_GO) & _straight(code, flags, args[5]))
         quiet = alive & (loop < wake)
         due = alive & looks & (wake > 0) & (wake <= loop) & (target < 0)
-        recovering = alive & (key & KEY_RECOVERS).differs(0)
+        recovering = (key & KEY_RECOVERS).differs(0)
         masks = [lanes.to_mask() for lanes in (alive, quiet, due, recovering)]
         return context.make_tuple(builder, signature.return_type, masks)
 
@@ -141,6 +141,7 @@ def go_on(typingctx, floats, ints, uf, ui, kinds, at, places, quiet, width):  # 
         visible, tag = (code.gather(UI, other, field, aims) for field in (st.I_VISIBLE, st.I_TAG))
         known = code.gather(UI, rows, st.I_TARGET_TAG, aims)
         seen = (visible & units.load_int(st.NI_KEY) & OWNERS).differs(0) & tag.equals(known)
+        # Of a target and of an order alike y stands beside x.
         place = aims.choose(other.plus(st.F_X), rows.plus(st.F_ORDER_X))
         gx, gy = (code.gather(UF, place, n, goes) for n in range(2))
         reach = own(st.F_REACH, aims)

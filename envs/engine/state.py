@@ -20,7 +20,7 @@ Use, from Python or from any `@njit` function:
         advance_world(state, rules.static, b, 8)                  # envs.engine.step
 
 Orders, kinds, clocks and flags of a unit are changed by these functions, or by code that sets `I_WAKE` of the unit to
-0: a unit with nothing to decide (decisions.py) would not notice. Places, health, shields and energy may be written.
+0: a unit with nothing to decide (quiet.py) would not notice. Places, health, shields and energy may be written.
 
 Players are 1..players, NEUTRAL is 16. Slots are reused after a death; the tag is not. `alive` lists the slots in use:
 `for n in range(state.w[b, W_ALIVE]): i = state.alive[b, n]`, in the order of the slots.
@@ -69,7 +69,7 @@ LOOPS_PER_SECOND = 16
     F_BLINK_COOLDOWN,
     F_SPEED,  # of the last loop, where the kind accelerates
     F_INNER,  # radius that it collides by
-    F_REACH,  # of a quiet unit (decisions.py): how far its target may be, centre to centre
+    F_REACH,  # of a quiet unit (quiet.py): how far its target may be, centre to centre
     F_NEAR,  # ... and how near its goal it wants to be
     F_PACE,  # share of its steps that a moving unit takes, less than 1 in a throng
     NUM_FLOATS,
@@ -101,7 +101,7 @@ FLOAT_ROW = 32  # two cache lines
     I_CELL,  # goal cell that the way point was found for, -1 = none
     I_SPOTTER,  # slot of an enemy unit that saw this one last
     I_KEY,  # KEY_* of neighbours.py
-    I_ACT,  # ACT_* of decisions.py: what a quiet unit does
+    I_ACT,  # ACT_* of quiet.py: what a quiet unit does
     I_WAKE,  # loop up to which it needs no decision; 0 = none
     NUM_INTS,
 ) = range(26)

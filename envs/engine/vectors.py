@@ -182,7 +182,7 @@ class Lanes:
 
 
 class Variable:
-    """Lanes that a loop changes."""
+    """Lanes that a loop or a branch changes."""
 
     def __init__(self, value: Lanes):
         self.builder = value.builder
@@ -216,6 +216,10 @@ class Code:
         bits = self.builder.trunc(self.args[index], ir.IntType(LANES))
         return Lanes(self.builder, self.builder.bitcast(bits, BITS))
 
+    def _kind(self, array: int) -> Any:
+        """The lanes of an array argument: floats or integers."""
+        return FLOATS if self.kinds[array].dtype == types.float32 else INTS
+
     def _element(self, array: int, offset: Any) -> Any:
         base = self.context.make_array(self.kinds[array])(self.context, self.builder, self.args[array]).data
         return self.builder.gep(base, [offset])
@@ -226,7 +230,7 @@ class Code:
 
     def load(self, array: int, offset: Any) -> Lanes:
         """The lanes of an array argument from element `offset` on."""
-        kind = FLOATS if self.kinds[array].dtype == types.float32 else INTS
+        kind = self._kind(array)
         place = self.builder.bitcast(self._element(array, offset), kind.as_pointer())
         return Lanes(self.builder, self.builder.load(place, align=4))
 
@@ -237,7 +241,7 @@ class Code:
     def _addresses(self, array: int, elements: Lanes, offset: int) -> Any:
         """Where elements `elements + offset` of an array argument lie."""
         base = self._element(array, ir.Constant(ir.IntType(64), offset))
-        element = FLOATS.element if self.kinds[array].dtype == types.float32 else INTS.element
+        element = self._kind(array).element
         gep = ir.GEPInstr(self.builder.block, base, [elements.value], False, "", source_etype=element)
         gep.type = ADDRESSES
         self.builder._insert(gep)
@@ -245,16 +249,15 @@ class Code:
 
     def gather(self, array: int, elements: Lanes, offset: int, active: Lanes) -> Lanes:
         """Elements `elements + offset` of an array argument where `active`, 0 elsewhere."""
-        real = self.kinds[array].dtype == types.float32
-        kind, builder, small = FLOATS if real else INTS, self.builder, ir.IntType(32)
+        kind, builder, small = self._kind(array), self.builder, ir.IntType(32)
         zeros = ir.Constant(kind, None)
         if self.has_avx512():
-            name = f"llvm.x86.avx512.mask.gather.dp{'s' if real else 'i'}.512"
+            name = f"llvm.x86.avx512.mask.gather.dp{'s' if kind is FLOATS else 'i'}.512"
             shape = ir.FunctionType(kind, [kind, ir.PointerType(), INTS, BITS, small])
             base = self._element(array, ir.Constant(ir.IntType(64), offset))
             arguments = [zeros, base, elements.value, active.value, ir.Constant(small, 4)]
         else:
-            name = f"llvm.masked.gather.v{LANES}{'f' if real else 'i'}32.v{LANES}p0"
+            name = f"llvm.masked.gather.v{LANES}{'f' if kind is FLOATS else 'i'}32.v{LANES}p0"
             shape = ir.FunctionType(kind, [ADDRESSES, small, BITS, kind])
             arguments = [self._addresses(array, elements, offset), ir.Constant(small, 4), active.value, zeros]
         function = cgutils.get_or_insert_function(builder.module, shape, name)
@@ -262,15 +265,14 @@ class Code:
 
     def scatter(self, array: int, elements: Lanes, offset: int, lanes: Lanes, active: Lanes) -> None:
         """Stores into elements `elements + offset` of an array argument where `active`."""
-        real = self.kinds[array].dtype == types.float32
-        kind, builder, small = FLOATS if real else INTS, self.builder, ir.IntType(32)
+        kind, builder, small = self._kind(array), self.builder, ir.IntType(32)
         if self.has_avx512():
-            name = f"llvm.x86.avx512.mask.scatter.dp{'s' if real else 'i'}.512"
+            name = f"llvm.x86.avx512.mask.scatter.dp{'s' if kind is FLOATS else 'i'}.512"
             shape = ir.FunctionType(ir.VoidType(), [ir.PointerType(), BITS, INTS, kind, small])
             base = self._element(array, ir.Constant(ir.IntType(64), offset))
             arguments = [base, active.value, elements.value, lanes.value, ir.Constant(small, 4)]
         else:
-            name = f"llvm.masked.scatter.v{LANES}{'f' if real else 'i'}32.v{LANES}p0"
+            name = f"llvm.masked.scatter.v{LANES}{'f' if kind is FLOATS else 'i'}32.v{LANES}p0"
             shape = ir.FunctionType(ir.VoidType(), [kind, ADDRESSES, small, BITS])
             arguments = [lanes.value, self._addresses(array, elements, offset), ir.Constant(small, 4), active.value]
         function = cgutils.get_or_insert_function(builder.module, shape, name)
@@ -337,8 +339,7 @@ def each_bit(code: Code, masks: Lanes, look: Callable[[Lanes, Lanes], None]) -> 
     turn, after = (builder.append_basic_block(name) for name in ("bit", "bits.end"))
 
     def go_on() -> None:
-        any_left = builder.icmp_unsigned("!=", left.get().differs(0).to_mask(), ir.Constant(ir.IntType(64), 0))
-        builder.cbranch(any_left, turn, after)
+        builder.cbranch(left.get().differs(0).any(), turn, after)
 
     go_on()
     builder.position_at_end(turn)
