@@ -110,6 +110,8 @@ def test_wrong_sizes_are_named() -> None:
     rules = Rules(["Marine"])
     with pytest.raises(ValueError, match="max_units is 5000"):
         new_state(rules.static, 1, 5000)
+    with pytest.raises(ValueError, match="100000 worlds of 1024 units are more than one state holds"):
+        new_state(rules.static, 100_000, 1024)
     with pytest.raises(ValueError, match="num_worlds is 0"):
         new_state(rules.static, 0, 5)
     with pytest.raises(ValueError, match="players is 99"):
