@@ -4,7 +4,10 @@ Two mirrored armies attack-move at each other until one is gone, then the battle
 battles side 1 gets random orders (move by up to 2, attack a random enemy) every 8 loops instead. A unit-loop is one
 living unit advanced by one game loop.
 
-    python -m benchmarks.engine [--units 10 57 512] [--threads 1 2] [--seconds 2] [--compile] [--json FILE]
+With `--groups` the units of a battle fight in groups of ten out of each other's sight, and the battle is set up again
+after 20 s: so a unit has as many others near it in large battles as in small ones.
+
+    python -m benchmarks.engine [--units 10 57 512] [--threads 1 2] [--seconds 2] [--groups] [--compile] [--json FILE]
 """
 
 from __future__ import annotations
@@ -38,6 +41,9 @@ from envs.engine.state import (
 from envs.engine.step import advance_worlds
 from envs.units import Rules
 
+GROUP = 10  # units of both sides
+GROUP_MAP, GROUP_WIDTH, GROUP_HEIGHT = 160, 24, 16  # in world units
+GROUP_LOOPS = 320
 PORTION = 16  # worlds that go through all steps before the next do
 LOOPS = np.int64(8)  # typed, because Numba would compile the engine anew for a literal argument
 
@@ -59,13 +65,37 @@ def place_armies(state, static, b, units, gap):
             issue_order(state, static, b, i, st.ORDER_ATTACK_MOVE, -1, middle - side * gap / 2, height / 2, False)
 
 
+@kernel
+def place_groups(state, static, b, units, gap):
+    """As `place_armies` for every ten of `units`, each on ground of its own."""
+    columns = GROUP_MAP // GROUP_WIDTH
+    for n in range(units // 2):
+        group, member = n // (GROUP // 2), n % (GROUP // 2)
+        middle_x, middle_y = (group % columns + 0.5) * GROUP_WIDTH, (group // columns + 0.5) * GROUP_HEIGHT
+        y = middle_y + (member - (GROUP // 2 - 1) / 2) * 1.2 + random_uniform(state, b) * 0.2
+        x = gap / 2 + random_uniform(state, b) * 0.2
+        kind = n % static.kind_i.shape[0]
+        for owner in (1, 2):
+            side = -1.0 if owner == 1 else 1.0
+            i = create_unit(state, static, b, kind, owner, middle_x + side * x, y)
+            issue_order(state, static, b, i, st.ORDER_ATTACK_MOVE, -1, middle_x - side * gap / 2, middle_y, False)
+
+
 @inline_kernel
-def prepare(state, static, b, units, gap, work):
+def prepare(state, static, b, units, gap, groups, work):
     """Sets world `b` up again if its battle is over, and gives the random orders."""
-    if state.tally[b, 1, st.T_ALIVE] == 0 or state.tally[b, 2, st.T_ALIVE] == 0 or state.w[b, st.W_LOOP] > 1200:
+    loop = state.w[b, st.W_LOOP]
+    if groups:
+        over = loop == 0 or loop > GROUP_LOOPS
+    else:
+        over = state.tally[b, 1, st.T_ALIVE] == 0 or state.tally[b, 2, st.T_ALIVE] == 0 or loop > 1200
+    if over:
         key = state.w[b, st.W_SEED]
         reset_world(state, b, key + 1000003)
-        place_armies(state, static, b, units, gap)
+        if groups:
+            place_groups(state, static, b, units, gap)
+        else:
+            place_armies(state, static, b, units, gap)
         work[b, 1] += 1
     if b % 2 == 1:
         for n in range(state.w[b, st.W_ALIVE]):
@@ -80,19 +110,21 @@ def prepare(state, static, b, units, gap, work):
                 issue_order(state, static, b, i, st.ORDER_MOVE, -1, x, y, False)
             else:
                 j = int(random_uniform(state, b) * state.ui.shape[1])
-                if state.ui[b, j, st.I_OWNER] == 2:
+                if groups:
+                    j = i // GROUP * GROUP + j % GROUP
+                if j < state.ui.shape[1] and state.ui[b, j, st.I_OWNER] == 2:
                     issue_order(state, static, b, i, st.ORDER_ATTACK, j, 0.0, 0.0, False)
     work[b, 0] += state.w[b, st.W_ALIVE] * LOOPS
 
 
 @kernel
-def run(state, static, first, last, units, gap, steps, work):
+def run(state, static, first, last, units, gap, groups, steps, work):
     """`steps` of 8 loops in the worlds [first, last); `work` [B, 2] counts unit-loops and battles."""
     for begin in range(first, last, PORTION):
         end = min(begin + PORTION, last)
         for _ in range(steps):
             for b in range(begin, end):
-                prepare(state, static, b, units, gap, work)
+                prepare(state, static, b, units, gap, groups, work)
             advance_worlds(state, static, begin, end, LOOPS)
 
 
@@ -100,9 +132,9 @@ def run(state, static, first, last, units, gap, steps, work):
 stamp_modules([sys.modules[__name__]], source_digest() + hashlib.sha256(Path(__file__).read_bytes()).hexdigest())
 
 
-def measure(units: int, threads: int, seconds: float, mix: tuple[str, ...]) -> dict[str, float]:
+def measure(units: int, threads: int, seconds: float, mix: tuple[str, ...], groups: bool = False) -> dict[str, float]:
     """Nanoseconds of one core per unit-loop and env-steps (8 loops) a second, for battles of `units` units."""
-    size = 32 if units <= 64 else 64
+    size = GROUP_MAP if groups else 32 if units <= 64 else 64
     rules = Rules(mix, MapSpec(width=size, height=size), players=2)
     worlds = max(64, min(1024, 16384 // units))
     state = new_state(rules.static, num_worlds=worlds, max_units=units, seed=1)
@@ -112,7 +144,7 @@ def measure(units: int, threads: int, seconds: float, mix: tuple[str, ...]) -> d
 
     def step(steps: int) -> None:
         jobs = [
-            pool.submit(run, state, rules.static, first, last, units, 12.0, steps, work)
+            pool.submit(run, state, rules.static, first, last, units, 12.0, groups, steps, work)
             for first, last in itertools.pairwise(edges)
         ]
         for job in jobs:
@@ -165,6 +197,7 @@ def main() -> None:
     parser.add_argument("--units", type=int, nargs="+", default=[10, 20, 57, 128, 256, 512])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--groups", action="store_true", help="groups of ten out of each other's sight")
     parser.add_argument("--mix", nargs="+", default=["Marine"], help="unit names, in turn")
     parser.add_argument("--compile", action="store_true", help="also time the compilation, cold and warm")
     parser.add_argument("--json", help="write the results to this file")
@@ -172,7 +205,7 @@ def main() -> None:
     rows = []
     for threads in arguments.threads:
         for units in arguments.units:
-            row = measure(units, threads, arguments.seconds, tuple(arguments.mix))
+            row = measure(units, threads, arguments.seconds, tuple(arguments.mix), arguments.groups)
             rows.append(row)
             print(
                 f"{row['units']:4d} units, {threads} thread(s), {row['worlds']:4d} battles: "

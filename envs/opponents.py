@@ -55,10 +55,13 @@ from envs.engine.state import (
     F_SHIELD,
     F_X,
     F_Y,
+    FLAG_INVULNERABLE,
     I_ALIVE,
+    I_FLAGS,
     I_KIND,
     I_ORDER,
     I_ORDER_TARGET,
+    I_OWNER,
     I_TARGET,
     K_HEAL_RATE,
     K_SPEED,
@@ -162,20 +165,57 @@ def _nearest(state, static, plan, b, player, i, first, last, target_class):
 
 
 @inline_kernel
-def _weakest_in_reach(state, static, plan, b, player, i, spent):
-    """The enemy within weapon range with the least health that shots of this step already aimed at it (`spent`) do not
-    finish."""
+def _list_foes(state, plan, b, player, foes, foe_at):
+    """Fills `Episode.foes` and `foe_at` with the enemies that `player` sees and that can be hurt: how many these are.
+
+    Every unit looks through them: here they stand side by side.
+    """
+    count = 0
     first, last = own_slots(plan, 1 - player)
-    kind = state.ui[b, i, I_KIND]
-    best, least = np.int64(-1), np.float32(np.inf)
     for j in range(first, last):
-        if not target_legal(state, static, plan, b, player, i, ATTACK_TARGET, j):
+        if (
+            sees(state, b, player, j)
+            and state.ui[b, j, I_OWNER] == 2 - player
+            and state.ui[b, j, I_FLAGS] & FLAG_INVULNERABLE == 0
+        ):
+            foes[count] = j
+            foe_at[0, count], foe_at[1, count] = state.uf[b, j, F_X], state.uf[b, j, F_Y]
+            foe_at[2, count] = state.uf[b, j, F_RADIUS]
+            count += 1
+    return count
+
+
+@inline_kernel
+def _nearest_foe(state, plan, b, i, foes, foe_at, count):
+    """The nearest of the listed enemies that unit `i` has a weapon against, -1 = none."""
+    best, least = np.int64(-1), np.float32(np.inf)
+    kind, radius = state.ui[b, i, I_KIND], state.uf[b, i, F_RADIUS]
+    x, y = state.uf[b, i, F_X], state.uf[b, i, F_Y]
+    for n in range(count):
+        dx, dy = x - foe_at[0, n], y - foe_at[1, n]
+        gap = np.sqrt(dx * dx + dy * dy) - radius - foe_at[2, n]
+        if gap < least and plan.can_hit[kind, state.ui[b, foes[n], I_KIND]]:
+            best, least = foes[n], gap
+    return best
+
+
+@inline_kernel
+def _weakest_in_reach(state, static, plan, b, i, foes, foe_at, count, spent):
+    """The listed enemy within weapon range with the least health that shots of this step already aimed at it (`spent`)
+    do not finish, -1 = none."""
+    best, least = np.int64(-1), np.float32(np.inf)
+    kind, radius = state.ui[b, i, I_KIND], state.uf[b, i, F_RADIUS]
+    x, y = state.uf[b, i, F_X], state.uf[b, i, F_Y]
+    slack = np.float32(0.5) if static.kind_f[kind, K_SPEED] > 0.0 else np.float32(0.0)
+    for n in range(count):
+        dx, dy = x - foe_at[0, n], y - foe_at[1, n]
+        gap, j = np.sqrt(dx * dx + dy * dy) - radius - foe_at[2, n], foes[n]
+        other = state.ui[b, j, I_KIND]
+        if gap > plan.reach[kind, other] + slack or not plan.can_hit[kind, other]:
             continue
         left = state.uf[b, j, F_HEALTH] + state.uf[b, j, F_SHIELD] - spent[j]
-        slack = np.float32(0.5) if static.kind_f[kind, K_SPEED] > 0.0 else np.float32(0.0)
-        if left <= 0.0 or left >= least or _gap(state, b, i, j) > plan.reach[kind, state.ui[b, j, I_KIND]] + slack:
-            continue
-        best, least = np.int64(j), left
+        if 0.0 < left < least:
+            best, least = j, left
     return best
 
 
@@ -296,8 +336,9 @@ def form_intents(state, static, plan, episode, b, player, policy):
     """Decides what the units of `player` (0 or 1) in world `b` mean to do: `Episode.intent` and `intent_at`."""
     intent, intent_at, spent = episode.intent[b], episode.intent_at[b], episode.spent[b]
     first, last = own_slots(plan, player)
-    enemy_first, enemy_last = own_slots(plan, 1 - player)
     neutral_first, neutral_last = plan.i[P_TEAM_1_END], plan.i[P_NEUTRAL_END]
+    foes, foe_at = episode.foes[b], episode.foe_at[b]
+    count = _list_foes(state, plan, b, player, foes, foe_at) if policy >= ATTACK_MOVE else 0
     spent[:] = 0.0
     step = episode.i[b, E_STEP]
     taken = np.int64(-1)
@@ -339,7 +380,7 @@ def form_intents(state, static, plan, episode, b, player, policy):
                     intent[i, 0] = GO
                     intent_at[i, 0], intent_at[i, 1] = state.uf[b, j, F_X], state.uf[b, j, F_Y]
             continue
-        nearest = _nearest(state, static, plan, b, player, i, enemy_first, enemy_last, ATTACK_TARGET)
+        nearest = _nearest_foe(state, plan, b, i, foes, foe_at, count)
         if nearest < 0:
             away = (goal_x - x) * (goal_x - x) + (goal_y - y) * (goal_y - y)
             if step >= SEARCH_STEPS and (away < 16.0 or step >= 3 * SEARCH_STEPS):
@@ -349,7 +390,7 @@ def form_intents(state, static, plan, episode, b, player, policy):
             continue
         j = nearest
         if policy >= FOCUS_FIRE:
-            weak = _weakest_in_reach(state, static, plan, b, player, i, spent)
+            weak = _weakest_in_reach(state, static, plan, b, i, foes, foe_at, count, spent)
             if weak >= 0:
                 j = weak
                 # One that reloads for the whole step does no damage in it.

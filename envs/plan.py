@@ -111,6 +111,8 @@ class Episode(NamedTuple):
     intent: np.ndarray  # int64 [B, slots, 2]: what, and the slot of its target
     intent_at: np.ndarray  # float32 [B, slots, 2]: where
     spent: np.ndarray  # float32 [B, slots]: damage of the shots that are already meant for a unit
+    foes: np.ndarray  # int64 [B, slots]: the enemies that may be shot at
+    foe_at: np.ndarray  # float32 [B, 3, slots]: x, y and radius of each
 
 
 def new_episode(worlds: int, slots: int, agents: int, own: int) -> Episode:
@@ -125,6 +127,8 @@ def new_episode(worlds: int, slots: int, agents: int, own: int) -> Episode:
         intent=np.zeros((worlds, slots, 2), np.int64),
         intent_at=np.zeros((worlds, slots, 2), np.float32),
         spent=np.zeros((worlds, slots), np.float32),
+        foes=np.zeros((worlds, slots), np.int64),
+        foe_at=np.zeros((worlds, 3, slots), np.float32),
     )
 
 

@@ -221,4 +221,3 @@ def bury(state, static, b):
         state.tally[b, owner, st.T_ALIVE] -= 1
         state.tally[b, owner, st.T_LOST] += 1
     list_alive(state, b)
-    state.w[b, st.W_STALE] = 1

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from envs.engine import state as st
-from envs.engine.lanes import IDLE, MOVING, TELEPORT, first_bit
+from envs.engine.lanes import IDLE, MOVING, RESTING, TELEPORT, first_bit
 from envs.engine.neighbours import describe
 from envs.engine.pathing import way_point
 from envs.engine.quiet import (
@@ -106,10 +106,11 @@ def launch(state, static, b, i, kind, w, j):
 def decide(state, static, near, count):
     """One pass over the units at the first `count` places; leaves displacement and mobility of each in `near`."""
     width = static.pathable.shape[1] if static.options[st.O_OBSTACLES] else 0
+    # All of it first: who heals reads the health of others.
     for first in range(0, count, st.LANES):
-        units, quiet, due, recovering = begin_loop(near.f, near.i, state.ui, first, near.f.shape[1], width)
-        if recovering != 0:
-            recover(near.i, state.uf, state.ui, static.kind_f, first, near.f.shape[1], recovering)
+        recover(near.i, state.uf, state.ui, static.kind_f, first, near.f.shape[1])
+    for first in range(0, count, st.LANES):
+        units, quiet, due = begin_loop(near.f, near.i, state.ui, first, near.f.shape[1], width)
         while due != 0:
             k = np.uintp(first + first_bit(due))
             if not look_around(state, static, near, k):
@@ -478,3 +479,5 @@ def decide_lanes(state, static, near, first, units):
             u[st.F_NEAR] = margin
             v[st.I_ACT] = act
             v[st.I_WAKE] = wake
+        if near_i[st.NI_MOBILITY, k] == IDLE and v[st.I_ORDER] == st.ORDER_STOP:
+            near_i[st.NI_MOBILITY, k] = RESTING

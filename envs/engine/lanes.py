@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from llvmlite import ir
@@ -12,22 +14,44 @@ from numba.np.arrayobj import populate_array
 
 from envs.engine import state as st
 from envs.engine.state import LANES
-from envs.engine.vectors import INDEX, INT, MASK, REAL, Code, Lanes, Rows, Variable, dot, each_bit, operation
+from envs.engine.vectors import (
+    INDEX,
+    INT,
+    INTS,
+    MASK,
+    REAL,
+    Code,
+    Lanes,
+    Rows,
+    Variable,
+    dot,
+    each_bit,
+    each_set,
+    operation,
+)
 
 __all__ = [
     "ANCHORED",
     "IDLE",
     "MOVING",
     "OWNERS",
+    "RESTING",
     "TELEPORT",
     "begin_steps",
     "blocked_lanes",
+    "box_lanes",
+    "boxes_in_window",
+    "collect_met",
+    "collect_room",
     "collide_lanes",
     "end_steps",
     "first_bit",
     "lanes_in_reach",
+    "lanes_in_window",
     "lanes_span",
     "lanes_that_move",
+    "number_lanes",
+    "owners_of_all",
     "pack_rows",
     "push_steps",
     "see_lanes",
@@ -35,8 +59,8 @@ __all__ = [
     "turn_steps",
 ]
 
-# Mobility of a unit in a loop.
-ANCHORED, IDLE, MOVING, TELEPORT = range(4)
+# Mobility of a unit in a loop. One that rests is idle, and has no order.
+ANCHORED, IDLE, RESTING, MOVING, TELEPORT = range(5)
 EDGE = 1e-3
 SAME_PLACE = 1e-8  # squared distance
 CORE = 0.75  # of their inner radii: two units never come nearer
@@ -95,61 +119,198 @@ def lanes_in_reach(typingctx, floats, ints, at, places, row, x, y, reach, wanted
     return signature, codegen
 
 
-def _each_within(
-    own: Rows, their: Rows, many: Any, x: int, y: int, reach: int, theirs: int, also: int, look: Callable[..., None]
-) -> None:
-    """Calls `look(n, within, value)` in a loop over `many` others: where the n-th is within reach of the unit.
+def _within(own: Rows, their: Rows, n: Any, x: int, y: int, reach: int, theirs: int, also: int) -> tuple[Lanes, Lanes]:
+    """Whether the n-th other is within reach of the unit, and what integer row `also` holds of it, in every lane.
 
     `x`, `y`: the rows that say where units are. The distance is at most row `reach` of the unit and row `theirs` of the
-    other together. `value` is what integer row `also` holds of the other, in every lane.
+    other together.
     """
     code, builder = own.code, own.code.builder
-    here_x, here_y, here_reach = own.load(x), own.load(y), own.load(reach)
-    starts = [their.row(number) for number in (x, y, theirs, also)]
-    with cgutils.for_range(builder, many) as loop:
-        at_x, at_y, at_reach, at_value = (builder.add(start, loop.index) for start in starts)
-        dx, dy = here_x - code.spread_element(0, at_x), here_y - code.spread_element(0, at_y)
-        most = here_reach + code.spread_element(0, at_reach)
-        look(loop.index, dot(dx, dx, dy, dy) <= most * most, code.spread_element(1, at_value))
+    at_x, at_y, at_reach, at_value = (builder.add(their.row(number), n) for number in (x, y, theirs, also))
+    dx, dy = own.load(x) - code.spread_element(0, at_x), own.load(y) - code.spread_element(0, at_y)
+    most = own.load(reach) + code.spread_element(0, at_reach)
+    return dot(dx, dx, dy, dy) <= most * most, code.spread_element(1, at_value)
 
 
 @operation
-def see_lanes(typingctx, floats, ints, at, start, many, places):  # type: ignore[no-untyped-def]
-    """Sets `NI_SEEN` of the units from place `at` on: the owners of those of `many` units from place `start` on whose
-    sight reaches their edges."""
-    signature = types.none(floats, ints, INDEX, INDEX, INDEX, INDEX)
+def see_lanes(typingctx, floats, ints, at, start, others, places):  # type: ignore[no-untyped-def]
+    """Adds to `NI_SEEN` of the units from place `at` on the owners of those whose sight reaches their edges.
+
+    Of those from place `start` on that the mask `others` tells.
+    """
+    signature = types.none(floats, ints, INDEX, INDEX, MASK, INDEX)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = Code(context, builder, signature, args)
         own, their = (Rows(code, args[n], args[5]) for n in (2, 3))
-        seen = Variable(code.constant(0))
+        seen = Variable(own.load_int(st.NI_SEEN))
 
-        def look(_: Any, within: Lanes, key: Lanes) -> None:
-            seen.set(seen.get() | within.choose(key, 0))
+        def look(n: Any) -> None:
+            within, key = _within(own, their, n, st.N_X, st.N_Y, st.N_RADIUS, st.N_SIGHT, st.NI_KEY)
+            seen.set(seen.get() | within.choose(key & OWNERS, 0))
 
-        _each_within(own, their, args[4], st.N_X, st.N_Y, st.N_RADIUS, st.N_SIGHT, st.NI_KEY, look)
-        own.store_int(st.NI_SEEN, seen.get() & OWNERS)
+        each_set(code, args[4], look)
+        own.store_int(st.NI_SEEN, seen.get())
         return context.get_dummy_value()
 
     return signature, codegen
 
 
-def _near(own: Rows, their: Rows, many: Any, x: int, y: int, asked: Lanes) -> Lanes:
+def _near(own: Rows, their: Rows, many: Any, number: Lanes, x: int, y: int, asked: Lanes) -> Lanes:
     """Bit n of a lane that is asked is set where the n-th of `many` others is within `N_ABOUT`, edge to edge.
 
-    `x`, `y`: the rows that say where units are. No unit is near itself, nor near those of another `NI_GROUP`.
+    `x`, `y`: the rows that say where units are. No unit is near itself, the `number`-th of the others, nor near those
+    of another `NI_GROUP`.
     """
     code, builder, group = own.code, own.code.builder, own.load_int(st.NI_GROUP)
     near = Variable(code.constant(0))
-
-    def look(n: Any, within: Lanes, their_group: Lanes) -> None:
-        bit = builder.shl(ir.Constant(ir.IntType(32), 1), builder.trunc(n, ir.IntType(32)))
+    with cgutils.for_range(builder, many) as loop:
+        within, their_group = _within(own, their, loop.index, x, y, st.N_ABOUT, st.N_INNER, st.NI_GROUP)
+        bit = builder.shl(ir.Constant(ir.IntType(32), 1), builder.trunc(loop.index, ir.IntType(32)))
         near.set(near.get() | (within & group.equals(their_group)).choose(code.splat(bit), 0))
-
-    _each_within(own, their, many, x, y, st.N_ABOUT, st.N_INNER, st.NI_GROUP, look)
-    number = own.numbers_from(their)
     itself = number.equals(number & (LANES - 1)).choose((number & (LANES - 1)).as_bit(), 0)
     return asked.choose(near.get() & ~itself, 0)
+
+
+@operation
+def number_lanes(typingctx, ints, at, lanes, first, places):  # type: ignore[no-untyped-def]
+    """Numbers the units in `lanes` from place `at` on, one after the other from `first` on: `NI_NUMBER`."""
+    signature = types.none(ints, INDEX, MASK, INDEX, INDEX)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = Code(context, builder, signature, args)
+        units = Rows(code, args[1], args[4], ints=0)
+        before = Lanes(builder, ir.Constant(INTS, [(1 << n) - 1 for n in range(LANES)]))
+        lanes, first = (code.splat(builder.trunc(args[n], ir.IntType(32))) for n in (2, 3))
+        units.store_int(st.NI_NUMBER, (lanes & before).bits_set().plus(first))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@contextmanager
+def _each_sixteen(own: Rows, start: Any, many: Any) -> Iterator[tuple[Rows, Any, Lanes]]:
+    """The code of a loop over `many` others from place `start` on, sixteen at a time.
+
+    Yields their rows, how many these are, and what number each unit of `own` has among them.
+    """
+    code = own.code
+    builder, sixteen = code.builder, ir.Constant(ir.IntType(64), LANES)
+    with cgutils.for_range_slice(builder, ir.Constant(many.type, 0), many, sixteen) as (index, _):
+        left = builder.sub(many, index)
+        more = builder.icmp_signed(">", left, sixteen)
+        number = own.load_int(st.NI_NUMBER).minus(code.splat(builder.trunc(index, ir.IntType(32))))
+        yield Rows(code, builder.add(start, index), own.places), builder.select(more, sixteen, left), number
+
+
+@operation
+def lanes_in_window(typingctx, floats, ints, at, places, x, y, x0, x1, y0, y1, wanted):  # type: ignore[no-untyped-def]
+    """Bit n is set where the unit at place `at + n` lies in the rectangle and is wanted.
+
+    `x`, `y`: the rows that say where units are. Wanted: the unit's key and `wanted` have a bit in common.
+    """
+    signature = MASK(floats, ints, INDEX, INDEX, INDEX, INDEX, REAL, REAL, REAL, REAL, INT)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = Code(context, builder, signature, args)
+        units = Rows(code, args[2], args[3])
+        x, y = units.load(args[4]), units.load(args[5])
+        inside = (x >= code.spread(6)) & (x <= code.spread(7)) & (y >= code.spread(8)) & (y <= code.spread(9))
+        wanted = (units.load_int(st.NI_KEY) & code.spread(10)).differs(0)
+        return (inside & wanted).to_mask()
+
+    return signature, codegen
+
+
+@operation
+def box_lanes(typingctx, floats, ints, at, places):  # type: ignore[no-untyped-def]
+    """Sets the box of the block of sixteen from place `at` on: nothing meets that of a block without units."""
+    signature = types.none(floats, ints, INDEX, INDEX)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = Code(context, builder, signature, args)
+        units = Rows(code, args[2], args[3])
+        key = units.load_int(st.NI_KEY)
+        there = key.differs(0)
+        boxes = Rows(code, builder.udiv(args[2], ir.Constant(ir.IntType(64), LANES)), args[3])
+        for row, low, high in ((st.N_X, st.N_BOX_X0, st.N_BOX_X1), (st.N_Y, st.N_BOX_Y0, st.N_BOX_Y1)):
+            value = units.load(row)
+            code.store_element(0, boxes.row(low), there.choose(value, FAR).fold(lambda a, b: a.at_most(b)))
+            code.store_element(0, boxes.row(high), there.choose(value, -FAR).fold(lambda a, b: a.at_least(b)))
+        code.store_element(1, boxes.row(st.NI_BOX_OWNERS), (key & OWNERS).fold(lambda a, b: a | b))
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@operation
+def boxes_in_window(typingctx, floats, ints, first, places, x0, x1, y0, y1, owners):  # type: ignore[no-untyped-def]
+    """Bit n is set where the box of block `first + n` meets the rectangle, and has units of some of the `owners`."""
+    signature = MASK(floats, ints, INDEX, INDEX, REAL, REAL, REAL, REAL, INT)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = Code(context, builder, signature, args)
+        boxes = Rows(code, args[2], args[3])
+        x0, x1, y0, y1 = (boxes.load(row) for row in (st.N_BOX_X0, st.N_BOX_X1, st.N_BOX_Y0, st.N_BOX_Y1))
+        meets = (x0 <= code.spread(5)) & (x1 >= code.spread(4)) & (y0 <= code.spread(7)) & (y1 >= code.spread(6))
+        return (meets & (boxes.load_int(st.NI_BOX_OWNERS) & code.spread(8)).differs(0)).to_mask()
+
+    return signature, codegen
+
+
+@operation
+def owners_of_all(typingctx, ints, at, places):  # type: ignore[no-untyped-def]
+    """The owner of the units from place `at` on, as a bit, if it is the same of all; otherwise 0."""
+    signature = MASK(ints, INDEX, INDEX)
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        code = Code(context, builder, signature, args)
+        key = Rows(code, args[1], args[2], ints=0).load_int(st.NI_KEY)
+        common = key.differs(0).choose(key, OWNERS).fold(lambda a, b: a & b)
+        return builder.and_(builder.zext(common, ir.IntType(64)), ir.Constant(ir.IntType(64), OWNERS))
+
+    return signature, codegen
+
+
+# What collisions, and the room that steps have, ask of the others.
+MET_FLOATS = st.N_PX, st.N_PY, st.N_VX, st.N_VY, st.N_INNER
+MET_INTS = st.NI_SLOT, st.NI_KEY, st.NI_MOBILITY, st.NI_GROUP
+ROOM_FLOATS = st.N_X, st.N_Y, st.N_INNER
+ROOM_INTS = st.NI_MOBILITY, st.NI_GROUP
+
+
+def _collect(code: Code, floats: tuple[int, ...], ints: tuple[int, ...]) -> Any:
+    """Copies some rows of the lanes of mask argument 4 from the place in argument 2 on to that in argument 3."""
+    units, to = (Rows(code, code.args[n], code.args[5]) for n in (2, 3))
+    lanes = code.bits(4)
+    for row in floats:
+        code.store_packed(0, to.row(row), units.load(row), lanes)
+    for row in ints:
+        code.store_packed(1, to.row(row), units.load_int(row), lanes)
+    return code.builder.ctpop(code.args[4])
+
+
+@operation
+def collect_met(typingctx, floats, ints, at, to, lanes, places):  # type: ignore[no-untyped-def]
+    """Copies what `collide_lanes` asks of the units in `lanes` from place `at` on, side by side, to place `to` on.
+
+    Returns how many these are. Sixteen places there are written over.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _collect(Code(context, builder, signature, args), MET_FLOATS, MET_INTS)
+
+    return INDEX(floats, ints, INDEX, INDEX, MASK, INDEX), codegen
+
+
+@operation
+def collect_room(typingctx, floats, ints, at, to, lanes, places):  # type: ignore[no-untyped-def]
+    """As `collect_met`, what `share_lanes` asks."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return _collect(Code(context, builder, signature, args), ROOM_FLOATS, ROOM_INTS)
+
+    return INDEX(floats, ints, INDEX, INDEX, MASK, INDEX), codegen
 
 
 @operation
@@ -184,38 +345,33 @@ def collide_lanes(typingctx, floats, ints, at, start, many, lanes, places):  # t
     to a moving unit. `N_WALL_X`, `N_WALL_Y`: what of (`N_UX`, `N_UY`), the direction that it moves in, goes into
     enemies but its target, into allies that do not move and into those that come the other way, as a vector, and as
     `N_SIDE` signed by the side that they are on: the left for those that come the other way. The lowest bit of
-    `NI_MET` is set where a unit has met one. Returns the lanes that touch allies at rest; `NI_TOUCHED` has a bit for
-    each of these.
+    `NI_MET` is set where a unit has met one. Returns the lanes that touch allies that rest.
     """
     signature = MASK(floats, ints, INDEX, INDEX, INDEX, MASK, INDEX)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = Code(context, builder, signature, args)
-        own, their = (Rows(code, args[n], args[6]) for n in (2, 3))
+        own = Rows(code, args[2], args[6])
         x, y, radius, ux, uy = (own.load(number) for number in (st.N_PX, st.N_PY, st.N_INNER, st.N_UX, st.N_UY))
         self_moves, target = own.load_int(st.NI_MOBILITY).equals(MOVING), own.load_int(st.NI_TARGET)
-        owners = own.load_int(st.NI_KEY) & OWNERS
-        number = own.numbers_from(their)
-        found = _near(own, their, args[4], st.N_PX, st.N_PY, code.bits(5))
-
+        owners, own_slot = own.load_int(st.NI_KEY) & OWNERS, own.load_int(st.NI_SLOT)
         rows = st.N_PUSH_X, st.N_PUSH_Y, st.N_WALL_X, st.N_WALL_Y, st.N_SIDE
         sums = [Variable(own.load(row)) for row in rows]
-        touched = Variable(code.constant(0))
-        floats = [their.load(number) for number in (st.N_PX, st.N_PY, st.N_VX, st.N_VY, st.N_INNER)]
-        ints = [their.load_int(number) for number in (st.NI_KEY, st.NI_MOBILITY, st.NI_SLOT)]
+        met, touched = Variable(code.constant(0)), Variable(code.constant(0))
 
-        def look(other: Lanes, active: Lanes) -> None:
-            their_x, their_y, their_vx, their_vy, their_radius = (lanes.at(other) for lanes in floats)
-            key, mobility, slot = (lanes.at(other) for lanes in ints)
+        def look(theirs: tuple[list[Lanes], list[Lanes]], other: Lanes, active: Lanes) -> None:
+            their_x, their_y, their_vx, their_vy, their_radius = (lanes.at(other) for lanes in theirs[0])
+            key, mobility, slot = (lanes.at(other) for lanes in theirs[1])
             active = active & mobility.differs(TELEPORT)
             allied = (key & owners).differs(0)
-            rests, moves, anchored = mobility.equals(IDLE), mobility.equals(MOVING), mobility.equals(ANCHORED)
+            moves, anchored, rests = (mobility.equals(kind) for kind in (MOVING, ANCHORED, RESTING))
+            idle = rests | mobility.equals(IDLE)
 
             dx, dy = x - their_x, y - their_y
             near = dot(dx, dx, dy, dy)
-            # Two on the same place part along a line that both derive from their places in the list.
+            # Two on the same place part along a line that both derive from their slots.
             same = near < SAME_PLACE
-            apart = (other < number).choose(code.constant(EDGE), -EDGE)
+            apart = (slot < own_slot).choose(code.constant(EDGE), -EDGE)
             dx, dy = same.choose(apart, dx), same.choose(apart, dy)
             square = same.choose(2 * EDGE * EDGE, near)
             inverse = code.constant(1.0) / square.root()
@@ -223,31 +379,35 @@ def collide_lanes(typingctx, floats, ints, at, start, many, lanes, places):  # t
             reach = their_radius + radius
             touches = active & (near < reach * reach)
 
-            into = -dot(ux, dx, uy, dy) * inverse
-            presses = into > 0.0
+            ahead = -dot(ux, dx, uy, dy)
+            presses = ahead > 0.0
             pressed = dot(their_vx, dx, their_vy, dy) > 0.0
             facing = presses & pressed & moves & allied
             even = presses.equals(pressed) | ~moves | ~self_moves
             half, one, none = code.constant(0.5), code.constant(1.0), code.constant(0.0)
             ally = even.choose(half, presses.choose(one, none))
             foe_moving, foe_resting = self_moves.choose(half, none), self_moves.choose(one, half)
-            foe = moves.choose(foe_moving, rests.choose(foe_resting, self_moves.choose(one, none)))
+            foe = moves.choose(foe_moving, idle.choose(foe_resting, self_moves.choose(one, none)))
             share = allied.choose(anchored.choose(one, ally), foe)
             push = touches.choose(share * (reach * inverse - 1.0), none)
 
             solid = (~moves | ~allied | facing) & slot.differs(target)
-            into = (active & solid & presses).choose(into, none)
+            into = (active & solid & presses).choose(ahead, none) * inverse
             wall = into * inverse
             side = (facing | (uy * dx > ux * dy)).choose(-into, into)
             for total, part in zip(sums, (push * dx, push * dy, -(wall * dx), -(wall * dy), side), strict=True):
                 total.set(total.get() + part)
-            touched.set(touched.get() | (touches & allied & rests).choose(other.as_bit(), 0))
+            touched.set(touched.get() | (touches & allied & rests).choose(code.constant(1), 0))
 
-        each_bit(code, found, look)
+        with _each_sixteen(own, args[3], args[4]) as (their, many, number):
+            found = _near(own, their, many, number, st.N_PX, st.N_PY, code.bits(5))
+            met.set(met.get() | found)
+            floats = [their.load(number) for number in (st.N_PX, st.N_PY, st.N_VX, st.N_VY, st.N_INNER)]
+            ints = [their.load_int(number) for number in (st.NI_KEY, st.NI_MOBILITY, st.NI_SLOT)]
+            each_bit(code, found, partial(look, (floats, ints)))
         for row, total in zip(rows, sums, strict=True):
             own.store(row, total.get())
-        own.store_int(st.NI_MET, own.load_int(st.NI_MET) | found.differs(0).choose(code.constant(1), 0))
-        own.store_int(st.NI_TOUCHED, touched.get())
+        own.store_int(st.NI_MET, own.load_int(st.NI_MET) | met.get().differs(0).choose(code.constant(1), 0))
         return touched.get().differs(0).to_mask()
 
     return signature, codegen
@@ -265,16 +425,13 @@ def share_lanes(typingctx, floats, ints, at, start, many, lanes, places):  # typ
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = Code(context, builder, signature, args)
-        own, their = (Rows(code, args[n], args[6]) for n in (2, 3))
+        own = Rows(code, args[2], args[6])
         x, y, radius, vx, vy = (own.load(number) for number in (st.N_X, st.N_Y, st.N_INNER, st.N_VX, st.N_VY))
-        found = _near(own, their, args[4], st.N_X, st.N_Y, code.bits(5))
         share = Variable(own.load(st.N_SHARE))
-        floats = [their.load(number) for number in (st.N_X, st.N_Y, st.N_INNER)]
-        mobility = their.load_int(st.NI_MOBILITY)
 
-        def look(other: Lanes, active: Lanes) -> None:
-            their_x, their_y, their_radius = (lanes.at(other) for lanes in floats)
-            active = active & mobility.at(other).differs(TELEPORT)
+        def look(theirs: list[Lanes], other: Lanes, active: Lanes) -> None:
+            their_x, their_y, their_radius, mobility = (lanes.at(other) for lanes in theirs)
+            active = active & mobility.differs(TELEPORT)
             dx, dy = their_x - x, their_y - y
             distance = dot(dx, dx, dy, dy).root()
             gap = (distance - (their_radius + radius) * CORE).at_least(0.0)
@@ -283,7 +440,10 @@ def share_lanes(typingctx, floats, ints, at, start, many, lanes, places):  # typ
             taken = dot(vx, dx, vy, dy)
             share.set(share.get().at_most((active & (taken > room)).choose(room / taken, 1.0)))
 
-        each_bit(code, found, look)
+        with _each_sixteen(own, args[3], args[4]) as (their, many, number):
+            found = _near(own, their, many, number, st.N_X, st.N_Y, code.bits(5))
+            theirs = [*(their.load(number) for number in (st.N_X, st.N_Y, st.N_INNER)), their.load_int(st.NI_MOBILITY)]
+            each_bit(code, found, partial(look, theirs))
         own.store(st.N_SHARE, share.get())
         return context.get_dummy_value()
 

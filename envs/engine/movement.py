@@ -17,19 +17,24 @@ from envs.engine.lanes import (
     TELEPORT,
     begin_steps,
     blocked_lanes,
+    collect_met,
+    collect_room,
     collide_lanes,
     end_steps,
     first_bit,
+    lanes_in_window,
     lanes_span,
     lanes_that_move,
+    number_lanes,
     push_steps,
     share_lanes,
     turn_steps,
 )
-from envs.engine.neighbours import KEY_COLOSSUS, KEY_FLYER, RADIUS_PARTS, cell_range, lanes_before
+from envs.engine.neighbours import KEY_COLOSSUS, KEY_FLYER, RADIUS_PARTS, blocks_in_window, lanes_before
 from envs.engine.state import inline_kernel, kernel, nearest_pathable, next_order
 
-DRIFT = np.float32(0.35)  # how far a unit may have moved since it was sorted into its cell
+ANYBODY = np.int32(-1)  # of any owner
+ALL_LANES = (1 << st.LANES) - 1
 CROWD = np.float32(2.0)  # a unit that bumps into one at rest so near to the common goal has arrived
 SMALL = np.float32(1e-3)
 ARRIVED = 3  # in NI_MET: it has met others, and stops among them
@@ -99,33 +104,46 @@ def end_moves(state, static, near, first, movers):
 
 
 @inline_kernel
-def cells_around(state, near, start, row_x, row_y, lanes, more):
-    """As `cell_range`: where those can be whom the units in `lanes` from place `start` on meet.
+def window_around(state, near, start, row_x, row_y, lanes):
+    """Where those can be whom the units in `lanes` from place `start` on meet.
 
-    `row_x` and `row_y` are the rows of `near.f` that say where units are; others may be `more` outside of their cells.
+    `row_x` and `row_y` are the rows of `near.f` that say where units are.
     """
     b = near.i[st.NI_WORLD, np.uintp(start)]
-    if state.w[b, st.W_COLUMNS] == 1:
-        return 0, 0, 0, 0
     x0, x1, y0, y1, about = lanes_span(near.f, start, near.f.shape[1], row_x, row_y, lanes)
-    reach = about + more + np.float32(state.w[b, st.W_WIDEST]) / RADIUS_PARTS
-    c0, _, r0, _ = cell_range(state, b, x0, y0, reach)
-    _, c1, _, r1 = cell_range(state, b, x1, y1, reach)
-    return c0, c1, r0, r1
+    reach = about + np.float32(state.w[b, st.W_WIDEST]) / RADIUS_PARTS + SMALL
+    return x0 - reach, x1 + reach, y0 - reach, y1 + reach
 
 
 @inline_kernel
-def places_of_row(state, near, start, count, c0, c1, row):
-    """The places of the cells from `c0` to `c1` in a row, of the world of place `start`.
+def places_of_worlds(state, near, start, count):
+    """The first place, and that behind the last, of the worlds that have units in the lanes from place `start` on."""
+    b, other = near.i[st.NI_WORLD, np.uintp(start)], near.i[st.NI_WORLD, np.uintp(min(start + st.LANES, count) - 1)]
+    return state.w[b, st.W_START], state.w[other, st.W_START] + state.w[other, st.W_PLACES]
 
-    Small worlds have one cell: then all places of the worlds that have units in the lanes from `start` on.
+
+@inline_kernel
+def copy_others(near, start, left, row_x, row_y, window, room):
+    """Copies the units of the blocks `left` that are in the window to the places behind all: most have few there.
+
+    Those from place `start` on get the numbers of their copies.
+    `room`: for `share_lanes`, otherwise for `collide_lanes`. Returns the first of these places, and how many they are.
     """
-    b = near.i[st.NI_WORLD, np.uintp(start)]
-    at, columns, cells = state.w[b, st.W_START], state.w[b, st.W_COLUMNS], state.cells[b]
-    if columns == 1:
-        other = near.i[st.NI_WORLD, np.uintp(min(start + st.LANES, count) - 1)]
-        return at, state.w[other, st.W_START] + state.w[other, st.W_ALIVE]
-    return at + cells[np.uintp(row * columns + c0)], at + cells[np.uintp(row * columns + c1 + 1)]
+    places = near.f.shape[1]
+    behind, count = places // 2, 0
+    x0, x1, y0, y1 = window
+    while left != 0:
+        first = st.LANES * first_bit(left)
+        left &= left - 1
+        found = lanes_in_window(near.f, near.i, first, places, row_x, row_y, x0, x1, y0, y1, ANYBODY)
+        if first == start:
+            number_lanes(near.i, start, found, count, places)
+        if found != 0:
+            if room:
+                count += collect_room(near.f, near.i, first, behind + count, found, places)
+            else:
+                count += collect_met(near.f, near.i, first, behind + count, found, places)
+    return behind, count
 
 
 @inline_kernel
@@ -134,28 +152,32 @@ def collide(state, near, start, movers, count):
 
     Returns whether any has arrived in a crowd.
     """
+    b = near.i[st.NI_WORLD, np.uintp(start)]
+    begin, end = places_of_worlds(state, near, start, count)
+    many = end - begin
+    if state.w[b, st.W_MANY]:
+        window = window_around(state, near, start, st.N_PX, st.N_PY, movers)
+        x0, x1, y0, y1 = window
+        # Boxes hold where units are, the window where they go.
+        step = np.float32(state.w[b, st.W_FASTEST]) / RADIUS_PARTS
+        left = blocks_in_window(state, near, b, many, (x0 - step, x1 + step, y0 - step, y1 + step), ANYBODY)
+        begin, many = copy_others(near, start, left, st.N_PX, st.N_PY, window, False)
+    else:
+        number_lanes(near.i, start, ALL_LANES, start - begin, near.f.shape[1])
+    touching = collide_lanes(near.f, near.i, start, begin, many, movers, near.f.shape[1])
     arrived = False
-    c0, c1, r0, r1 = cells_around(state, near, start, st.N_PX, st.N_PY, movers, DRIFT)
-    for row in range(r0, r1 + 1):
-        begin, end = places_of_row(state, near, start, count, c0, c1, row)
-        for first in range(begin, end, st.LANES):
-            many = min(st.LANES, end - first)
-            touching = collide_lanes(near.f, near.i, start, first, many, movers, near.f.shape[1])
-            while touching != 0:
-                k = np.uintp(start + first_bit(touching))
-                touching &= touching - 1
-                if stops_in_crowd(state, near, k, first):
-                    near.i[st.NI_MET, k] = ARRIVED
-                    arrived = True
+    while touching != 0:
+        k = np.uintp(start + first_bit(touching))
+        touching &= touching - 1
+        if stops_in_crowd(state, near, k):
+            near.i[st.NI_MET, k] = ARRIVED
+            arrived = True
     return arrived
 
 
 @inline_kernel
-def stops_in_crowd(state, near, k, first):
-    """Whether the unit at place `k` is so near to its goal that it stops, as those have that it touches.
-
-    These are the allies at rest from place `first` on that its `NI_TOUCHED` tells.
-    """
+def stops_in_crowd(state, near, k):
+    """Whether the unit at place `k`, which touches allies that rest, is so near to its goal that it stops too."""
     b, i = np.uintp(near.i[st.NI_WORLD, k]), np.uintp(near.i[st.NI_SLOT, k])
     u, v = state.uf[b, i], state.ui[b, i]
     order = v[st.I_ORDER]
@@ -164,25 +186,22 @@ def stops_in_crowd(state, near, k, first):
     if order != st.ORDER_MOVE and order != st.ORDER_ATTACK_MOVE:
         return False
     gx, gy = near.f[st.N_PX, k] - u[st.F_ORDER_X], near.f[st.N_PY, k] - u[st.F_ORDER_Y]
-    if gx * gx + gy * gy >= CROWD * CROWD:
-        return False
-    touched = near.i[st.NI_TOUCHED, k]
-    while touched != 0:
-        other = near.i[st.NI_SLOT, np.uintp(first + first_bit(touched))]
-        touched &= touched - 1
-        if state.ui[b, np.uintp(other), st.I_ORDER] == st.ORDER_STOP:
-            return True
-    return False
+    return gx * gx + gy * gy < CROWD * CROWD
 
 
 @inline_kernel
 def keep_apart(state, near, start, limited, count):
     """Finds what share of their steps the units in the lanes `limited` from place `start` on have room for."""
-    c0, c1, r0, r1 = cells_around(state, near, start, st.N_X, st.N_Y, limited, np.float32(0.0))
-    for row in range(r0, r1 + 1):
-        begin, end = places_of_row(state, near, start, count, c0, c1, row)
-        for first in range(begin, end, st.LANES):
-            share_lanes(near.f, near.i, start, first, min(st.LANES, end - first), limited, near.f.shape[1])
+    b = near.i[st.NI_WORLD, np.uintp(start)]
+    begin, end = places_of_worlds(state, near, start, count)
+    many = end - begin
+    if state.w[b, st.W_MANY]:
+        window = window_around(state, near, start, st.N_X, st.N_Y, limited)
+        left = blocks_in_window(state, near, b, many, window, ANYBODY)
+        begin, many = copy_others(near, start, left, st.N_X, st.N_Y, window, True)
+    else:
+        number_lanes(near.i, start, ALL_LANES, start - begin, near.f.shape[1])
+    share_lanes(near.f, near.i, start, begin, many, limited, near.f.shape[1])
 
 
 @kernel

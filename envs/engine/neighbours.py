@@ -1,10 +1,11 @@
 """The units of a loop by place, copied together so that a look-up reads few and contiguous entries.
 
-Places hold the units of one world after those of another: small worlds share the lanes of a vector operation. The cells
-of a world count from the place `W_START` of its first unit.
-
-Up to `FEW_UNITS` units keep the order of their slots and a look-up goes through all of them, sixteen at a time
-(lanes.py). More are sorted by grid cell in every loop, and a look-up goes through the cells around a point.
+Places hold the units of one world after those of another: small worlds share the lanes of a vector operation. A look-up
+goes through blocks of sixteen places (lanes.py). Up to `FEW_UNITS` units keep the order of their slots, and a look-up
+goes through all of them. More are sorted now and then by owner and grid cell, so that those of a block stand near each
+other, and a look-up goes through the blocks whose boxes it meets. The boxes are those of every loop: what is found does
+not depend on the order. Sums over neighbours do, to the last bit: so the order is a function of what is kept of the
+units (`I_RANK`), whatever calls the loops are divided into.
 """
 
 from __future__ import annotations
@@ -14,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from envs.engine import state as st
-from envs.engine.lanes import ANCHORED, pack_rows
-from envs.engine.state import inline_kernel, kernel
+from envs.engine.lanes import ANCHORED, box_lanes, boxes_in_window, pack_rows
+from envs.engine.state import inline_kernel, kernel, rank, rank_grid
 
 # A key holds what a look-up asks of a unit: bits 0..16 its owner, then:
 KEY_GROUND = 1 << 17  # can be hit by weapons against ground units
@@ -28,10 +29,9 @@ KEY_COLOSSUS = 1 << 23
 KEY_RECOVERS = 1 << 24  # regenerates something
 KEY_TURN = 1 << 25  # the unit's turn to go around to the left
 KEY_PLANES = KEY_WALKER | KEY_FLYER | KEY_COLOSSUS
-FINEST = 2  # world units a cell, at least
 GROUPS = 8  # numbers of NI_GROUP a world
-ONE_CELL = 512  # cell size that puts all units into one
-RADIUS_PARTS = np.float32(1024.0)  # of a world unit, in which W_WIDEST and W_LARGEST are kept
+SORT_PERIOD = 8  # loops between two sortings of many units
+RADIUS_PARTS = np.float32(1024.0)  # of a world unit, in which W_WIDEST, W_LARGEST, W_FARTHEST and W_FASTEST are kept
 
 
 class Near(NamedTuple):
@@ -39,32 +39,6 @@ class Near(NamedTuple):
 
     f: np.ndarray  # float32 [NUM_NEAR_FLOATS, places]
     i: np.ndarray  # int32 [NUM_NEAR_INTS, places]
-
-
-@inline_kernel
-def bit_scale(static):
-    """Cells of the coarse maps per world unit."""
-    size = max(static.pathable.shape[0], static.pathable.shape[1])
-    return np.float32(1.0) / np.float32((size + st.BIT_ROWS - 1) // st.BIT_ROWS)
-
-
-@inline_kernel
-def bit_range(scale, x, reach):
-    """First and last column (or row) of the coarse maps that [x - reach, x + reach] touches."""
-    first = max(int((x - reach) * scale), 0)
-    return first, min(int((x + reach) * scale), st.BIT_ROWS - 1)
-
-
-@inline_kernel
-def cell_range(state, b, x, y, reach):
-    """The cells that the square of `reach` around (x, y) touches: first and last column, first and last row."""
-    columns, rows = state.w[b, st.W_COLUMNS], state.w[b, st.W_ROWS]
-    if columns == 1:
-        return 0, 0, 0, 0
-    scale = np.float32(1.0) / np.float32(state.w[b, st.W_CELL])
-    c0, c1 = max(int((x - reach) * scale), 0), min(int((x + reach) * scale), columns - 1)
-    r0, r1 = max(int((y - reach) * scale), 0), min(int((y + reach) * scale), rows - 1)
-    return c0, c1, r0, r1
 
 
 @inline_kernel
@@ -102,16 +76,21 @@ def begin_places(state, static, b):
     """Before the first loop of a call: brings keys and radii up to date, for units may have come, gone or changed."""
     uf, ui, alive = state.uf[b], state.ui[b], state.alive[b]
     count = state.w[b, st.W_ALIVE]
-    widest, largest = np.float32(0.0), np.float32(0.0)
+    if state.w[b, st.W_LOOP] % SORT_PERIOD == 0:
+        rank_units(state, static, b)
+    widest, largest, farthest, fastest = np.float32(0.0), np.float32(0.0), np.float32(0.0), np.float32(0.0)
     for n in range(count):
         u, v = uf[alive[n]], ui[alive[n]]
         describe(static, u, v)
         widest = max(widest, u[st.F_INNER])
         largest = max(largest, u[st.F_RADIUS])
+        kind = static.kind_f[v[st.I_KIND]]
+        farthest = max(farthest, kind[st.K_SIGHT], kind[st.K_DETECTION])
+        fastest = max(fastest, kind[st.K_SPEED] * max(kind[st.K_STIM_FACTOR], np.float32(1.0)))
     state.w[b, st.W_WIDEST] = int(np.ceil(widest * RADIUS_PARTS))
     state.w[b, st.W_LARGEST] = int(np.ceil(largest * RADIUS_PARTS))
-    state.w[b, st.W_LISTED] = count
-    state.w[b, st.W_STALE] = 1
+    state.w[b, st.W_FARTHEST] = int(np.ceil(farthest * RADIUS_PARTS))
+    state.w[b, st.W_FASTEST] = int(np.ceil(fastest * RADIUS_PARTS))
 
 
 @inline_kernel
@@ -141,82 +120,125 @@ def list_place(state, static, u, v, b, i, near, k):
 
 
 @inline_kernel
+def leave_place(near, b, k):
+    """Leaves place `k` of world `b` without a unit: nobody there moves, and nobody meets it."""
+    near.f[st.N_X, k] = np.float32(0.0)
+    near.f[st.N_Y, k] = np.float32(0.0)
+    near.i[st.NI_KEY, k] = 0
+    near.i[st.NI_MOBILITY, k] = ANCHORED
+    near.i[st.NI_GROUP, k] = -1 - np.int64(k)
+    near.i[st.NI_WORLD, k] = b
+
+
+@inline_kernel
 def leave_places(near, b, first, many):
-    """Leaves places of world `b` without units: nobody there moves, and nobody meets them."""
+    """Leaves `many` places of world `b` from `first` on without units."""
     for place in range(first, first + many):
+        leave_place(near, b, np.uintp(place))
+
+
+@inline_kernel
+def leave_dead(state, near, b):
+    """Leaves the places of the units of world `b` that have died."""
+    for place in range(state.w[b, st.W_START], state.w[b, st.W_START] + state.w[b, st.W_PLACES]):
         k = np.uintp(place)
-        near.f[st.N_X, k] = np.float32(0.0)
-        near.f[st.N_Y, k] = np.float32(0.0)
-        near.i[st.NI_KEY, k] = 0
-        near.i[st.NI_MOBILITY, k] = ANCHORED
-        near.i[st.NI_GROUP, k] = -1 - place
-        near.i[st.NI_WORLD, k] = b
+        if near.i[st.NI_KEY, k] != 0 and state.ui[b, np.uintp(near.i[st.NI_SLOT, k]), st.I_ALIVE] == 0:
+            leave_place(near, b, k)
 
 
 @inline_kernel
 def list_places(state, static, near, b):
-    """Lists the units of world `b` from the place `W_START` on, and fills its `cells`.
-
-    Places of units that have died since `begin_places` stay empty.
-    """
-    if state.w[b, st.W_ALIVE] <= st.FEW_UNITS:
-        list_few(state, static, near, b)
-        state.w[b, st.W_STALE] = 0
+    """Lists the units of world `b` from the place `W_START` on."""
+    state.w[b, st.W_PLACES] = state.w[b, st.W_ALIVE]
+    state.w[b, st.W_STALE] = 0
+    if state.w[b, st.W_MANY]:
+        list_many(state, static, near, b)
     else:
-        sort_by_cell(state, static, near, b)
-    end = state.w[b, st.W_START] + state.w[b, st.W_ALIVE]
-    leave_places(near, b, end, state.w[b, st.W_START] + state.w[b, st.W_LISTED] - end)
-    state.w[b, st.W_LISTED] = state.w[b, st.W_ALIVE]
+        list_few(state, static, near, b)
+
+
+@inline_kernel
+def list_again(state, static, near, b):
+    """Lists the units of world `b` anew between two loops of a call, where that is due."""
+    many = (state.w[b, st.W_MANY] != 0) | (state.w[b, st.W_PLACES] > st.FEW_UNITS)
+    sorts = many and state.w[b, st.W_LOOP] % SORT_PERIOD == 0
+    if sorts or state.w[b, st.W_STALE] != 0:
+        if sorts:
+            rank_units(state, static, b)
+        places, alive = state.w[b, st.W_PLACES], state.w[b, st.W_ALIVE]
+        list_places(state, static, near, b)
+        leave_places(near, b, state.w[b, st.W_START] + alive, places - alive)
 
 
 @inline_kernel
 def list_few(state, static, near, b):
-    """Every unit in the order of `alive`, all in one cell."""
+    """Every unit in the order of its slot."""
     uf, ui, alive = state.uf[b], state.ui[b], state.alive[b]
-    count, start = state.w[b, st.W_ALIVE], state.w[b, st.W_START]
-    for n in range(count):
+    start = state.w[b, st.W_START]
+    for n in range(state.w[b, st.W_ALIVE]):
         i = np.uintp(alive[n])
         list_place(state, static, uf[i], ui[i], b, i, near, np.uintp(start + n))
-    state.w[b, st.W_COLUMNS] = 1
-    state.w[b, st.W_ROWS] = 1
-    state.w[b, st.W_CELL] = ONE_CELL
-    state.cells[b, 0] = 0
-    state.cells[b, 1] = count
+
+
+@inline_kernel
+def rank_units(state, static, b):
+    """Tells whether the units of world `b` are many, and ranks them by where they are now."""
+    many = state.w[b, st.W_ALIVE] > st.FEW_UNITS
+    state.w[b, st.W_MANY] = many
+    if many:
+        grid = rank_grid(static)
+        for n in range(state.w[b, st.W_ALIVE]):
+            u, v = state.uf[b, state.alive[b, n]], state.ui[b, state.alive[b, n]]
+            v[st.I_RANK] = rank(grid, v[st.I_OWNER], u[st.F_X], u[st.F_Y])
 
 
 @kernel
-def sort_by_cell(state, static, near, b):
-    """A counting sort of the units by grid cell; the units of a cell keep the order of their slots."""
-    uf, ui, alive, cells, bits = state.uf[b], state.ui[b], state.alive[b], state.cells[b], state.bits[b, 0]
+def list_many(state, static, near, b):
+    """A counting sort of the units by rank; those of a rank keep the order of their slots."""
+    uf, ui, alive, cells = state.uf[b], state.ui[b], state.alive[b], state.cells[b]
     count, start = state.w[b, st.W_ALIVE], state.w[b, st.W_START]
-    width, height = static.pathable.shape[1], static.pathable.shape[0]
-    most = max(st.MIN_CELLS, st.CELLS_PER_UNIT * count)
-    cell = FINEST
-    while ((width + cell - 1) // cell) * ((height + cell - 1) // cell) > most:
-        cell *= 2
-    columns, rows = (width + cell - 1) // cell, (height + cell - 1) // cell
-    state.w[b, st.W_COLUMNS] = columns
-    state.w[b, st.W_ROWS] = rows
-    state.w[b, st.W_CELL] = cell
-    cells[: columns * rows + 1] = 0
-    bits[:, :] = 0
-    scale, fine = np.float32(1.0) / np.float32(cell), bit_scale(static)
+    _, columns, rows, owners = rank_grid(static)
+    ranks = columns * rows * owners
+    cells[: ranks + 1] = 0
     for n in range(count):
-        i = alive[n]
-        x, y, owner = uf[i, st.F_X], uf[i, st.F_Y], ui[i, st.I_OWNER]
-        c = np.int32(y * scale) * columns + np.int32(x * scale)
-        near.i[st.NI_MOBILITY, start + n] = c
+        cells[ui[alive[n], st.I_RANK] + 1] += 1
+    for c in range(1, ranks):
+        cells[c] += cells[c - 1]
+    for n in range(count):
+        i = np.uintp(alive[n])
+        c = ui[i, st.I_RANK]
+        list_place(state, static, uf[i], ui[i], b, i, near, np.uintp(start + cells[c]))
         cells[c] += 1
-        if owner < bits.shape[0]:
-            bits[owner, int(y * fine)] |= 1 << int(x * fine)
-    total = 0
-    for c in range(columns * rows + 1):
-        total += cells[c]
-        cells[c] = total
-    for m in range(count):
-        n = count - 1 - m  # backwards, because the cells are filled from their ends
-        i = alive[n]
-        c = near.i[st.NI_MOBILITY, start + n]
-        k = cells[c] - 1
-        cells[c] = k
-        list_place(state, static, uf[i], ui[i], b, i, near, np.uintp(start + k))
+
+
+@inline_kernel
+def box_places(state, near, b, count):
+    """Brings the boxes of the first `count` places up to date, if they are those of world `b` with its many units."""
+    if state.w[b, st.W_MANY]:
+        for first in range(0, count, st.LANES):
+            box_lanes(near.f, near.i, first, near.f.shape[1])
+
+
+@inline_kernel
+def blocks_in_window(state, near, b, many, window, owners):
+    """The blocks of sixteen places, of `many` from the first of world `b` on, that may have units in a window.
+
+    A bit for each block. All blocks where the world has few units. `window`: x0, x1, y0, y1. `owners`: of units of
+    these owners, a bit for each.
+    """
+    blocks = (many + st.LANES - 1) // st.LANES
+    if state.w[b, st.W_MANY] == 0:
+        return (1 << blocks) - 1
+    x0, x1, y0, y1 = window
+    found = boxes_in_window(near.f, near.i, 0, near.f.shape[1], x0, x1, y0, y1, owners) & lanes_before(blocks, 0)
+    if blocks > st.LANES:
+        for first in range(st.LANES, blocks, st.LANES):
+            met = boxes_in_window(near.f, near.i, first, near.f.shape[1], x0, x1, y0, y1, owners)
+            found |= (met & lanes_before(blocks, first)) << first
+    return found
+
+
+@inline_kernel
+def square(x, y, reach):
+    """The window of all that is within `reach` of (x, y)."""
+    return x - reach, x + reach, y - reach, y + reach

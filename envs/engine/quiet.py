@@ -15,7 +15,7 @@ from llvmlite import ir
 from numba.core import types
 
 from envs.engine import state as st
-from envs.engine.lanes import ANCHORED, IDLE, MOVING, OWNERS
+from envs.engine.lanes import ANCHORED, MOVING, OWNERS, RESTING
 from envs.engine.neighbours import KEY_RECOVERS, KEY_TURN
 from envs.engine.vectors import INDEX, MASK, Code, Lanes, Rows, Variable, dot, operation
 
@@ -38,10 +38,10 @@ def _straight(code: Code, flags: Lanes, width: Any) -> Lanes:
 def begin_loop(typingctx, floats, ints, ui, at, places, width):  # type: ignore[no-untyped-def]
     """Begins a loop for the units from place `at` on: nobody moves yet.
 
-    Returns four masks: the lanes with units; those that are quiet; those whose time it is to look around, and that are
-    quiet if there is no target; those that regenerate something. `width` is that of a map with obstacles, or 0.
+    Returns three masks: the lanes with units; those that are quiet; those whose time it is to look around, and that are
+    quiet if there is no target. `width` is that of a map with obstacles, or 0.
     """
-    signature = types.UniTuple(MASK, 4)(floats, ints, ui, INDEX, INDEX, INDEX)
+    signature = types.UniTuple(MASK, 3)(floats, ints, ui, INDEX, INDEX, INDEX)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = Code(context, builder, signature, args)
@@ -67,35 +67,37 @@ def begin_loop(typingctx, floats, ints, ui, at, places, width):  # type: ignore[
         looks = act.equals(ACT_REST) | (act.equals(ACT_GO) & _straight(code, flags, args[5]))
         quiet = alive & (loop < wake)
         due = alive & looks & (wake > 0) & (wake <= loop) & (target < 0)
-        recovering = (key & KEY_RECOVERS).differs(0)
-        masks = [lanes.to_mask() for lanes in (alive, quiet, due, recovering)]
+        masks = [lanes.to_mask() for lanes in (alive, quiet, due)]
         return context.make_tuple(builder, signature.return_type, masks)
 
     return signature, codegen
 
 
 @operation
-def recover(typingctx, ints, uf, ui, kinds, at, places, lanes):  # type: ignore[no-untyped-def]
-    """Regeneration of health, shield and energy of the units in `lanes` from place `at` on."""
-    signature = types.none(ints, uf, ui, kinds, INDEX, INDEX, MASK)
+def recover(typingctx, ints, uf, ui, kinds, at, places):  # type: ignore[no-untyped-def]
+    """Regeneration of health, shield and energy of the units from place `at` on, before `begin_loop`."""
+    signature = types.none(ints, uf, ui, kinds, INDEX, INDEX)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         code = Code(context, builder, signature, args)
-        units, lanes = Rows(code, args[4], args[5], ints=0), code.bits(6)
+        units = Rows(code, args[4], args[5], ints=0)
+        lanes = (units.load_int(st.NI_KEY) & KEY_RECOVERS).differs(0)
         rows, kind = units.load_int(st.NI_ROW), units.load_int(st.NI_KIND_ROW)
-        since = units.load_int(st.NI_LOOP).minus(code.gather(2, rows, st.I_HURT_LOOP, lanes)).real()
-        for field, most, regeneration, delay in (
-            (st.F_HEALTH, st.F_HEALTH_MAX, st.K_HEALTH_REGEN, st.K_HEALTH_REGEN_DELAY),
-            (st.F_SHIELD, st.F_SHIELD_MAX, st.K_SHIELD_REGEN, st.K_SHIELD_REGEN_DELAY),
-            (st.F_ENERGY, st.F_ENERGY_MAX, st.K_ENERGY_REGEN, None),
-        ):
-            now = code.gather(1, rows, field, lanes)
-            new = (now + code.gather(3, kind, regeneration, lanes)).at_most(code.gather(1, rows, most, lanes))
-            changed = lanes & new.differs(now)
-            if delay is not None:
-                changed = changed & (since >= code.gather(3, kind, delay, lanes))
-            with builder.if_then(changed.any()):
-                code.scatter(1, rows, field, new, changed)
+        loop = units.load_int(st.NI_LOOP).plus(1)
+        with builder.if_then(lanes.any()):
+            since = loop.minus(code.gather(2, rows, st.I_HURT_LOOP, lanes)).real()
+            for field, most, regeneration, delay in (
+                (st.F_HEALTH, st.F_HEALTH_MAX, st.K_HEALTH_REGEN, st.K_HEALTH_REGEN_DELAY),
+                (st.F_SHIELD, st.F_SHIELD_MAX, st.K_SHIELD_REGEN, st.K_SHIELD_REGEN_DELAY),
+                (st.F_ENERGY, st.F_ENERGY_MAX, st.K_ENERGY_REGEN, None),
+            ):
+                now = code.gather(1, rows, field, lanes)
+                new = (now + code.gather(3, kind, regeneration, lanes)).at_most(code.gather(1, rows, most, lanes))
+                changed = lanes & new.differs(now)
+                if delay is not None:
+                    changed = changed & (since >= code.gather(3, kind, delay, lanes))
+                with builder.if_then(changed.any()):
+                    code.scatter(1, rows, field, new, changed)
         return context.get_dummy_value()
 
     return signature, codegen
@@ -205,7 +207,7 @@ def go_on(typingctx, floats, ints, uf, ui, kinds, at, places, quiet, width):  # 
         for number, value in ((st.N_UX, ux), (st.N_UY, uy), (st.N_STEP, step)):
             units.store(number, value)
         mobility = moves.choose(code.constant(MOVING), ANCHORED)
-        units.store_int(st.NI_MOBILITY, (holds & act.equals(ACT_REST)).choose(code.constant(IDLE), mobility))
+        units.store_int(st.NI_MOBILITY, (holds & act.equals(ACT_REST)).choose(code.constant(RESTING), mobility))
         return holds.to_mask()
 
     return signature, codegen

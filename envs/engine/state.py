@@ -103,8 +103,9 @@ FLOAT_ROW = 32  # two cache lines
     I_KEY,  # KEY_* of neighbours.py
     I_ACT,  # ACT_* of quiet.py: what a quiet unit does
     I_WAKE,  # loop up to which it needs no decision; 0 = none
+    I_RANK,  # what units are sorted by where there are many: owner and grid cell, see `rank`
     NUM_INTS,
-) = range(26)
+) = range(27)
 INT_ROW = 32
 
 FLAG_FLYING = 1
@@ -151,14 +152,14 @@ FLAG_GUARDED = 16384  # under a Guardian Shield: direct hits of ranged weapons d
     W_SEED,
     W_COUNTER,  # draws made from the world's generator
     W_REVEAL,  # bit p set: player p sees everything
-    W_COLUMNS,  # of the grid that neighbours are looked up in
-    W_ROWS,
-    W_CELL,  # its cell size
-    W_STALE,  # 1: the list of places must be made anew
+    W_STALE,  # 1: a unit has become another kind: places are to be listed again
+    W_MANY,  # 1: its units are sorted by place
     W_WIDEST,  # largest inner radius in the battle, in 1/1024
     W_LARGEST,  # largest radius in the battle, in 1/1024
+    W_FARTHEST,  # how far any of its units sees or detects, in 1/1024
+    W_FASTEST,  # the longest way that any goes in a loop, in 1/1024
     W_START,  # place of its first unit
-    W_LISTED,  # places that it has
+    W_PLACES,  # how many places it has: of units, some of which may have died since
     NUM_WORLD,
 ) = range(16)
 
@@ -189,8 +190,13 @@ T_ALIVE, T_CREATED, T_LOST, NUM_TALLY = range(4)
     N_WANTED_Y,
     N_ABOUT,  # how near another's edge must be to be met, later to limit the step
     N_SHARE,  # of the step, what others leave room for
+    # Of blocks of sixteen places: at place k the rectangle around the units of the k-th block, and whose they are.
+    N_BOX_X0,
+    N_BOX_X1,
+    N_BOX_Y0,
+    N_BOX_Y1,
     NUM_NEAR_FLOATS,
-) = range(23)
+) = range(27)
 (
     NI_SLOT,
     NI_KEY,
@@ -198,7 +204,7 @@ T_ALIVE, T_CREATED, T_LOST, NUM_TALLY = range(4)
     NI_HAND,  # FLAG_AROUND and FLAG_LEFT of a unit that moves, and HAND_TURN
     NI_MET,  # of a unit that moves: others are near, or it has arrived among them (movement.py)
     NI_TARGET,  # slot of its target
-    NI_TOUCHED,  # who touches it, see `lanes.collide_lanes`
+    NI_NUMBER,  # which it is of those that it is compared with
     NI_SEEN,  # whose units see it, see `lanes.see_lanes`
     NI_GROUP,  # units of one number collide
     NI_WORLD,  # the world that it is in
@@ -207,13 +213,13 @@ T_ALIVE, T_CREATED, T_LOST, NUM_TALLY = range(4)
     NI_KIND_ROW,  # where the row of its kind begins in `kind_f`
     NI_FLAGS,
     NI_ACT,
+    NI_BOX_OWNERS,
     NUM_NEAR_INTS,
-) = range(16)
+) = range(17)
 HAND_TURN = 1  # the unit's turn to go around to the left
 LANES = 16  # places that one vector operation looks at; the arrays are that much longer than the units
-MIN_CELLS, CELLS_PER_UNIT = 256, 4
-BIT_ROWS = 60  # one row of the coarse maps is one integer
-FEW_UNITS = 256  # up to here looking at everybody is faster than looking at cells
+FEW_UNITS = 64  # up to here units are listed in the order of their slots, more are sorted by place
+FINEST, MOST_CELLS = 4, 1024  # of the grid that they are sorted by: size of a cell at least, cells of all owners
 
 # --- projectiles: state.shot_i[b, n, S_*], state.shot_f[b, n, SF_*] -------------------------------------------------
 (
@@ -365,8 +371,7 @@ class State(NamedTuple):
     shot_f: np.ndarray  # float32 [B, M, NUM_SHOT_FLOATS]
     near_f: np.ndarray  # float32 [B, NUM_NEAR_FLOATS, M]: memory for the units of a loop by place (neighbours.py)
     near_i: np.ndarray  # int32 [B, NUM_NEAR_INTS, M]
-    cells: np.ndarray  # int32 [B, cells + 1]: where each cell's units begin
-    bits: np.ndarray  # int64 [B, 2, players + 1, BIT_ROWS]: coarse map of where a player stands, and of what it may see
+    cells: np.ndarray  # int32 [B, cells + 1]: work space of sorting units
     fields: np.ndarray  # uint8 [B, slots, height * width]: flow fields of maps with obstacles
     field_goal: np.ndarray  # int32 [B, slots + 1]: goal cell of each flow field, then the slot to replace next
     search: np.ndarray  # int32 [B, 2, height * width]: work space of the search for a flow field
@@ -437,7 +442,9 @@ def new_state(static: Static, num_worlds: int, max_units: int, seed: int = 0) ->
         raise ValueError(
             f"{b} worlds of {n} units are more than one state holds: expected below {2**31 // INT_ROW} units"
         )
-    places = (n + LANES - 1) // LANES * LANES + LANES
+    # Whole blocks, and sixteen places more that an operation may reach into. Where units are many, room for copies too.
+    many = n > FEW_UNITS
+    places = ((n + LANES - 1) // LANES * LANES + LANES) * (2 if many else 1)
     height, width = static.pathable.shape
     slots = FIELD_SLOTS if static.options[O_OBSTACLES] else 0
     state = State(
@@ -452,8 +459,7 @@ def new_state(static: Static, num_worlds: int, max_units: int, seed: int = 0) ->
         shot_f=np.zeros((b, 3 * n, NUM_SHOT_FLOATS), np.float32),
         near_f=aligned_zeros((b, NUM_NEAR_FLOATS, places), np.float32),
         near_i=aligned_zeros((b, NUM_NEAR_INTS, places), np.int32),
-        bits=np.zeros((b, 2, static.options[O_PLAYERS] + 1, BIT_ROWS), np.int64),
-        cells=np.zeros((b, max(MIN_CELLS, CELLS_PER_UNIT * n) + 1), np.int32),
+        cells=np.zeros((b, MOST_CELLS + 1 if many else 0), np.int32),
         fields=np.zeros((b, slots, height * width if slots else 0), np.uint8),
         field_goal=np.full((b, slots + 1), -1, np.int32),
         search=np.zeros((b, 2, height * width if slots else 0), np.int32),
@@ -546,6 +552,27 @@ def list_alive(state, b):
     state.w[b, W_ALIVE] = n
 
 
+@inline_kernel
+def rank_grid(static):
+    """Cell size, columns and rows of the grid that units are ranked by, and for how many owners."""
+    owners = static.options[O_PLAYERS] + 1
+    size = FINEST
+    while True:
+        columns = (static.pathable.shape[1] + size - 1) // size
+        rows = (static.pathable.shape[0] + size - 1) // size
+        if columns * rows * owners <= MOST_CELLS:
+            return size, columns, rows, owners
+        size *= 2
+
+
+@inline_kernel
+def rank(grid, owner, x, y):
+    """The number of the cell of (x, y) among those of all owners: these one after the other, neutral units last."""
+    size, columns, rows, owners = grid
+    scale = np.float32(1.0) / np.float32(size)
+    return ((min(owner, owners) - 1) * rows + int(y * scale)) * columns + int(x * scale)
+
+
 @kernel
 def set_kind(state, static, b, i, kind):
     """Makes unit `i` one of `kind` (Siege mode and back); health, orders and place stay."""
@@ -592,6 +619,7 @@ def create_unit_in(state, static, b, kind, owner, x, y, first, last):
             state.ui[b, i, I_CELL] = -1
             state.ui[b, i, I_SPOTTER] = -1
             state.ui[b, i, I_VISIBLE] = 1 << owner
+            state.ui[b, i, I_RANK] = rank(rank_grid(static), owner, state.uf[b, i, F_X], state.uf[b, i, F_Y])
             # Phases count within an owner, so that mirrored armies work in step.
             state.ui[b, i, I_PHASE] = state.tally[b, owner, T_CREATED]
             state.tally[b, owner, T_CREATED] += 1

@@ -12,10 +12,9 @@ from envs.engine.neighbours import (
     KEY_HITS_AIR,
     KEY_HITS_GROUND,
     RADIUS_PARTS,
-    bit_range,
-    bit_scale,
-    cell_range,
+    blocks_in_window,
     lanes_before,
+    square,
 )
 from envs.engine.state import inline_kernel, kernel
 
@@ -73,31 +72,24 @@ def lost(state, b, i, j, tag):
 
 
 @inline_kernel
-def enemies_near(state, static, b, owner, x, y, reach):
-    """False when no enemy of `owner` is within `reach`; True when there may be one."""
-    scale = bit_scale(static)
-    c0, c1 = bit_range(scale, x, reach)
-    r0, r1 = bit_range(scale, y, reach)
-    columns = ((1 << (c1 - c0 + 1)) - 1) << c0
-    found = 0
-    for p in range(1, state.bits.shape[2]):
-        if (static.enemies[owner] >> p) & 1:
-            for r in range(r0, r1 + 1):
-                found |= state.bits[b, 0, p, r] & columns
-    return found != 0
+def blocks_within(state, near, b, k, reach, owners):
+    """As `blocks_in_window`: where units may be whose edges are within `reach` of the centre of that at place `k`."""
+    wide = reach + np.float32(state.w[b, st.W_LARGEST]) / RADIUS_PARTS
+    window = square(near.f[st.N_X, k], near.f[st.N_Y, k], wide)
+    return blocks_in_window(state, near, b, state.w[b, st.W_PLACES], window, owners)
 
 
 @inline_kernel
 def enemies_within(state, static, near, b, k, owner, scan):
     """False when `acquire` would find no target for the unit at place `k`, of `owner`; True when it may."""
     x, y, reach = near.f[st.N_X, k], near.f[st.N_Y, k], scan + near.f[st.N_RADIUS, k]
-    count, start, places = state.w[b, st.W_ALIVE], state.w[b, st.W_START], near.f.shape[1]
-    if count > st.FEW_UNITS:
-        return enemies_near(state, static, b, owner, x, y, reach + np.float32(state.w[b, st.W_LARGEST]) / RADIUS_PARTS)
-    found = 0
-    for first in range(start, start + count, st.LANES):
-        found |= lanes_before(start + count, first) & lanes_in_reach(
-            near.f, near.i, first, places, st.N_RADIUS, x, y, reach, static.enemies[owner]
+    start, places, enemies = state.w[b, st.W_START], near.f.shape[1], static.enemies[owner]
+    last, left, found = start + state.w[b, st.W_PLACES], blocks_within(state, near, b, k, reach, enemies), 0
+    while left != 0:
+        first = start + st.LANES * first_bit(left)
+        left &= left - 1
+        found |= lanes_before(last, first) & lanes_in_reach(
+            near.f, near.i, first, places, st.N_RADIUS, x, y, reach, enemies
         )
     return found != 0
 
@@ -108,7 +100,7 @@ def acquire(state, static, near, b, k, scan):
 
     First the highest priority (an attacker that can hit back before one that cannot), then the nearest edge.
     """
-    cells, ii = state.cells, state.ui
+    ii = state.ui
     i = near.i[st.NI_SLOT, k]
     key = near.i[st.NI_KEY, k]
     kind = ii[b, i, st.I_KIND]
@@ -127,33 +119,29 @@ def acquire(state, static, near, b, k, scan):
     least = static.weapon_f[kind, 0, st.WF_MIN_RANGE]
     x, y, radius = near.f[st.N_X, k], near.f[st.N_Y, k], near.f[st.N_RADIUS, k]
     reach = scan + radius
-    columns = state.w[b, st.W_COLUMNS]
-    window = reach + np.float32(state.w[b, st.W_LARGEST]) / RADIUS_PARTS
-    c0, c1, r0, r1 = cell_range(state, b, x, y, window)
     best, best_rank, best_distance = np.int64(-1), -1, NO_DISTANCE
-    if state.w[b, st.W_ALIVE] > st.FEW_UNITS and not enemies_near(state, static, b, owner, x, y, window):
-        r1 = r0 - 1
     places, start = near.f.shape[1], state.w[b, st.W_START]
-    for row in range(r0, r1 + 1):
-        last = start + cells[b, row * columns + c1 + 1]
-        for first in range(start + cells[b, row * columns + c0], last, st.LANES):
-            found = lanes_before(last, first) & lanes_in_reach(
-                near.f, near.i, first, places, st.N_RADIUS, x, y, reach, enemies
-            )
-            while found != 0:
-                q = np.uintp(first + first_bit(found))
-                found &= found - 1
-                other = near.i[st.NI_KEY, q]
-                j = np.uintp(near.i[st.NI_SLOT, q])
-                if other & planes == 0 or (ii[b, j, st.I_VISIBLE] >> owner) & 1 == 0:
-                    continue
-                dx, dy = near.f[st.N_X, q] - x, near.f[st.N_Y, q] - y
-                distance = np.sqrt(dx * dx + dy * dy) - near.f[st.N_RADIUS, q]
-                if distance - radius < least:
-                    continue
-                rank = 2 * static.kind_i[ii[b, j, st.I_KIND], st.KI_PRIORITY] + (1 if other & hits_me else 0)
-                if rank > best_rank or (rank == best_rank and distance < best_distance):
-                    best, best_rank, best_distance = np.int64(j), rank, distance
+    last, left = start + state.w[b, st.W_PLACES], blocks_within(state, near, b, k, reach, enemies)
+    while left != 0:
+        first = start + st.LANES * first_bit(left)
+        left &= left - 1
+        found = lanes_before(last, first) & lanes_in_reach(
+            near.f, near.i, first, places, st.N_RADIUS, x, y, reach, enemies
+        )
+        while found != 0:
+            q = np.uintp(first + first_bit(found))
+            found &= found - 1
+            other = near.i[st.NI_KEY, q]
+            j = np.uintp(near.i[st.NI_SLOT, q])
+            if other & planes == 0 or (ii[b, j, st.I_VISIBLE] >> owner) & 1 == 0:
+                continue
+            dx, dy = near.f[st.N_X, q] - x, near.f[st.N_Y, q] - y
+            distance = np.sqrt(dx * dx + dy * dy) - near.f[st.N_RADIUS, q]
+            if distance - radius < least:
+                continue
+            rank = 2 * static.kind_i[ii[b, j, st.I_KIND], st.KI_PRIORITY] + (1 if other & hits_me else 0)
+            if rank > best_rank or (rank == best_rank and distance < best_distance):
+                best, best_rank, best_distance = np.int64(j), rank, distance
     return best
 
 
@@ -165,7 +153,7 @@ def acquire_wounded(state, static, near, b, k):
     owner_key = near.i[st.NI_KEY, k] & OWNERS
     scan = static.kind_f[ii[b, i, st.I_KIND], st.K_SCAN_RANGE] + near.f[st.N_RADIUS, k]
     best, best_distance = -1, NO_DISTANCE
-    for q in range(start, start + state.w[b, st.W_ALIVE]):
+    for q in range(start, start + state.w[b, st.W_PLACES]):
         if near.i[st.NI_KEY, q] & owner_key == 0:
             continue
         j = near.i[st.NI_SLOT, q]

@@ -28,6 +28,7 @@ __all__ = [
     "Variable",
     "dot",
     "each_bit",
+    "each_set",
     "operation",
 ]
 
@@ -168,6 +169,11 @@ class Lanes:
         zero_is_poison = ir.Constant(ir.IntType(1), 0)
         return self._new(self.builder.call(function, [self.value, zero_is_poison])) & (LANES - 1)
 
+    def bits_set(self) -> Lanes:
+        """How many bits of each integer are set."""
+        function = self.builder.module.declare_intrinsic(f"llvm.ctpop.v{LANES}i32", fnty=ir.FunctionType(INTS, [INTS]))
+        return self._new(self.builder.call(function, [self.value]))
+
     def as_bit(self) -> Lanes:
         """The integers whose only bit set is so numbered."""
         return self._new(self.builder.shl(ir.Constant(INTS, [1] * LANES), self.value))
@@ -228,6 +234,9 @@ class Code:
         """Element `offset` of an array argument in every lane."""
         return self.splat(self.builder.load(self._element(array, offset)))
 
+    def store_element(self, array: int, offset: Any, value: Any) -> None:
+        self.builder.store(value, self._element(array, offset))
+
     def load(self, array: int, offset: Any) -> Lanes:
         """The lanes of an array argument from element `offset` on."""
         kind = self._kind(array)
@@ -237,6 +246,20 @@ class Code:
     def store(self, array: int, offset: Any, lanes: Lanes) -> None:
         place = self.builder.bitcast(self._element(array, offset), lanes.value.type.as_pointer())
         self.builder.store(lanes.value, place, align=4)
+
+    def store_packed(self, array: int, offset: Any, lanes: Lanes, active: Lanes) -> None:
+        """Stores the lanes that are `active` side by side from element `offset` on; up to sixteen elements change."""
+        kind, builder = self._kind(array), self.builder
+        if self.has_avx512():
+            name = f"llvm.x86.avx512.mask.compress.v{LANES}{'f' if kind is FLOATS else 'i'}32"
+            function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(kind, [kind, kind, BITS]), name)
+            packed = builder.call(function, [lanes.value, ir.Constant(kind, None), active.value])
+            self.store(array, offset, Lanes(builder, packed))
+        else:
+            name = f"llvm.masked.compressstore.v{LANES}{'f' if kind is FLOATS else 'i'}32"
+            shape = ir.FunctionType(ir.VoidType(), [kind, ir.PointerType(), BITS])
+            function = cgutils.get_or_insert_function(builder.module, shape, name)
+            builder.call(function, [lanes.value, self._element(array, offset), active.value])
 
     def _addresses(self, array: int, elements: Lanes, offset: int) -> Any:
         """Where elements `elements + offset` of an array argument lie."""
@@ -290,9 +313,6 @@ class Code:
         kind = FLOATS if isinstance(value, float) else INTS
         return Lanes(self.builder, ir.Constant(kind, [value] * LANES))
 
-    def numbers(self) -> Lanes:
-        return Lanes(self.builder, ir.Constant(INTS, list(range(LANES))))
-
 
 class Rows:
     """Sixteen units: the places from `at` on in the rows of `near_f` and `near_i`.
@@ -321,11 +341,6 @@ class Rows:
     def store_int(self, number: int, lanes: Lanes) -> None:
         self.code.store(self.ints, self.row(number), lanes)
 
-    def numbers_from(self, other: Rows) -> Lanes:
-        """How many places each stands after the first of `other`."""
-        places = self.code.builder.sub(self.start, other.start)
-        return self.code.numbers().plus(self.code.splat(self.code.builder.trunc(places, ir.IntType(32))))
-
 
 def dot(ax: Lanes, bx: Lanes, ay: Lanes, by: Lanes) -> Lanes:
     return ax * bx + ay * by
@@ -346,5 +361,25 @@ def each_bit(code: Code, masks: Lanes, look: Callable[[Lanes, Lanes], None]) -> 
     bits = left.get()
     look(bits.first_bits(), bits.differs(0))
     left.set(bits & bits.plus(-1))
+    go_on()
+    builder.position_at_end(after)
+
+
+def each_set(code: Code, mask: Any, look: Callable[[Any], None]) -> None:
+    """Calls `look(number)` in a loop for each bit set of an int64, lowest first."""
+    builder = code.builder
+    kind = mask.type
+    left = cgutils.alloca_once_value(builder, mask)
+    turn, after = (builder.append_basic_block(name) for name in ("set", "set.end"))
+
+    def go_on() -> None:
+        builder.cbranch(builder.icmp_unsigned("!=", builder.load(left), ir.Constant(kind, 0)), turn, after)
+
+    go_on()
+    builder.position_at_end(turn)
+    bits = builder.load(left)
+    function = builder.module.declare_intrinsic("llvm.cttz.i64", fnty=ir.FunctionType(kind, [kind, ir.IntType(1)]))
+    look(builder.call(function, [bits, ir.Constant(ir.IntType(1), 1)]))
+    builder.store(builder.and_(bits, builder.sub(bits, ir.Constant(kind, 1))), left)
     go_on()
     builder.position_at_end(after)

@@ -5,12 +5,22 @@ from __future__ import annotations
 import numpy as np
 
 from envs.engine import state as st
-from envs.engine.lanes import first_bit, lanes_in_reach, see_lanes
-from envs.engine.neighbours import begin_places, bit_range, bit_scale, lanes_before, list_places, near_units
+from envs.engine.lanes import first_bit, lanes_in_reach, lanes_in_window, owners_of_all, see_lanes
+from envs.engine.neighbours import (
+    RADIUS_PARTS,
+    begin_places,
+    blocks_in_window,
+    box_places,
+    lanes_before,
+    list_places,
+    near_units,
+    square,
+)
 from envs.engine.state import inline_kernel, kernel
 
 HIGHER = np.float32(1.0)  # terrain so much higher hides what stands on it
-WIDEST = np.float32(3.0)  # no unit's radius is larger
+FAR = np.float32(1e9)
+SMALL = np.float32(1e-3)  # more than rounding takes off a reach
 
 
 @inline_kernel
@@ -38,6 +48,7 @@ def update_vision(state, static, b):
     begin_places(state, static, b)
     state.w[b, st.W_START] = 0
     list_places(state, static, near, b)
+    box_places(state, near, b, state.w[b, st.W_PLACES])
     see_units(state, static, near, b)
 
 
@@ -47,80 +58,81 @@ def see_units(state, static, near, b):
 
     Cloaked and burrowed units are seen by detectors only. Without fog everything else is seen by everyone.
     """
-    ui, start, count = state.ui[b], state.w[b, st.W_START], state.w[b, st.W_ALIVE]
+    ui, start, count = state.ui[b], state.w[b, st.W_START], state.w[b, st.W_PLACES]
     everyone = (1 << (static.options[st.O_PLAYERS] + 1)) - 2
     fog = static.options[st.O_FOG]
-    few = count <= st.FEW_UNITS and static.options[st.O_HIGH_GROUND] == 0
-    mapped = fog != 0 and not few
-    if fog != 0 and few:
+    flat = static.options[st.O_HIGH_GROUND] == 0
+    if fog != 0 and flat:
         for first in range(start, start + count, st.LANES):
-            see_lanes(near.f, near.i, first, start, count, near.f.shape[1])
-    if mapped:
-        map_sight(state, static, near, b)
+            see_block(state, near, b, first, everyone)
     for place in range(start, start + count):
         k = np.uintp(place)
+        if near.i[st.NI_KEY, k] == 0:
+            continue
         v = ui[np.uintp(near.i[st.NI_SLOT, k])]
         hidden = v[st.I_FLAGS] & (st.FLAG_CLOAKED | st.FLAG_BURROWED) != 0
         seen = (1 << v[st.I_OWNER]) | (state.w[b, st.W_REVEAL] & everyone)
         if fog == 0 and not hidden:
             seen |= everyone
-        elif few and not hidden:
+        elif flat and not hidden:
             seen |= near.i[st.NI_SEEN, k] & everyone
         elif everyone & ~seen != 0:
-            seen |= find_spotters(state, static, near, b, k, everyone & ~seen, hidden, mapped)
+            seen |= find_spotters(state, static, near, b, k, everyone & ~seen, hidden)
         v[st.I_VISIBLE] = seen
 
 
 @inline_kernel
-def map_sight(state, static, near, b):
-    """A coarse map of what each player may see at all, so that units out of sight are not compared with everybody."""
-    bits, start, scale = state.bits[b, 1], state.w[b, st.W_START], bit_scale(static)
-    bits[:, :] = 0
-    for k in range(start, start + state.w[b, st.W_ALIVE]):
-        owner = state.ui[b, near.i[st.NI_SLOT, k], st.I_OWNER]
-        if owner != st.NEUTRAL:
-            reach = near.f[st.N_SIGHT, k] + WIDEST
-            c0, c1 = bit_range(scale, near.f[st.N_X, k], reach)
-            r0, r1 = bit_range(scale, near.f[st.N_Y, k], reach)
-            columns = ((1 << (c1 - c0 + 1)) - 1) << c0
-            for r in range(r0, r1 + 1):
-                bits[owner, r] |= columns
+def see_block(state, near, b, first, everyone):
+    """Sets `NI_SEEN` of the sixteen units of world `b` from place `first` on, without regard to cloaks and heights."""
+    start, places = state.w[b, st.W_START], near.f.shape[1]
+    count = state.w[b, st.W_PLACES]
+    for k in range(first, first + st.LANES):
+        near.i[st.NI_SEEN, np.uintp(k)] = 0
+    # Who is seen by the own side need not be looked for.
+    wanted = np.int32(everyone & ~owners_of_all(near.i, first, places))
+    reach = farthest(state, b)
+    block = np.uintp((first - start) // st.LANES)
+    x0, x1 = near.f[st.N_BOX_X0, block] - reach, near.f[st.N_BOX_X1, block] + reach
+    y0, y1 = near.f[st.N_BOX_Y0, block] - reach, near.f[st.N_BOX_Y1, block] + reach
+    if state.w[b, st.W_MANY] == 0:
+        x0, x1, y0, y1 = -FAR, FAR, -FAR, FAR
+    left = blocks_in_window(state, near, b, count, (x0, x1, y0, y1), wanted)
+    while left != 0:
+        at = start + st.LANES * first_bit(left)
+        left &= left - 1
+        others = lanes_in_window(near.f, near.i, at, places, st.N_X, st.N_Y, x0, x1, y0, y1, wanted)
+        see_lanes(near.f, near.i, first, at, others & lanes_before(start + count, at), places)
 
 
 @inline_kernel
-def find_spotters(state, static, near, b, k, asked, hidden, mapped):
-    """Which of the players `asked` see the unit at place `k`; `mapped`: `map_sight` has been called."""
-    ui, bits, scale = state.ui[b], state.bits[b, 1], bit_scale(static)
-    start, last, places = state.w[b, st.W_START], state.w[b, st.W_START] + state.w[b, st.W_ALIVE], near.f.shape[1]
+def farthest(state, b):
+    """No unit of world `b` sees another whose centre is farther away."""
+    return np.float32(state.w[b, st.W_FARTHEST] + state.w[b, st.W_LARGEST]) / RADIUS_PARTS + SMALL
+
+
+@inline_kernel
+def find_spotters(state, static, near, b, k, asked, hidden):
+    """Which of the players `asked` see the unit at place `k`."""
+    ui = state.ui[b]
+    start, last, places = state.w[b, st.W_START], state.w[b, st.W_START] + state.w[b, st.W_PLACES], near.f.shape[1]
     i = near.i[st.NI_SLOT, k]
     v = ui[i]
     x, y, seen = near.f[st.N_X, k], near.f[st.N_Y, k], 0
-    if mapped:
-        column, row = int(x * scale), int(y * scale)
-        for p in range(1, static.options[st.O_PLAYERS] + 1):
-            if (bits[p, row] >> column) & 1 == 0:
-                asked &= ~(1 << p)
     spotter = v[st.I_SPOTTER]
     known = spotter >= 0 and ui[spotter, st.I_ALIVE] != 0 and (asked >> ui[spotter, st.I_OWNER]) & 1 != 0
     if known and _sees(state, static, b, spotter, i):
         seen |= 1 << ui[spotter, st.I_OWNER]
-    for first in range(start, last, st.LANES):
-        if asked & ~seen == 0:
-            break
+    x0, x1, y0, y1 = square(x, y, farthest(state, b))
+    left = blocks_in_window(state, near, b, last - start, (x0, x1, y0, y1), np.int32(asked & ~seen))
+    while left != 0 and asked & ~seen != 0:
+        first = start + st.LANES * first_bit(left)
+        left &= left - 1
+        wanted = np.int32(asked & ~seen)
         if hidden:
-            found = (1 << st.LANES) - 1
+            found = lanes_in_window(near.f, near.i, first, places, st.N_X, st.N_Y, x0, x1, y0, y1, wanted)
         else:
-            found = lanes_in_reach(
-                near.f,
-                near.i,
-                first,
-                places,
-                st.N_SIGHT,
-                x,
-                y,
-                near.f[st.N_RADIUS, k],
-                np.int32(asked & ~seen),
-            )
+            reach = near.f[st.N_RADIUS, k]
+            found = lanes_in_reach(near.f, near.i, first, places, st.N_SIGHT, x, y, reach, wanted)
         found &= lanes_before(last, first)
         while found != 0:
             j = near.i[st.NI_SLOT, first + first_bit(found)]

@@ -20,13 +20,19 @@ from envs.engine.lanes import (
     LANES,
     MOVING,
     OWNERS,
+    RESTING,
     SAME_PLACE,
     TELEPORT,
     begin_steps,
+    box_lanes,
+    boxes_in_window,
     collide_lanes,
     first_bit,
     lanes_in_reach,
+    lanes_in_window,
     lanes_span,
+    number_lanes,
+    owners_of_all,
     pack_rows,
     see_lanes,
     share_lanes,
@@ -49,8 +55,26 @@ def span(floats, lanes):  # type: ignore[no-untyped-def]
 
 
 @njit
-def see(floats, ints, at, start, many):  # type: ignore[no-untyped-def]
-    see_lanes(floats, ints, at, start, many, PLACES)
+def see(floats, ints, at, start, others):  # type: ignore[no-untyped-def]
+    see_lanes(floats, ints, at, start, others, PLACES)
+
+
+@njit
+def in_window(floats, ints, x0, x1, y0, y1, wanted):  # type: ignore[no-untyped-def]
+    window = F(x0), F(x1), F(y0), F(y1)
+    return lanes_in_window(floats, ints, 0, PLACES, st.N_PX, st.N_PY, *window, np.int32(wanted))
+
+
+@njit
+def boxes(floats, ints, x0, x1, y0, y1, wanted):  # type: ignore[no-untyped-def]
+    for at in range(0, PLACES, LANES):
+        box_lanes(floats, ints, at, PLACES)
+    return boxes_in_window(floats, ints, 0, PLACES, F(x0), F(x1), F(y0), F(y1), np.int32(wanted))
+
+
+@njit
+def common_owner(ints):  # type: ignore[no-untyped-def]
+    return owners_of_all(ints, 0, PLACES)
 
 
 @njit
@@ -64,12 +88,19 @@ def begin(floats, ints, start):  # type: ignore[no-untyped-def]
 
 
 @njit
+def number(ints, at, lanes, first):  # type: ignore[no-untyped-def]
+    number_lanes(ints, at, lanes, first, PLACES)
+
+
+@njit
 def collide(floats, ints, start, first, many, lanes):  # type: ignore[no-untyped-def]
+    number_lanes(ints, start, (1 << LANES) - 1, start - first, PLACES)
     return collide_lanes(floats, ints, start, first, many, lanes, PLACES)
 
 
 @njit
 def share(floats, ints, start, first, many, lanes):  # type: ignore[no-untyped-def]
+    number_lanes(ints, start, (1 << LANES) - 1, start - first, PLACES)
     share_lanes(floats, ints, start, first, many, lanes, PLACES)
 
 
@@ -83,7 +114,10 @@ def bits_of(chosen: np.ndarray) -> int:
 
 
 def collision(floats: np.ndarray, ints: np.ndarray, k: int, n: int) -> tuple[list[Any], bool]:
-    """What the unit at place `n` does to that at `k`: push, wall and side; whether they touch, allied and at rest."""
+    """What the unit at place `n` does to that at `k`: push, wall and side.
+
+    Also whether they touch, the other an ally that rests.
+    """
     zero, one, half = F(0), F(1), F(0.5)
     f, i, other_f, other_i = floats[:, k], ints[:, k], floats[:, n], ints[:, n]
     mobility, moving = other_i[st.NI_MOBILITY], i[st.NI_MOBILITY] == MOVING
@@ -94,7 +128,7 @@ def collision(floats: np.ndarray, ints: np.ndarray, k: int, n: int) -> tuple[lis
     near = dx * dx + dy * dy
     square = near
     if near < F(SAME_PLACE):
-        dx = dy = F(EDGE) if n < k else F(-EDGE)
+        dx = dy = F(EDGE) if other_i[st.NI_SLOT] < i[st.NI_SLOT] else F(-EDGE)
         square = F(2 * EDGE * EDGE)
     inverse = one / np.sqrt(square)
     reach = other_f[st.N_INNER] + f[st.N_INNER]
@@ -114,7 +148,7 @@ def collision(floats: np.ndarray, ints: np.ndarray, k: int, n: int) -> tuple[lis
                 yields = half
         elif mobility == MOVING:
             yields = half if moving else zero
-        elif mobility == IDLE:
+        elif mobility in (IDLE, RESTING):
             yields = one if moving else half
         else:
             yields = one if moving else zero
@@ -124,7 +158,7 @@ def collision(floats: np.ndarray, ints: np.ndarray, k: int, n: int) -> tuple[lis
         into = -(ux * dx + uy * dy) * inverse
     wall = into * inverse
     side = -into if facing or uy * dx > ux * dy else into
-    return [push * dx, push * dy, -(wall * dx), -(wall * dy), side], bool(touches and allied and mobility == IDLE)
+    return [push * dx, push * dy, -(wall * dx), -(wall * dy), side], bool(touches and allied and mobility == RESTING)
 
 
 def near(floats: np.ndarray, ints: np.ndarray, k: int, first: int, many: int, at: tuple[int, int]) -> list[int]:
@@ -155,10 +189,10 @@ def crowds(draw: some.DrawFn) -> tuple[np.ndarray, np.ndarray]:
     floats[st.N_UX], floats[st.N_UY] = np.cos(angle), np.sin(angle)
     ints[st.NI_KEY] = random.choice([1 << 1, 1 << 2], PLACES) | random.choice([KEY_WALKER, KEY_FLYER], PLACES)
     ints[st.NI_GROUP] = random.integers(0, draw(some.sampled_from([1, 2, PLACES])), PLACES)
-    ints[st.NI_MOBILITY] = random.choice([ANCHORED, IDLE, MOVING, MOVING, TELEPORT], PLACES)
+    ints[st.NI_MOBILITY] = random.choice([ANCHORED, IDLE, RESTING, MOVING, MOVING, TELEPORT], PLACES)
     ints[st.NI_SLOT] = random.permutation(PLACES)
     ints[st.NI_TARGET] = random.integers(-1, PLACES, PLACES)
-    resting = np.isin(ints[st.NI_MOBILITY], [ANCHORED, IDLE])
+    resting = np.isin(ints[st.NI_MOBILITY], [ANCHORED, IDLE, RESTING])
     floats[st.N_VX, resting] = floats[st.N_VY, resting] = 0.0
     for start in (0, LANES):
         begin(floats, ints, start)
@@ -167,8 +201,9 @@ def crowds(draw: some.DrawFn) -> tuple[np.ndarray, np.ndarray]:
 
 places = some.floats(-1.5, 1.5, width=32)
 firsts = some.integers(0, PLACES - LANES)
+ends = some.integers(0, PLACES)
+stretches = some.tuples(ends, ends).map(lambda two: (min(two), abs(two[0] - two[1])))
 lane_bits = some.integers(0, (1 << LANES) - 1)
-sizes = some.integers(0, LANES)
 
 
 @settings(max_examples=150, deadline=None)
@@ -192,19 +227,76 @@ def test_the_span_of_lanes_is_their_rectangle(crowd: tuple[np.ndarray, np.ndarra
 
 
 @settings(max_examples=100, deadline=None)
-@given(crowds(), firsts, firsts, sizes)
+@given(crowds(), firsts, firsts, lane_bits)
 def test_units_are_seen_by_the_owners_of_those_whose_sight_reaches_them(
-    crowd: tuple[np.ndarray, np.ndarray], at: int, start: int, many: int
+    crowd: tuple[np.ndarray, np.ndarray], at: int, start: int, others: int
 ) -> None:
     floats, ints = crowd
     floats[[st.N_RADIUS, st.N_SIGHT]] = np.abs(floats[[st.N_RADIUS, st.N_SIGHT]])
-    see(floats, ints, at, start, many)
+    ints[st.NI_SEEN] = np.arange(PLACES) % 3
+    see(floats, ints, at, start, others)
+    asked = start + np.flatnonzero((others >> np.arange(LANES)) & 1)
     for k in range(at, at + LANES):
-        dx, dy = floats[st.N_X, k] - floats[st.N_X], floats[st.N_Y, k] - floats[st.N_Y]
-        reach = floats[st.N_RADIUS, k] + floats[st.N_SIGHT]
-        sees = (dx * dx + dy * dy <= reach * reach)[start : start + many]
-        owners = ints[st.NI_KEY, start : start + many][sees] & OWNERS
-        assert ints[st.NI_SEEN, k] == np.bitwise_or.reduce(owners, initial=0)
+        dx, dy = floats[st.N_X, k] - floats[st.N_X, asked], floats[st.N_Y, k] - floats[st.N_Y, asked]
+        reach = floats[st.N_RADIUS, k] + floats[st.N_SIGHT, asked]
+        owners = ints[st.NI_KEY, asked][dx * dx + dy * dy <= reach * reach] & OWNERS
+        assert ints[st.NI_SEEN, k] == np.bitwise_or.reduce(owners, initial=k % 3)
+
+
+windows = some.tuples(places, places, places, places).map(lambda ends: (*sorted(ends[:2]), *sorted(ends[2:])))
+
+
+@settings(max_examples=100, deadline=None)
+@given(crowds(), windows, some.sampled_from([-1, 1 << 1, 1 << 2, 1 << 3]))
+def test_lanes_in_a_window_are_those_inside_that_are_wanted(
+    crowd: tuple[np.ndarray, np.ndarray], window: tuple[float, float, float, float], wanted: int
+) -> None:
+    floats, ints = crowd
+    ints[st.NI_KEY, 3] = 0
+    x, y, (x0, x1, y0, y1) = floats[st.N_PX, :LANES], floats[st.N_PY, :LANES], window
+    expected = (x >= x0) & (x <= x1) & (y >= y0) & (y <= y1) & (ints[st.NI_KEY, :LANES] & wanted != 0)
+    assert in_window(floats, ints, *window, wanted) == bits_of(expected)
+
+
+@settings(max_examples=100, deadline=None)
+@given(crowds(), windows, some.sampled_from([-1, 1 << 1, 1 << 2, 1 << 3]), lane_bits, lane_bits)
+def test_boxes_in_a_window_are_those_that_meet_it_with_wanted_units(
+    crowd: tuple[np.ndarray, np.ndarray], window: tuple[float, float, float, float], wanted: int, one: int, two: int
+) -> None:
+    floats, ints = crowd
+    there = ((one | two << LANES) >> np.arange(PLACES)) & 1 != 0
+    ints[st.NI_KEY, ~there] = 0
+    expected, (x0, x1, y0, y1) = 0, window
+    for block in range(PLACES // LANES):
+        units = np.arange(block * LANES, (block + 1) * LANES)[there[block * LANES : (block + 1) * LANES]]
+        if len(units) > 0:
+            x, y = floats[st.N_X, units], floats[st.N_Y, units]
+            meets = x.min() <= x1 and x.max() >= x0 and y.min() <= y1 and y.max() >= y0
+            owners = int(np.bitwise_or.reduce(ints[st.NI_KEY, units])) & OWNERS
+            expected |= int(meets and owners & wanted != 0) << block
+    assert boxes(floats, ints, *window, wanted) & 3 == expected
+
+
+@settings(max_examples=50, deadline=None)
+@given(crowds(), lane_bits, some.booleans())
+def test_the_owner_of_all_is_that_of_every_unit_there(
+    crowd: tuple[np.ndarray, np.ndarray], there: int, same: bool
+) -> None:
+    keys = crowd[1][st.NI_KEY, :LANES]
+    if same:
+        keys[:] = 1 << 2 | KEY_WALKER
+    keys[(there >> np.arange(LANES)) & 1 == 0] = 0
+    found = common_owner(crowd[1])
+    assert found == int(np.bitwise_and.reduce(keys[keys != 0], initial=OWNERS)) & OWNERS
+    assert not same or there == 0 or found == 1 << 2
+
+
+@given(lane_bits, some.integers(-40, 40))
+def test_numbers_count_the_lanes_one_after_the_other(lanes: int, first: int) -> None:
+    ints = np.zeros((st.NUM_NEAR_INTS, PLACES), np.int32)
+    number(ints, 5, lanes, first)
+    chosen = 5 + np.flatnonzero((lanes >> np.arange(LANES)) & 1)
+    np.testing.assert_array_equal(ints[st.NI_NUMBER, chosen], first + np.arange(len(chosen)))
 
 
 def test_packed_rows_are_the_memory_of_the_entries() -> None:
@@ -231,10 +323,11 @@ def test_a_step_begins_with_the_pace_and_without_collisions(crowd: tuple[np.ndar
 
 
 @settings(max_examples=250, deadline=None)
-@given(crowds(), firsts, firsts, sizes, lane_bits)
+@given(crowds(), firsts, stretches, lane_bits)
 def test_collisions_are_the_rule_written_out_unit_by_unit(
-    crowd: tuple[np.ndarray, np.ndarray], start: int, first: int, many: int, lanes: int
+    crowd: tuple[np.ndarray, np.ndarray], start: int, stretch: tuple[int, int], lanes: int
 ) -> None:
+    first, many = stretch
     crowd[1][st.NI_MET] = np.random.default_rng(start).choice([0, ARRIVED & ~1, ARRIVED], PLACES)
     floats, ints = (array.copy() for array in crowd)
     touching = collide(*crowd, start, first, many, lanes)
@@ -242,23 +335,24 @@ def test_collisions_are_the_rule_written_out_unit_by_unit(
     for lane in range(LANES):
         k = start + lane
         found = near(floats, ints, k, first, many, (st.N_PX, st.N_PY)) if (lanes >> lane) & 1 else []
-        sums, touched = floats[rows, k], 0
+        sums, touched = floats[rows, k], False
         for n in found:
             parts, touches = collision(floats, ints, k, n)
             sums = sums + np.array(parts, F)
-            touched |= int(touches) << (n - first)
+            touched |= touches
         np.testing.assert_array_equal(crowd[0][rows, k], sums)
         assert crowd[1][st.NI_MET, k] == ints[st.NI_MET, k] | bool(found)
-        assert crowd[1][st.NI_TOUCHED, k] == touched and (touching >> lane) & 1 == bool(touched)
+        assert (touching >> lane) & 1 == touched
     others = np.delete(np.arange(PLACES), np.arange(start, start + LANES))
     np.testing.assert_array_equal(crowd[0][:, others], floats[:, others])
 
 
 @settings(max_examples=150, deadline=None)
-@given(crowds(), firsts, firsts, sizes, lane_bits)
+@given(crowds(), firsts, stretches, lane_bits)
 def test_the_free_share_of_a_step_takes_half_of_the_room_between_cores(
-    crowd: tuple[np.ndarray, np.ndarray], start: int, first: int, many: int, lanes: int
+    crowd: tuple[np.ndarray, np.ndarray], start: int, stretch: tuple[int, int], lanes: int
 ) -> None:
+    first, many = stretch
     crowd[0][st.N_ABOUT] = CORE * crowd[0][st.N_INNER] + 2 * np.hypot(crowd[0][st.N_VX], crowd[0][st.N_VY])
     floats, ints = (array.copy() for array in crowd)
     share(*crowd, start, first, many, lanes)

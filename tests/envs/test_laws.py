@@ -222,6 +222,47 @@ def test_worlds_that_are_led_together_are_as_those_that_are_led_alone() -> None:
     assert deaths > 100
 
 
+@pytest.mark.parametrize("begin", [0, 3])
+def test_a_battle_is_the_same_however_its_loops_are_divided_into_calls(begin: int) -> None:
+    units = ["Marine", "Zealot", "Baneling", "Stalker", "Medivac", "SiegeTank", "Colossus", "Mutalisk"]
+    rules = Rules(units, MapSpec(width=48, height=48))
+    at_once, in_parts = new_state(rules.static, 4, 300), new_state(rules.static, 4, 300)
+    rng = np.random.default_rng(1)
+    sizes = [5, 60, 80, 280]
+
+    def create(b: int) -> None:
+        kind, owner = rules.kind[units[int(rng.integers(len(units)))]], 1 + int(rng.integers(2))
+        x, y = 2 + 44 * rng.random(2)
+        for state in (at_once, in_parts):
+            create_unit(state, rules.static, b, kind, owner, x, y)
+
+    for b, n in enumerate(sizes):
+        for _ in range(n):
+            create(b)
+    for state in (at_once, in_parts):
+        advance_worlds(state, rules.static, 0, 4, begin)
+    many, few = np.zeros(4, bool), np.zeros(4, bool)
+    for turn in range(30):
+        for b, i in np.argwhere(at_once.i[:, st.I_ALIVE] == 1):
+            if rng.random() < 0.2:
+                order, x, y = int(rng.choice((*ORDERS, st.ORDER_SIEGE))), 48 * rng.random(), 48 * rng.random()
+                target = int(rng.integers(300)) if order in (st.ORDER_ATTACK, st.ORDER_HEAL) else -1
+                for state in (at_once, in_parts):
+                    issue_order(state, rules.static, b, i, order, target, x, y, False)
+        # So that few units become many, and many few.
+        for _ in range(30 if turn % 10 == 3 else 0):
+            create(1)
+            create(2)
+        advance_worlds(at_once, rules.static, 0, 4, 12)
+        for loops in (1, 3, 6, 2):
+            advance_worlds(in_parts, rules.static, 0, 4, loops)
+        np.testing.assert_array_equal(at_once.f.view(np.int32), in_parts.f.view(np.int32))
+        np.testing.assert_array_equal(at_once.i, in_parts.i)
+        many |= at_once.w[:, st.W_MANY] == 1
+        few |= at_once.w[:, st.W_MANY] == 0
+    assert (many & few)[1:3].all() and many[3] and int(at_once.tally[:, :, st.T_LOST].sum()) > 100
+
+
 @pytest.mark.parametrize("unit", ["Marine", "Zealot", "Stalker"])
 def test_mirrored_battles_are_fair(unit: str) -> None:
     rules = Rules([unit])

@@ -59,6 +59,38 @@ def test_rows_are_gathered_and_scattered_in_the_active_lanes_only(
         np.testing.assert_array_equal(out, expected)
 
 
+def packer() -> Callable[..., Any]:
+    """A function that stores the first sixteen elements of `array` side by side at `out[at]`, those `active`."""
+
+    @operation
+    def pack(typingctx, array, at, active, out):  # type: ignore[no-untyped-def]
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            code = Code(context, builder, signature, args)
+            code.store_packed(3, args[1], code.load(0, context.get_constant(INDEX, 0)), code.bits(2))
+            return args[2]
+
+        return MASK(array, INDEX, MASK, out), codegen
+
+    return njit(lambda array, at, active, out: pack(array, at, active, out))
+
+
+@ON_ANY
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_active_lanes_are_stored_side_by_side(
+    monkeypatch: pytest.MonkeyPatch, any_processor: bool, kind: type[np.generic]
+) -> None:
+    without_special_instructions(monkeypatch, any_processor)
+    random, pack = np.random.default_rng(4), packer()
+    for _ in range(50):
+        array: np.ndarray = random.integers(1, 99, LANES).astype(kind)
+        out: np.ndarray = np.full(3 * LANES, -1, kind)
+        at, active = int(random.integers(0, LANES)), int(random.integers(0, 1 << LANES))
+        pack(array, at, active, out)
+        chosen = array[(active >> np.arange(LANES)) & 1 != 0]
+        np.testing.assert_array_equal(out[at : at + len(chosen)], chosen)
+        assert (out[:at] == -1).all() and (out[at + LANES :] == -1).all()
+
+
 def quiet_loop(state: Any, static: Any, count: int, width: int) -> Any:
     """The quiet part of a loop of world 0, and steps without collisions."""
     near = near_units(state, 0, 1)
@@ -68,8 +100,8 @@ def quiet_loop(state: Any, static: Any, count: int, width: int) -> Any:
     leave_places(near, 0, count, -count & (st.LANES - 1))
     went = 0
     for first in range(0, count, st.LANES):
-        _, quiet, _, recovering = begin_loop(near.f, near.i, state.ui, first, near.f.shape[1], width)
-        recover(near.i, state.uf, state.ui, static.kind_f, first, near.f.shape[1], recovering)
+        recover(near.i, state.uf, state.ui, static.kind_f, first, near.f.shape[1])
+        _, quiet, _ = begin_loop(near.f, near.i, state.ui, first, near.f.shape[1], width)
         quiet = go_on(near.f, near.i, state.uf, state.ui, static.kind_f, first, near.f.shape[1], quiet, width)
         end_steps(
             near.f, near.i, state.uf, first, near.f.shape[1], quiet, np.float32(0), np.float32(0), np.float32(99),
