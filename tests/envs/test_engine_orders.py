@@ -255,11 +255,12 @@ def nearest_pair(arena: Arena, units: list[int]) -> float:
     return float(gaps[np.triu_indices(len(units), 1)].min())
 
 
-@pytest.mark.parametrize("zerglings", [12, 24, 40])
+@pytest.mark.parametrize("zerglings", [12, 24, 40, 120])
 def test_zerglings_surround_and_no_two_come_nearer_than_their_cores(zerglings: int) -> None:
     arena = Arena(["Zergling", ("Ultralisk", {**INERT, "label": "big", "health": 1e5})], max_units=zerglings + 1)
     big = arena.add("big", 2, 16.0, 16.0)
-    units = [arena.add("Zergling", 1, 4.0 + 0.9 * (n % 5), 13.0 + 0.9 * (n // 5)) for n in range(zerglings)]
+    abreast = 5 if zerglings < 100 else 10
+    units = [arena.add("Zergling", 1, 4 + 0.9 * (n % abreast), 13 + 0.9 * (n // abreast)) for n in range(zerglings)]
     for i in units:
         arena.order(i, st.ORDER_ATTACK, big)
     for _ in range(240):
