@@ -79,7 +79,8 @@ def is_battle(scenario: str) -> bool:
 def save_worlds(env: Any) -> dict[str, Any]:
     """All that the future of the worlds depends on: their own `get_state`, a pickle, or the content of their arrays.
 
-    The last is for worlds that hold compiled structures over their arrays, like the simulator's. Worlds that are
+    The last is for worlds that hold compiled structures over their arrays, like the simulator's; what they name as
+    their `work_space` is left out, so that another version may use it otherwise. Worlds that are
     games in other processes (`in_other_processes`) cannot be saved; nothing is.
     """
     if getattr(env, "in_other_processes", False):
@@ -90,7 +91,7 @@ def save_worlds(env: Any) -> dict[str, Any]:
         return {"pickle": pickle.dumps(env)}
     except TypeError:
         plain = {name: value for name, value in vars(env).items() if isinstance(value, bool | int | float | str)}
-        return {"plain": plain, "arrays": [array.copy() for array in _arrays_of(vars(env))]}
+        return {"plain": plain, "arrays": [array.copy() for array in _saved_arrays(env)]}
 
 
 def restore_worlds(env: Any, saved: dict[str, Any]) -> Any:
@@ -101,10 +102,16 @@ def restore_worlds(env: Any, saved: dict[str, Any]) -> Any:
     if "pickle" in saved:
         return pickle.loads(saved["pickle"])
     vars(env).update(saved["plain"])
-    for array, values in zip(_arrays_of(vars(env)), saved["arrays"], strict=True):
+    for array, values in zip(_saved_arrays(env), saved["arrays"], strict=True):
         if not np.array_equal(array, values, equal_nan=array.dtype.kind == "f"):
             array[...] = values
     return env
+
+
+def _saved_arrays(env: Any) -> Iterator[np.ndarray]:
+    """The arrays of the worlds, in a fixed order, but for their work space."""
+    work_space = {id(array) for array in getattr(env, "work_space", ())}
+    return (array for array in _arrays_of(vars(env)) if id(array) not in work_space)
 
 
 def _arrays_of(structure: Any) -> Iterator[np.ndarray]:

@@ -419,6 +419,11 @@ class SC2VectorEnv(VectorEnv):
         stale."""
         return self._handed_out(self._final_views)
 
+    @property
+    def work_space(self) -> tuple[np.ndarray, ...]:
+        """Arrays that no step takes anything from that an earlier one has left: a saved state does without them."""
+        return self.state.near_f, self.state.near_i, self.state.cells, self.state.search
+
     def add_batch_axis(self, action: Any) -> Any:
         """The action of a single world as a batch of one."""
         if isinstance(action, dict):
