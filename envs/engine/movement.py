@@ -126,12 +126,14 @@ def places_of_worlds(state, near, start, count):
 def copy_others(near, start, left, row_x, row_y, window, room):
     """Copies the units of the blocks `left` that are in the window to the places behind all: most have few there.
 
-    Those from place `start` on get the numbers of their copies.
-    `room`: for `share_lanes`, otherwise for `collide_lanes`. Returns the first of these places, and how many they are.
+    Those from place `start` on get the numbers of their copies. `room`: for `share_lanes`, otherwise for
+    `collide_lanes`. Returns the first of these places, and how many they are.
     """
     places = near.f.shape[1]
     behind, count = places // 2, 0
     x0, x1, y0, y1 = window
+    # A unit that blinks may be looked at far from its block, which then has no copies.
+    number_lanes(near.i, start, 0, -st.LANES, places)
     while left != 0:
         first = st.LANES * first_bit(left)
         left &= left - 1

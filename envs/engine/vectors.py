@@ -248,7 +248,10 @@ class Code:
         self.builder.store(lanes.value, place, align=4)
 
     def store_packed(self, array: int, offset: Any, lanes: Lanes, active: Lanes) -> None:
-        """Stores the lanes that are `active` side by side from element `offset` on; up to sixteen elements change."""
+        """Stores the lanes that are `active` side by side from element `offset` on.
+
+        The elements behind them, up to the sixteenth, may change too.
+        """
         kind, builder = self._kind(array), self.builder
         if self.has_avx512():
             name = f"llvm.x86.avx512.mask.compress.v{LANES}{'f' if kind is FLOATS else 'i'}32"
