@@ -48,6 +48,15 @@ PORTION = 16  # worlds that go through all steps before the next do
 LOOPS = np.int64(8)  # typed, because Numba would compile the engine anew for a literal argument
 
 
+@inline_kernel
+def place_two(state, static, b, kind, middle_x, middle_y, x, y, gap):
+    """A unit of each side, `x` to either side of the middle; both attack-move to the other's start."""
+    for owner in (1, 2):
+        side = -1.0 if owner == 1 else 1.0
+        i = create_unit(state, static, b, kind, owner, middle_x + side * x, y)
+        issue_order(state, static, b, i, st.ORDER_ATTACK_MOVE, -1, middle_x - side * gap / 2, middle_y, False)
+
+
 @kernel
 def place_armies(state, static, b, units, gap):
     """Half of `units` on each side, in columns that face each other; both attack-move to the other's start."""
@@ -58,11 +67,7 @@ def place_armies(state, static, b, units, gap):
         column, row = n // rows, n % rows
         y = height / 2 + (row - (min(units // 2, rows) - 1) / 2) * 1.2 + random_uniform(state, b) * 0.2
         x = gap / 2 + column * 1.2 + random_uniform(state, b) * 0.2
-        kind = n % static.kind_i.shape[0]
-        for owner in (1, 2):
-            side = -1.0 if owner == 1 else 1.0
-            i = create_unit(state, static, b, kind, owner, middle + side * x, y)
-            issue_order(state, static, b, i, st.ORDER_ATTACK_MOVE, -1, middle - side * gap / 2, height / 2, False)
+        place_two(state, static, b, n % static.kind_i.shape[0], middle, height / 2, x, y, gap)
 
 
 @kernel
@@ -74,11 +79,7 @@ def place_groups(state, static, b, units, gap):
         middle_x, middle_y = (group % columns + 0.5) * GROUP_WIDTH, (group // columns + 0.5) * GROUP_HEIGHT
         y = middle_y + (member - (GROUP // 2 - 1) / 2) * 1.2 + random_uniform(state, b) * 0.2
         x = gap / 2 + random_uniform(state, b) * 0.2
-        kind = n % static.kind_i.shape[0]
-        for owner in (1, 2):
-            side = -1.0 if owner == 1 else 1.0
-            i = create_unit(state, static, b, kind, owner, middle_x + side * x, y)
-            issue_order(state, static, b, i, st.ORDER_ATTACK_MOVE, -1, middle_x - side * gap / 2, middle_y, False)
+        place_two(state, static, b, n % static.kind_i.shape[0], middle_x, middle_y, x, y, gap)
 
 
 @inline_kernel

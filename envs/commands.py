@@ -175,6 +175,12 @@ def quick_legal(state, static, plan, b, i, order):
 
 
 @inline_kernel
+def is_foe(state, b, player, j):
+    """Whether the unit in slot `j` is an enemy's that can be hurt."""
+    return state.ui[b, j, I_OWNER] == 2 - player and state.ui[b, j, I_FLAGS] & FLAG_INVULNERABLE == 0
+
+
+@inline_kernel
 def target_legal(state, static, plan, b, player, i, target_class, j):
     """Whether living unit `i` of `player` may take slot `j` as a target of the class."""
     if j == i or not sees(state, b, player, j):
@@ -183,11 +189,7 @@ def target_legal(state, static, plan, b, player, i, target_class, j):
         return can_move(state, static, b, i)
     kind, other = state.ui[b, i, I_KIND], state.ui[b, j, I_KIND]
     if target_class == ATTACK_TARGET:
-        return (
-            state.ui[b, j, I_OWNER] == 2 - player
-            and plan.can_hit[kind, other]
-            and state.ui[b, j, I_FLAGS] & FLAG_INVULNERABLE == 0
-        )
+        return is_foe(state, b, player, j) and plan.can_hit[kind, other]
     return state.ui[b, j, I_OWNER] == player + 1 and plan.can_heal[kind, other] and state.uf[b, i, F_ENERGY] > 0.0
 
 

@@ -41,6 +41,7 @@ from envs.commands import (
     FN_MOVE_POINT,
     FN_NO_OP,
     can_step,
+    is_foe,
     own_slots,
     sees,
     selectable,
@@ -55,13 +56,10 @@ from envs.engine.state import (
     F_SHIELD,
     F_X,
     F_Y,
-    FLAG_INVULNERABLE,
     I_ALIVE,
-    I_FLAGS,
     I_KIND,
     I_ORDER,
     I_ORDER_TARGET,
-    I_OWNER,
     I_TARGET,
     K_HEAL_RATE,
     K_SPEED,
@@ -173,11 +171,7 @@ def _list_foes(state, plan, b, player, foes, foe_at):
     count = 0
     first, last = own_slots(plan, 1 - player)
     for j in range(first, last):
-        if (
-            sees(state, b, player, j)
-            and state.ui[b, j, I_OWNER] == 2 - player
-            and state.ui[b, j, I_FLAGS] & FLAG_INVULNERABLE == 0
-        ):
+        if sees(state, b, player, j) and is_foe(state, b, player, j):
             foes[count] = j
             foe_at[0, count], foe_at[1, count] = state.uf[b, j, F_X], state.uf[b, j, F_Y]
             foe_at[2, count] = state.uf[b, j, F_RADIUS]
@@ -186,14 +180,19 @@ def _list_foes(state, plan, b, player, foes, foe_at):
 
 
 @inline_kernel
+def _foe_gap(state, b, i, foe_at, n):
+    """As `_gap`, to the n-th of the listed enemies."""
+    dx, dy = state.uf[b, i, F_X] - foe_at[0, n], state.uf[b, i, F_Y] - foe_at[1, n]
+    return np.sqrt(dx * dx + dy * dy) - state.uf[b, i, F_RADIUS] - foe_at[2, n]
+
+
+@inline_kernel
 def _nearest_foe(state, plan, b, i, foes, foe_at, count):
     """The nearest of the listed enemies that unit `i` has a weapon against, -1 = none."""
     best, least = np.int64(-1), np.float32(np.inf)
-    kind, radius = state.ui[b, i, I_KIND], state.uf[b, i, F_RADIUS]
-    x, y = state.uf[b, i, F_X], state.uf[b, i, F_Y]
+    kind = state.ui[b, i, I_KIND]
     for n in range(count):
-        dx, dy = x - foe_at[0, n], y - foe_at[1, n]
-        gap = np.sqrt(dx * dx + dy * dy) - radius - foe_at[2, n]
+        gap = _foe_gap(state, b, i, foe_at, n)
         if gap < least and plan.can_hit[kind, state.ui[b, foes[n], I_KIND]]:
             best, least = foes[n], gap
     return best
@@ -204,14 +203,12 @@ def _weakest_in_reach(state, static, plan, b, i, foes, foe_at, count, spent):
     """The listed enemy within weapon range with the least health that shots of this step already aimed at it (`spent`)
     do not finish, -1 = none."""
     best, least = np.int64(-1), np.float32(np.inf)
-    kind, radius = state.ui[b, i, I_KIND], state.uf[b, i, F_RADIUS]
-    x, y = state.uf[b, i, F_X], state.uf[b, i, F_Y]
+    kind = state.ui[b, i, I_KIND]
     slack = np.float32(0.5) if static.kind_f[kind, K_SPEED] > 0.0 else np.float32(0.0)
     for n in range(count):
-        dx, dy = x - foe_at[0, n], y - foe_at[1, n]
-        gap, j = np.sqrt(dx * dx + dy * dy) - radius - foe_at[2, n], foes[n]
+        j = foes[n]
         other = state.ui[b, j, I_KIND]
-        if gap > plan.reach[kind, other] + slack or not plan.can_hit[kind, other]:
+        if _foe_gap(state, b, i, foe_at, n) > plan.reach[kind, other] + slack or not plan.can_hit[kind, other]:
             continue
         left = state.uf[b, j, F_HEALTH] + state.uf[b, j, F_SHIELD] - spent[j]
         if 0.0 < left < least:

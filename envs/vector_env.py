@@ -422,7 +422,8 @@ class SC2VectorEnv(VectorEnv):
     @property
     def work_space(self) -> tuple[np.ndarray, ...]:
         """Arrays that no step takes anything from that an earlier one has left: a saved state does without them."""
-        return self.state.near_f, self.state.near_i, self.state.cells, self.state.search
+        state, episode = self.state, self.episode
+        return state.near_f, state.near_i, state.cells, state.search, episode.foes, episode.foe_at
 
     def add_batch_axis(self, action: Any) -> Any:
         """The action of a single world as a batch of one."""

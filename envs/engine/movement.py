@@ -30,7 +30,7 @@ from envs.engine.lanes import (
     share_lanes,
     turn_steps,
 )
-from envs.engine.neighbours import KEY_COLOSSUS, KEY_FLYER, RADIUS_PARTS, blocks_in_window, lanes_before
+from envs.engine.neighbours import KEY_COLOSSUS, KEY_FLYER, RADIUS_PARTS, SLACK, blocks_in_window, lanes_before
 from envs.engine.state import inline_kernel, kernel, nearest_pathable, next_order
 
 ANYBODY = np.int32(-1)  # of any owner
@@ -111,7 +111,7 @@ def window_around(state, near, start, row_x, row_y, lanes):
     """
     b = near.i[st.NI_WORLD, np.uintp(start)]
     x0, x1, y0, y1, about = lanes_span(near.f, start, near.f.shape[1], row_x, row_y, lanes)
-    reach = about + np.float32(state.w[b, st.W_WIDEST]) / RADIUS_PARTS + SMALL
+    reach = about + np.float32(state.w[b, st.W_WIDEST]) / RADIUS_PARTS + SLACK
     return x0 - reach, x1 + reach, y0 - reach, y1 + reach
 
 
@@ -211,7 +211,7 @@ def slide(static, px, py, nx, ny):
     """Where a step of less than a cell from (px, py) to (nx, ny) ends: along the wall where the way is blocked."""
     pathable = static.pathable
     cx, cy, ex, ey = int(px), int(py), int(nx), int(ny)
-    if (cx == ex and cy == ey) or pathable[cy, cx] == 0:
+    if pathable[cy, cx] == 0:
         return nx, ny
     free_x, free_y = pathable[cy, ex] != 0, pathable[ey, cx] != 0
     if free_x and free_y and pathable[ey, ex] != 0:

@@ -33,6 +33,8 @@ GROUPS = 8  # numbers of NI_GROUP a world
 SORT_PERIOD = 8  # loops between two sortings of many units
 RADIUS_PARTS = np.float32(1024.0)  # of a world unit, in which W_WIDEST, W_LARGEST, W_FARTHEST and W_FASTEST are kept
 
+SLACK = np.float32(1e-3)  # of a window: more than rounding takes off a reach
+
 
 class Near(NamedTuple):
     """The units of a loop by place."""

@@ -349,40 +349,37 @@ def dot(ax: Lanes, bx: Lanes, ay: Lanes, by: Lanes) -> Lanes:
     return ax * bx + ay * by
 
 
+def _while(builder: Any, more: Callable[[], Any], turn: Callable[[], None]) -> None:
+    """The code of a loop: `turn()` as long as `more()`."""
+    body, after = (builder.append_basic_block(name) for name in ("turn", "turns.end"))
+    builder.cbranch(more(), body, after)
+    builder.position_at_end(body)
+    turn()
+    builder.cbranch(more(), body, after)
+    builder.position_at_end(after)
+
+
 def each_bit(code: Code, masks: Lanes, look: Callable[[Lanes, Lanes], None]) -> None:
     """Calls `look(number, active)` in a loop: at its n-th turn `number` is that of the n-th bit set of every lane of
     `masks`, lowest first, where `active`: where there are that many."""
-    builder = code.builder
     left = Variable(masks)
-    turn, after = (builder.append_basic_block(name) for name in ("bit", "bits.end"))
 
-    def go_on() -> None:
-        builder.cbranch(left.get().differs(0).any(), turn, after)
+    def turn() -> None:
+        bits = left.get()
+        look(bits.first_bits(), bits.differs(0))
+        left.set(bits & bits.plus(-1))
 
-    go_on()
-    builder.position_at_end(turn)
-    bits = left.get()
-    look(bits.first_bits(), bits.differs(0))
-    left.set(bits & bits.plus(-1))
-    go_on()
-    builder.position_at_end(after)
+    _while(code.builder, lambda: left.get().differs(0).any(), turn)
 
 
 def each_set(code: Code, mask: Any, look: Callable[[Any], None]) -> None:
     """Calls `look(number)` in a loop for each bit set of an int64, lowest first."""
-    builder = code.builder
-    kind = mask.type
+    builder, kind = code.builder, mask.type
     left = cgutils.alloca_once_value(builder, mask)
-    turn, after = (builder.append_basic_block(name) for name in ("set", "set.end"))
 
-    def go_on() -> None:
-        builder.cbranch(builder.icmp_unsigned("!=", builder.load(left), ir.Constant(kind, 0)), turn, after)
+    def turn() -> None:
+        bits = builder.load(left)
+        look(builder.cttz(bits, ir.Constant(ir.IntType(1), 1)))
+        builder.store(builder.and_(bits, builder.sub(bits, ir.Constant(kind, 1))), left)
 
-    go_on()
-    builder.position_at_end(turn)
-    bits = builder.load(left)
-    function = builder.module.declare_intrinsic("llvm.cttz.i64", fnty=ir.FunctionType(kind, [kind, ir.IntType(1)]))
-    look(builder.call(function, [bits, ir.Constant(ir.IntType(1), 1)]))
-    builder.store(builder.and_(bits, builder.sub(bits, ir.Constant(kind, 1))), left)
-    go_on()
-    builder.position_at_end(after)
+    _while(builder, lambda: builder.icmp_unsigned("!=", builder.load(left), ir.Constant(kind, 0)), turn)

@@ -8,6 +8,7 @@ from envs.engine import state as st
 from envs.engine.lanes import first_bit, lanes_in_reach, lanes_in_window, owners_of_all, see_lanes
 from envs.engine.neighbours import (
     RADIUS_PARTS,
+    SLACK,
     begin_places,
     blocks_in_window,
     box_places,
@@ -20,7 +21,6 @@ from envs.engine.state import inline_kernel, kernel
 
 HIGHER = np.float32(1.0)  # terrain so much higher hides what stands on it
 FAR = np.float32(1e9)
-SMALL = np.float32(1e-3)  # more than rounding takes off a reach
 
 
 @inline_kernel
@@ -107,7 +107,7 @@ def see_block(state, near, b, first, everyone):
 @inline_kernel
 def farthest(state, b):
     """No unit of world `b` sees another whose centre is farther away."""
-    return np.float32(state.w[b, st.W_FARTHEST] + state.w[b, st.W_LARGEST]) / RADIUS_PARTS + SMALL
+    return np.float32(state.w[b, st.W_FARTHEST] + state.w[b, st.W_LARGEST]) / RADIUS_PARTS + SLACK
 
 
 @inline_kernel
