@@ -18,14 +18,14 @@ import torch
 import tyro
 from rich.console import Console
 
-from agents.checkpoints import CheckpointInfo, RunFolder
+from agents.acting.demonstrations import open_recording, read_batches, record
+from agents.acting.rollout import make_worlds, to_tensors
 from agents.configuration import ConfigError
-from agents.demonstrations import open_recording, read_batches, record
 from agents.evaluate import build_network
-from agents.imitation import ImitationConfig, imitation_loss
-from agents.networks import AgentNetwork, NetworkConfig
+from agents.losses.imitation import ImitationConfig, imitation_loss
+from agents.models.network import AgentNetwork, NetworkConfig
 from agents.presets import ClusterConfig, TrainConfig, WorldConfig
-from agents.rollout import make_worlds, to_tensors
+from agents.runs.checkpoints import CheckpointInfo, RunFolder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +156,7 @@ def main(arguments: list[str] | None = None) -> None:
             console.print(f"recorded {config.episodes} episodes in {rows} rows: {config.folder}", highlight=False)
             return
         open_recording(config.recording)
-        from agents.rllib_cluster import connect
+        from agents.rllib.cluster import connect
 
         connect(dataclasses.replace(ClusterConfig(), num_env_runners=0))
         console.print(f"cloned: {clone(config, console)}", highlight=False)

@@ -20,15 +20,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from agents.checkpoints import RunFolder, load_weights, read_info, read_standings
+from agents.acting.pysc2_worlds import check_backend, resolve_transport
+from agents.acting.rollout import EpisodeCounter, Episodes, make_worlds, to_arrays, to_tensors
+from agents.acting.scripted import scripted_action
 from agents.configuration import ConfigError, config_to_dict
-from agents.networks import AgentNetwork, NetworkConfig
+from agents.models.network import AgentNetwork, NetworkConfig
 from agents.presets import ClusterConfig, EvaluationConfig, TrainConfig, WorldConfig
-from agents.pysc2_worlds import check_backend, resolve_transport
-from agents.rollout import EpisodeCounter, Episodes, make_worlds, to_arrays, to_tensors
-from agents.scripted import scripted_action
+from agents.runs.checkpoints import RunFolder, load_weights, read_info, read_standings
 
-# Worlds of evaluations are seeded from here on; training stays below (`agents.rllib_runner`), and the client protocol
+# Worlds of evaluations are seeded from here on; training stays below (`agents.rllib.runner`), and the client protocol
 # ends at 2^32.
 FIRST_SEED = 2**31
 # 97.5% quantile of the normal distribution: the intervals hold 95%.
@@ -99,7 +99,7 @@ def play(
 ) -> Episodes:
     """Plays `rounds` episodes in each of `num_envs` worlds.
 
-    network: an agent, or the name of a scripted policy (`agents.scripted`) that plays in its place.
+    network: an agent, or the name of a scripted policy (`agents.acting.scripted`) that plays in its place.
     """
     env = make_worlds(world, num_envs, seed)
     observation, _ = env.reset(seed=seed)
@@ -158,7 +158,7 @@ def evaluate(
             world = dataclasses.replace(config.world, scenario=scenario, opponent=opponent)
             jobs = _jobs(evaluation, workers)
             if workers > 1:
-                from agents.rllib_cluster import parallel_map, share
+                from agents.rllib.cluster import parallel_map, share
 
                 shared = share(weights)
                 parts = parallel_map(play_weights, [(config.network, shared, world, job) for job in jobs])
@@ -223,7 +223,7 @@ def evaluate_run(
     """
     from safetensors.numpy import load_file
 
-    from agents.report import write_report
+    from agents.runs.report import write_report
 
     started = time.monotonic()
     config = run.config if world is None else dataclasses.replace(run.config, world=world)
@@ -278,8 +278,8 @@ class EvaluateArguments:
 
 def check_worlds(world: WorldConfig, evaluation: EvaluationConfig) -> None:
     """Raises `ConfigError` for scenarios and opponents that do not exist."""
-    from envs.opponents import OPPONENTS
-    from envs.scenarios import load_scenario
+    from envs.rules.opponents import OPPONENTS
+    from envs.scenarios.scenario import load_scenario
 
     for scenario in {world.scenario, *evaluation.scenarios}:
         if ":" not in scenario:
@@ -312,7 +312,7 @@ def main(arguments: list[str] | None = None) -> None:
         world = resolve_transport(world)
         check_worlds(world, options.evaluation)
         if options.workers > 1:
-            from agents.rllib_cluster import connect
+            from agents.rllib.cluster import connect
 
             connect(dataclasses.replace(options.cluster, num_env_runners=options.workers))
         folder = evaluate_run(run, checkpoint, options.evaluation, console, workers=options.workers, world=world)

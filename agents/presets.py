@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 import tyro
 
 from agents.configuration import ConfigError
-from agents.networks import NetworkConfig
-from agents.ppo import PPOConfig
-from agents.schedules import Schedule
-from agents.vtrace import VTraceConfig
+from agents.losses.ppo import PPOConfig
+from agents.losses.schedules import Schedule
+from agents.losses.vtrace import VTraceConfig
+from agents.models.network import NetworkConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class LearningConfig:
     reward_scale: float = 1.0
     """Rewards are multiplied by it before the loss, never in reports."""
     teacher: str | None = None
-    """A scripted policy (`agents.scripted`) that is imitated in the beginning (`agents.kickstarting`)."""
+    """A scripted policy (`agents.acting.scripted`) that is imitated in the beginning (`agents.losses.kickstarting`)."""
     teacher_weight: Schedule = field(default_factory=lambda: Schedule(start=1.0, end=0.0, until=0.2))
     """Of the imitation, beside the loss of the algorithm."""
 

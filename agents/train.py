@@ -21,18 +21,18 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from agents.checkpoints import CheckpointInfo, RunFolder, load_weights
+from agents.acting.pysc2_worlds import check_backend, resolve_transport
+from agents.acting.rollout import make_worlds, map_arrays
+from agents.acting.scripted import POLICIES, WITHDRAW, scripted_action
 from agents.configuration import ConfigError
 from agents.evaluate import check_worlds, evaluate_run
-from agents.networks import AgentNetwork
+from agents.models.network import AgentNetwork
 from agents.presets import PRESETS, TrainConfig, preset
-from agents.progress import ProgressReporter, duration
-from agents.pysc2_worlds import check_backend, resolve_transport
-from agents.rollout import make_worlds, map_arrays
-from agents.scripted import POLICIES, WITHDRAW, scripted_action
+from agents.runs.checkpoints import CheckpointInfo, RunFolder, load_weights
+from agents.runs.progress import ProgressReporter, duration
 
 if TYPE_CHECKING:
-    from agents.rllib_algorithm import EntityAgent
+    from agents.rllib.algorithm import EntityAgent
 
 # Seconds between two reports (progress line, metrics.jsonl, TensorBoard).
 REPORT_SECONDS = 2.0
@@ -62,7 +62,7 @@ class Interrupt:
 
 def check_config(config: TrainConfig) -> None:
     """Raises `ConfigError` for what could only fail later: worlds, network, initial weights, resources, budget."""
-    from agents.rllib_cluster import check_resources
+    from agents.rllib.cluster import check_resources
 
     if config.budget.minutes is None and config.budget.env_steps is None:
         raise ConfigError("no budget: set --budget.minutes or --budget.env-steps")
@@ -111,7 +111,7 @@ def check_teacher(config: TrainConfig) -> None:
 
 def build_algorithm(config: TrainConfig, checkpoint: Path | None) -> "EntityAgent":
     """The algorithm at the start of a run, or where `checkpoint` left it. `connect` must have been called."""
-    from agents.rllib_algorithm import EntityAgentConfig
+    from agents.rllib.algorithm import EntityAgentConfig
 
     algorithm: Any = EntityAgentConfig().from_agent(config).build_algo()
     if checkpoint is not None:
@@ -199,13 +199,13 @@ def train(run: RunFolder, console: Console) -> Path:
 
     Exits with status 130 on Ctrl-C, after saving; with 1 if training cannot go on, naming the checkpoint to go on from.
     """
-    from agents.rllib_cluster import connect
+    from agents.rllib.cluster import connect
 
     config, checkpoint = run.config, run.latest()
     connect(config.cluster)
     # After `connect`, which sets what Ray reads from the environment when it is imported.
-    from agents.rllib_algorithm import EnvRunnersLostError, LearnerLostError
-    from agents.rllib_learner import NonFiniteError
+    from agents.rllib.algorithm import EnvRunnersLostError, LearnerLostError
+    from agents.rllib.learner import NonFiniteError
 
     algorithm = build_algorithm(config, checkpoint)
     console.print(
@@ -289,7 +289,7 @@ def main(arguments: list[str] | None = None) -> None:
             folder = config.run or Path("runs") / f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}"
             run = RunFolder.create(folder, config)
         started = time.monotonic()
-        from agents.rllib_cluster import total_cpus
+        from agents.rllib.cluster import total_cpus
 
         with run.locked():
             if resumed:

@@ -32,12 +32,12 @@ from typing import Any, Literal
 import torch
 import tyro
 
-from agents.memory import keep_freed_memory
-from agents.networks import AgentNetwork, NetworkConfig
+from agents.acting.rollout import Rollout, make_worlds, to_tensors
+from agents.losses.schedules import Schedule
+from agents.losses.vtrace import vtrace_loss
+from agents.models.network import AgentNetwork, NetworkConfig
 from agents.presets import BudgetConfig, ClusterConfig, LearningConfig, TrainConfig, WorldConfig
-from agents.rollout import Rollout, make_worlds, to_tensors
-from agents.schedules import Schedule
-from agents.vtrace import vtrace_loss
+from agents.rllib.malloc import keep_freed_memory
 
 # Updates before the clock starts.
 _WARM_UP = 5
@@ -156,7 +156,7 @@ def bare(benchmark: AgentsBenchmark) -> Rate:
 
 def on_ray(benchmark: AgentsBenchmark, runners: int, learners: int) -> Rate:
     """Our algorithm."""
-    from agents.rllib_cluster import connect, disconnect
+    from agents.rllib.cluster import connect, disconnect
     from agents.train import build_algorithm
 
     torch.set_num_threads(1)
@@ -176,7 +176,7 @@ def on_ray(benchmark: AgentsBenchmark, runners: int, learners: int) -> Rate:
 
 def on_stock_rllib(benchmark: AgentsBenchmark, algorithm_name: str) -> Rate:
     """RLlib's own algorithm."""
-    from agents.rllib_cluster import connect, disconnect
+    from agents.rllib.cluster import connect, disconnect
 
     torch.set_num_threads(1)
     config = train_config(benchmark, 1, 0)

@@ -19,12 +19,12 @@ import torch
 import tyro
 from torch import Tensor
 
-from agents.memory import keep_freed_memory
-from agents.networks import AgentNetwork, NetworkConfig
-from agents.ppo import PPOConfig, ppo_loss, prepare_ppo_batch
-from agents.rollout import Episodes, Rollout, to_tensors
-from agents.schedules import Schedule
-from agents.vtrace import VTraceConfig, vtrace_loss
+from agents.acting.rollout import Episodes, Rollout, to_tensors
+from agents.losses.ppo import PPOConfig, ppo_loss, prepare_ppo_batch
+from agents.losses.schedules import Schedule
+from agents.losses.vtrace import VTraceConfig, vtrace_loss
+from agents.models.network import AgentNetwork, NetworkConfig
+from agents.rllib.malloc import keep_freed_memory
 
 
 @dataclass(frozen=True, kw_only=True)

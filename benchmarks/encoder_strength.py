@@ -28,15 +28,15 @@ import torch
 import tyro
 from rich.console import Console
 
-from agents.checkpoints import RunFolder
+from agents.acting.demonstrations import INFO_FILE
+from agents.acting.rollout import Rollout, make_worlds, to_tensors
 from agents.clone import CloneConfig, RecordConfig, clone, record_demonstrations
-from agents.demonstrations import INFO_FILE
 from agents.evaluate import evaluate_run, wilson_interval
-from agents.networks import AgentNetwork, NetworkConfig
+from agents.losses.schedules import Schedule
+from agents.losses.vtrace import vtrace_loss
+from agents.models.network import AgentNetwork, NetworkConfig
 from agents.presets import ClusterConfig, EvaluationConfig, TrainConfig, WorldConfig, preset
-from agents.rollout import Rollout, make_worlds, to_tensors
-from agents.schedules import Schedule
-from agents.vtrace import vtrace_loss
+from agents.runs.checkpoints import RunFolder
 from benchmarks.encoders import NUM_HEADS, NUM_LATENTS, NUM_LAYERS
 from benchmarks.learning import evaluated, line
 
@@ -128,7 +128,7 @@ def cloned_checkpoint(benchmark: EncoderStrength, config: TrainConfig, folder: P
             )
         )
     if not folder.exists() or RunFolder.open(folder).latest() is None:
-        from agents.rllib_cluster import connect, disconnect
+        from agents.rllib.cluster import connect, disconnect
 
         shutil.rmtree(folder, ignore_errors=True)
         connect(ClusterConfig(num_env_runners=0, num_cpus=1))

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from agents.encoders import ENCODERS, build_encoder
+from agents.models.encoders import ENCODERS, build_encoder
 
 # AlphaStar's entity Transformer has 3 layers of 256 channels; 32 latents are arXiv:2107.14795's, section 4.5.
 NUM_LAYERS = 3

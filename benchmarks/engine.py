@@ -39,7 +39,7 @@ from envs.engine.state import (
     reset_world,
 )
 from envs.engine.step import advance_worlds
-from envs.units import Rules
+from envs.scenarios.units import Rules
 
 GROUP = 10  # units of both sides
 GROUP_MAP, GROUP_WIDTH, GROUP_HEIGHT = 160, 24, 16  # in world units

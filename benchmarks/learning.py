@@ -28,11 +28,11 @@ from typing import Any
 import numpy as np
 import tyro
 
-from agents.checkpoints import RunFolder, read_info
+from agents.acting.rollout import is_battle
 from agents.evaluate import FIRST_SEED, play, summarise
 from agents.presets import TrainConfig, WorldConfig, preset
-from agents.progress import read_metrics
-from agents.rollout import is_battle
+from agents.runs.checkpoints import RunFolder, read_info
+from agents.runs.progress import read_metrics
 
 # Points kept of a curve.
 _CURVE_POINTS = 60

@@ -37,16 +37,16 @@ import torch
 import torch.nn.functional as F
 import tyro
 
-from multimodal.autoencoder import AutoencoderConfig, build, preset, reconstruct
-from multimodal.clips import ClipFormat
-from multimodal.datasets import find_files
-from multimodal.loader import ClipBatch, EpochBatches, LoaderConfig, training_loader
-from multimodal.losses import LossConfig, autoencoder_loss, draw
-from multimodal.reconstruct import ReconstructConfig, overlap_frames
-from multimodal.reconstruct import run as reconstruct_file
-from multimodal.runs import load_run
-from multimodal.synthetic import ENCODING, SyntheticConfig, generate, render, scene_of
-from multimodal.writing import write_clip
+from multimodal.autoencoder.losses import LossConfig, autoencoder_loss, draw
+from multimodal.autoencoder.model import AutoencoderConfig, build, preset, reconstruct
+from multimodal.autoencoder.reconstruct import ReconstructConfig, overlap_frames
+from multimodal.autoencoder.reconstruct import run as reconstruct_file
+from multimodal.clips.clip import ClipFormat
+from multimodal.clips.datasets import find_files
+from multimodal.clips.loader import ClipBatch, EpochBatches, LoaderConfig, training_loader
+from multimodal.clips.synthetic import ENCODING, SyntheticConfig, generate, render, scene_of
+from multimodal.clips.writing import write_clip
+from multimodal.common.runs import load_run
 from perceiver_core.folding import fold_for_inference
 
 NUM_CLASSES = 700

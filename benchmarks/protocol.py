@@ -21,7 +21,7 @@ from s2clientprotocol import debug_pb2, sc2api_pb2
 from envs.protocol import memory, server
 from envs.protocol.handler import Session
 from envs.protocol.wire import header
-from envs.pysc2_client import TRANSPORTS, simulator
+from envs.pysc2.client import TRANSPORTS, simulator
 
 UNITS = (15, 60, 200)
 

@@ -20,9 +20,9 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.tune.registry import register_env
 from torch import Tensor
 
-from agents.networks import AgentNetwork
+from agents.acting.rollout import final_observation, make_worlds
+from agents.models.network import AgentNetwork
 from agents.presets import TrainConfig
-from agents.rollout import final_observation, make_worlds
 
 _ENV_ID = "benchmark_worlds"
 

@@ -24,10 +24,10 @@ import numpy as np
 import tyro
 from numba import njit
 
-from envs import atomics
 from envs.actions import ORDER_TARGET_CLASS
 from envs.engine.state import W_ALIVE
-from envs.scenarios import Scenario, Team, UnitStart, formation, load_scenario
+from envs.runtime import atomics
+from envs.scenarios.scenario import Scenario, Team, UnitStart, formation, load_scenario
 from envs.vector_env import SC2VectorEnv
 
 # Actions of fewer units are drawn before a second thread is awake.

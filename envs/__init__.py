@@ -27,7 +27,7 @@ def __getattr__(name: str) -> Any:
 def _register() -> None:
     from importlib import resources
 
-    for entry in resources.files("envs").joinpath("data/scenarios").iterdir():
+    for entry in resources.files("envs.scenarios").joinpath("builtin").iterdir():
         if entry.name.endswith(".toml"):
             name = entry.name.removesuffix(".toml")
             gymnasium.register(

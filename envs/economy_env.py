@@ -1,9 +1,9 @@
 """The mini-games of the economy behind Gymnasium: CollectMineralsAndGas and BuildMarines.
 
-One world, with the observation of the other worlds (`envs.observation`: entities, mask, scalars) and their structured
-action view: one function a step for a selection of units, with the functions that an economy needs (`FUNCTIONS`). It
-stands on the server's world (`envs.protocol.world`), so that both play the same game. Batches are made by
-`gymnasium.make_vec`, a world a copy.
+One world, with the observation of the other worlds (`envs.views.observation`: entities, mask, scalars) and their
+structured action view: one function a step for a selection of units, with the functions that an economy needs
+(`FUNCTIONS`). It stands on the server's world (`envs.protocol.world`), so that both play the same game. Batches are
+made by `gymnasium.make_vec`, a world a copy.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from envs import economy as ec
-from envs import observation as ob
+from envs.economy import economy as ec
 from envs.engine import state as st
 from envs.protocol.abilities import Command, available, carry_out, interpret
 from envs.protocol.maps import ECONOMY_GAMES, economy_map
 from envs.protocol.world import Player, World
+from envs.views import observation as ob
 
 POINT_GRID = 32  # cells a side of `target_point`, over the playable rectangle, row by row from its lower left
 OWN_ROWS = 160

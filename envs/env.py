@@ -60,6 +60,6 @@ class SC2Env(gymnasium.Env):
         self.worlds.close()
 
     def scripted_action(self, name: str) -> Any:
-        """The action of a scripted policy (`envs.opponents.OPPONENTS`) in this view."""
+        """The action of a scripted policy (`envs.rules.opponents.OPPONENTS`) in this view."""
         action = self.worlds.scripted_action(name)
         return {key: value[0] for key, value in action.items()} if isinstance(action, dict) else action[0]

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 from PIL import Image
 
-from envs.video import record_battle, write_gif
+from envs.render.video import record_battle, write_gif
 
 # Scenario, the agent side's scripted policy, and the game loop of the still picture (a multiple of 8).
 STILLS = (

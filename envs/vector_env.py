@@ -11,13 +11,13 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from envs import driver
 from envs.actions import ACTION_VIEWS, NUM_FUNCTIONS, NUM_ORDERS, POINT_GRID
-from envs.crew import Crew
 from envs.engine.state import W_LOOP, new_state
-from envs.observation import NUM_FEATURES, NUM_SCALARS
-from envs.opponents import OPPONENTS, opponent_id
-from envs.plan import (
+from envs.rules.opponents import OPPONENTS, opponent_id
+from envs.runtime import driver
+from envs.runtime.stepping import Stepper
+from envs.runtime.threads import Crew
+from envs.scenarios.compiled import (
     E_EPISODE,
     E_ILLEGAL,
     E_NEXT_OPPONENT,
@@ -33,9 +33,9 @@ from envs.plan import (
     new_episode,
     scenario_rules,
 )
-from envs.scenarios import Scenario, load_scenario
-from envs.smac import smac_sizes
-from envs.stepping import Stepper
+from envs.scenarios.scenario import Scenario, load_scenario
+from envs.scenarios.smac import smac_sizes
+from envs.views.observation import NUM_FEATURES, NUM_SCALARS
 
 OBSERVATION_VIEWS = ("entities", "smac", "both")
 ILLEGAL_ACTIONS = ("no_op", "error")
@@ -57,8 +57,8 @@ class SC2VectorEnv(VectorEnv):
         players: 1, or 2 for two agents.
         action_view: "unit", "smac" or "function" (`envs.actions`).
         observation_view: "entities", "smac" (`agent_obs` and `state` in SMAC's layout) or "both".
-        opponent: scripted policy of the other side (`envs.opponents.OPPONENTS`); None: the scenario's. Ignored with
-        two agents.
+        opponent: scripted policy of the other side (`envs.rules.opponents.OPPONENTS`); None: the scenario's. Ignored
+        with two agents.
         illegal_actions: "no_op" lets a unit with an illegal action do nothing and counts it in
         `info["illegal_actions"]`;
             "error" raises a ValueError before any world changes.
@@ -400,16 +400,16 @@ class SC2VectorEnv(VectorEnv):
 
     @property
     def renderer(self) -> Any:
-        """Draws frames of this scenario (`envs.render.Renderer`)."""
+        """Draws frames of this scenario (`envs.render.pictures.Renderer`)."""
         if self._renderer is None:
-            from envs.render import Renderer
+            from envs.render.pictures import Renderer
 
             self._renderer = Renderer(self.scenario, self.rules)
         return self._renderer
 
     def recorded_frames(self) -> list[Any]:
-        """Takes the first world's recorded moments (`envs.render.Frame`) that `render` would draw; the last one
-        stays."""
+        """Takes the first world's recorded moments (`envs.render.pictures.Frame`) that `render` would draw; the last
+        one stays."""
         frames, self._frames = self._frames, self._frames[-1:]
         return frames
 
@@ -535,7 +535,7 @@ class SC2VectorEnv(VectorEnv):
 
     def _record(self) -> None:
         """Keeps the first world's frame for `render`; the last one only, unless frames are to be listed."""
-        from envs.render import Frame
+        from envs.render.pictures import Frame
 
         units = np.zeros((self.state.i.shape[2], driver.NUM_FRAME_COLUMNS), np.float32)
         driver.record_frame(self._context, 0, units)

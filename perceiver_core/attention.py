@@ -12,11 +12,11 @@ from typing import Literal, NamedTuple
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from perceiver_core import fast
+from perceiver_core.accelerated import fast
+from perceiver_core.accelerated.kernels import attend
+from perceiver_core.accelerated.padded import PaddedTokens
 from perceiver_core.checks import check_heads, check_positive, check_tensor
 from perceiver_core.config import config_class
-from perceiver_core.kernels import attend
-from perceiver_core.padded import PaddedTokens
 
 
 @config_class
@@ -152,7 +152,8 @@ class CrossAttention(nn.Module):
     def attend_to(self, queries: Tensor, inputs: Tensor | KeysValues, mask: Tensor | None = None) -> Tensor:
         """The attention by itself, without residual and feed-forward, in its clear form: [B, O, Q].
 
-        `forward` takes the cheapest of this and the re-associated forms in `perceiver_core.fast`, which agree with it.
+        `forward` takes the cheapest of this and the re-associated forms in `perceiver_core.accelerated.fast`, which
+        agree with it.
         """
         keys, values = inputs if isinstance(inputs, KeysValues) else self.keys_values(inputs)
         heads = attend(split_heads(self.query(self.query_norm(queries)), self.num_heads), keys, values, mask)

@@ -8,13 +8,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from perceiver_core.accelerated.packing import Packing, pack
 from perceiver_core.attention import AttentionConfig, CrossAttention, check_mask
 from perceiver_core.checks import check_positive, check_tensor
 from perceiver_core.config import config_class
 from perceiver_core.hub import HubModel
 from perceiver_core.inputs import EntityInput
 from perceiver_core.model import DecoderConfig, EncoderConfig, PerceiverDecoder, PerceiverEncoder
-from perceiver_core.packing import Packing, pack
 
 
 class EntityEncoding(NamedTuple):
@@ -40,7 +40,8 @@ class EntityEncoderConfig:
 class EntityEncoder(HubModel):
     """Entities attend to all others through a few latents: the cost grows linearly with their number.
 
-    The set's order does not matter, and padding changes nothing and costs little: see `perceiver_core.packing`.
+    The set's order does not matter, and padding changes nothing and costs little: see
+    `perceiver_core.accelerated.packing`.
     """
 
     def __init__(self, config: EntityEncoderConfig) -> None:

@@ -27,7 +27,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from perceiver_core import fast
+from perceiver_core.accelerated import fast
 from perceiver_core.checks import check_indices, check_positive, check_tensor
 from perceiver_core.model import Outputs, PerceiverDecoder, PerceiverIO, Positions
 from perceiver_core.outputs import MultimodalOutput, OutputAdapter

@@ -15,10 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from perceiver_core.accelerated.padded import PaddedPart, PaddedTokens
 from perceiver_core.attention import init_linear
 from perceiver_core.checks import check_indices, check_names, check_positive, check_tensor
 from perceiver_core.config import config_class
-from perceiver_core.padded import PaddedPart, PaddedTokens
 from perceiver_core.position import PositionEncoding
 
 

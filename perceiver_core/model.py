@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from perceiver_core.accelerated.padded import PaddedTokens
 from perceiver_core.attention import AttentionConfig, CrossAttention, KeysValues, SelfAttention, check_mask, init_linear
 from perceiver_core.bottleneck import Bottleneck, BottleneckConfig
 from perceiver_core.checks import check_positive, check_tensor
@@ -22,7 +23,6 @@ from perceiver_core.config import config_class
 from perceiver_core.hub import HubModel
 from perceiver_core.inputs import InputAdapter, MultimodalInput
 from perceiver_core.outputs import MultimodalOutput, OutputAdapter
-from perceiver_core.padded import PaddedTokens
 from perceiver_core.queries import NamedQueries, QueryGenerator
 
 Outputs = Tensor | dict[str, Tensor]

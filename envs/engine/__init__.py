@@ -13,20 +13,8 @@ from types import ModuleType
 
 from numba.core.dispatcher import Dispatcher
 
-from envs.engine import (
-    damage,
-    decisions,
-    lanes,
-    movement,
-    neighbours,
-    pathing,
-    quiet,
-    state,
-    step,
-    targeting,
-    vectors,
-    vision,
-)
+from envs.engine import damage, decisions, movement, neighbours, pathing, quiet, state, step, targeting, vision
+from envs.engine.simd import lanes, vectors
 
 _MODULES = (
     state,
@@ -60,7 +48,7 @@ def stamp_modules(modules: Iterable[ModuleType], stamp: str) -> None:
     """
     for module in modules:
         for value in vars(module).values():
-            dispatcher = getattr(value, "kernel", value)  # of a phase (`envs.phases`)
+            dispatcher = getattr(value, "kernel", value)  # of a phase (`envs.runtime.phases`)
             file = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
             if isinstance(dispatcher, Dispatcher) and file and dispatcher.py_func.__module__ == module.__name__:
                 file._source_stamp = stamp

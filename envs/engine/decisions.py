@@ -11,7 +11,6 @@ from __future__ import annotations
 import numpy as np
 
 from envs.engine import state as st
-from envs.engine.lanes import IDLE, MOVING, RESTING, TELEPORT, first_bit
 from envs.engine.neighbours import describe
 from envs.engine.pathing import way_point
 from envs.engine.quiet import (
@@ -27,6 +26,7 @@ from envs.engine.quiet import (
     go_on,
     recover,
 )
+from envs.engine.simd.lanes import IDLE, MOVING, RESTING, TELEPORT, first_bit
 from envs.engine.state import inline_kernel, next_order, set_kind
 from envs.engine.targeting import acquire, acquire_wounded, can_heal, enemies_within, lost
 

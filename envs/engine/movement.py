@@ -12,7 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from envs.engine import state as st
-from envs.engine.lanes import (
+from envs.engine.neighbours import KEY_COLOSSUS, KEY_FLYER, RADIUS_PARTS, SLACK, blocks_in_window, lanes_before
+from envs.engine.simd.lanes import (
     MOVING,
     TELEPORT,
     begin_steps,
@@ -30,7 +31,6 @@ from envs.engine.lanes import (
     share_lanes,
     turn_steps,
 )
-from envs.engine.neighbours import KEY_COLOSSUS, KEY_FLYER, RADIUS_PARTS, SLACK, blocks_in_window, lanes_before
 from envs.engine.state import inline_kernel, kernel, nearest_pathable, next_order
 
 ANYBODY = np.int32(-1)  # of any owner

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from envs.engine import state as st
-from envs.engine.lanes import ANCHORED, box_lanes, boxes_in_window, pack_rows
+from envs.engine.simd.lanes import ANCHORED, box_lanes, boxes_in_window, pack_rows
 from envs.engine.state import inline_kernel, kernel, rank, rank_grid
 
 # A key holds what a look-up asks of a unit: bits 0..16 its owner, then:

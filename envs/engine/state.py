@@ -11,7 +11,7 @@ is the game's own unit type id. Positions are in world units, time in game loops
 
 Use, from Python or from any `@njit` function:
 
-    rules = envs.units.Rules(["Marine", "Zealot"], map_spec=MapSpec(32, 32), players=2)
+    rules = envs.scenarios.units.Rules(["Marine", "Zealot"], map_spec=MapSpec(32, 32), players=2)
     state = new_state(rules.static, num_worlds=1024, max_units=6, seed=0)
     for b in range(1024):                                         # in practice inside `@njit(parallel=True)`, prange(B)
         reset_world(state, b, seed)                               # empty world, loop 0, RNG key = seed
@@ -136,7 +136,7 @@ FLAG_GUARDED = 16384  # under a Guardian Shield: direct hits of ranged weapons d
     ORDER_STIM,  # at once, keeps the current order
     ORDER_BLINK,  # point
     ORDER_SIEGE,  # Siege mode, Assault mode, Burrow: the kind's `changes_to`
-    # Led by the economy (`envs.economy`); the battle walks them only, to the target point, and never ends them.
+    # Led by the economy (`envs.economy.economy`); the battle walks them only, to the target point, and never ends them.
     ORDER_GATHER,  # unit: a mineral field or a gas building
     ORDER_RETURN,  # unit: a hall, or the nearest
     ORDER_BUILD,  # + kind; point, or unit: a geyser, or a building that is not finished

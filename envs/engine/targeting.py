@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from envs.engine import state as st
-from envs.engine.lanes import OWNERS, first_bit, lanes_in_reach
 from envs.engine.neighbours import (
     KEY_AIR,
     KEY_GROUND,
@@ -16,6 +15,7 @@ from envs.engine.neighbours import (
     lanes_before,
     square,
 )
+from envs.engine.simd.lanes import OWNERS, first_bit, lanes_in_reach
 from envs.engine.state import inline_kernel, kernel
 
 NO_DISTANCE = np.float32(1e9)

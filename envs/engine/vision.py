@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from envs.engine import state as st
-from envs.engine.lanes import first_bit, lanes_in_reach, lanes_in_window, owners_of_all, see_lanes
 from envs.engine.neighbours import (
     RADIUS_PARTS,
     SLACK,
@@ -17,6 +16,7 @@ from envs.engine.neighbours import (
     near_units,
     square,
 )
+from envs.engine.simd.lanes import first_bit, lanes_in_reach, lanes_in_window, owners_of_all, see_lanes
 from envs.engine.state import inline_kernel, kernel
 
 HIGHER = np.float32(1.0)  # terrain so much higher hides what stands on it

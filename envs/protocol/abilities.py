@@ -9,7 +9,7 @@ from importlib import resources
 
 from s2clientprotocol import error_pb2
 
-from envs import economy
+from envs.economy import economy
 from envs.engine import state as st
 from envs.engine.state import issue_order
 from envs.protocol.spells import CANCEL_BEAM, CASTERS, ENERGY, GRAVITON_BEAM
@@ -86,7 +86,7 @@ REFUSALS = {
 @cache
 def ability_table() -> dict[int, tuple[str, int, int]]:
     """Every ability by id: (name, AbilityData.Target, general id or 0)."""
-    text = resources.files("envs").joinpath("data/abilities.toml").read_text(encoding="utf-8")
+    text = resources.files("envs.protocol").joinpath("data/abilities.toml").read_text(encoding="utf-8")
     return {int(key): (name, target, general) for key, (name, target, general) in tomllib.loads(text).items()}
 
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from s2clientprotocol import debug_pb2, sc2api_pb2
 
-from envs.economy import B_CHEATS, B_MINERALS, B_VESPENE, CHEAT_FAST, CHEAT_FOOD, CHEAT_FREE, CHEAT_TECH
+from envs.economy.economy import B_CHEATS, B_MINERALS, B_VESPENE, CHEAT_FAST, CHEAT_FOOD, CHEAT_FREE, CHEAT_TECH
 from envs.engine import state as st
 from envs.protocol.maps import GameMap, find_map
 from envs.protocol.observation import Observer
+from envs.protocol.player import Seat
 from envs.protocol.replay import Replay
-from envs.protocol.seat import Seat
 from envs.protocol.world import RACES, SPARE_SLOTS, Outcome, Player, World
 
 LOOPS_PER_WALL_SECOND = 22.4

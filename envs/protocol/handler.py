@@ -17,9 +17,9 @@ from envs.protocol.game import Game, GameError
 from envs.protocol.link import GuestLink, HostLink, LinkError
 from envs.protocol.maps import MAX_MAP_BYTES, MapError, available_maps, find_map
 from envs.protocol.observation import start_raw
+from envs.protocol.player import Seat
 from envs.protocol.queries import answer
 from envs.protocol.replay import Replay, ReplayError
-from envs.protocol.seat import Seat
 from envs.protocol.wire import header
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from s2clientprotocol import sc2api_pb2
 
 from envs.protocol.handler import BASE_BUILD, DATA_VERSION, GAME_VERSION, Session
 from envs.protocol.maps import available_maps, map_name
-from envs.scenarios import SCENARIO_FOLDER
+from envs.scenarios.scenario import SCENARIO_FOLDER
 
 MARK = "perceiver-agents: StarCraft II-like simulator\n"
 
@@ -46,7 +46,7 @@ def install(folder: str | Path) -> Path:
             f"# {MARK.strip()}, started as the game is: -listen HOST -port N ...",
             f'PYTHONPATH={shlex.quote(str(package))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
             "export PYTHONPATH",
-            f'exec {shlex.quote(sys.executable)} -m envs.sc2_server launched "$@"',
+            f'exec {shlex.quote(sys.executable)} -m envs.protocol.command_line launched "$@"',
         )
         binary.write_text("\n".join(lines) + "\n")
         binary.chmod(0o755)

@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 from numba.experimental import structref
 
-from envs import economy as economy_module
-from envs.borrowing import StructureType
-from envs.compilation import entry
-from envs.economy import (
+from envs.economy import economy as economy_module
+from envs.economy.economy import (
     B_COLLECTED_MINERALS,
     B_COLLECTED_VESPENE,
     B_IDLE_PRODUCTION,
@@ -120,6 +118,8 @@ from envs.protocol.wire import (
     put_varint,
     varint_length,
 )
+from envs.runtime.compilation import entry
+from envs.runtime.struct_fields import StructureType
 
 # Columns of the marks of spells (`envs.protocol.spells`), what a unit's observation tells beside the engine's state.
 M_BUFF_1, M_BUFF_2, M_ILLUSION_KNOWN, M_ABILITY, M_ABILITY_TARGET, NUM_MARKS = range(6)

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy as np
 from s2clientprotocol import common_pb2, sc2api_pb2, spatial_pb2
 
-from envs.compilation import entry
 from envs.engine import state as st
 from envs.engine.state import F_RADIUS, F_X, F_Y, I_KIND, I_OWNER, K_SIGHT
 from envs.protocol.kernels import (
@@ -25,6 +24,7 @@ from envs.protocol.kernels import (
 )
 from envs.protocol.spells import SHIELD_EFFECT, SHIELD_RADIUS
 from envs.protocol.world import World
+from envs.runtime.compilation import entry
 
 # (layer, bits per pixel) that are drawn from units; in the order of the columns of `_unit_values`.
 UNIT_LAYERS = (

@@ -1,6 +1,6 @@
 """The maps that the server can play, found by name or read from a map file.
 
-A map is one of four things: a scenario of `envs/data/scenarios` (mini-games, SMAC's maps), a scenario's TOML text in
+A map is one of four things: a scenario of `envs/scenarios/builtin` (mini-games, SMAC's maps), a scenario's TOML text in
 the place of a map file (a user's own), a mini-game of the economy (`ECONOMY_GAMES`), or a melee map: `Flat*`,
 `Simple*`, or the terrain of a real `.SC2Map`.
 """
@@ -20,8 +20,8 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from envs.engine.state import MapSpec
-from envs.plan import scenario_rules
-from envs.scenarios import Scenario, ScenarioError, load_scenario, scenario_names
+from envs.scenarios.compiled import scenario_rules
+from envs.scenarios.scenario import Scenario, ScenarioError, load_scenario, scenario_names
 
 Point = tuple[float, float]
 FLAT_SIZES = (32, 48, 64, 96, 128)

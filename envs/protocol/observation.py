@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from s2clientprotocol import common_pb2, raw_pb2, sc2api_pb2, ui_pb2
 
-from envs.economy import X_ABILITY, X_HEIGHT, X_WIDTH
+from envs.economy.economy import X_ABILITY, X_HEIGHT, X_WIDTH
 from envs.engine import state as st
 from envs.protocol.abilities import available
 from envs.protocol.kernels import (
@@ -27,7 +27,7 @@ from envs.protocol.layers import (
     rgb,
     screen_layers,
 )
-from envs.protocol.seat import Seat
+from envs.protocol.player import Seat
 from envs.protocol.spells import SHIELD_EFFECT, SHIELD_RADIUS
 from envs.protocol.world import World
 

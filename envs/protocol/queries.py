@@ -8,10 +8,10 @@ import math
 import numpy as np
 from s2clientprotocol import error_pb2, query_pb2
 
-from envs import economy
+from envs.economy import economy
 from envs.engine import state as st
 from envs.protocol.abilities import REFUSALS, available
-from envs.protocol.seat import Seat
+from envs.protocol.player import Seat
 from envs.protocol.world import World
 
 MAX_QUERIES = 1000

@@ -15,7 +15,7 @@ import numpy as np
 
 from envs.engine import state as st
 from envs.protocol.kernels import M_ABILITY, M_ABILITY_TARGET, M_BUFF_1, M_BUFF_2, M_ILLUSION_KNOWN, NUM_MARKS
-from envs.units import Rules, unit_data
+from envs.scenarios.units import Rules, unit_data
 
 if TYPE_CHECKING:
     from envs.protocol.world import World

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from s2clientprotocol import common_pb2, raw_pb2
 
-from envs import driver
-from envs.economy import (
+from envs.economy.economy import (
     B_COLLECTED_MINERALS,
     B_COLLECTED_VESPENE,
     B_MINERALS,
@@ -57,26 +56,6 @@ from envs.engine.state import (
     reset_world,
 )
 from envs.engine.vision import update_vision
-from envs.opponents import opponent_id
-from envs.plan import (
-    E_EPISODE,
-    E_NEXT_OPPONENT,
-    E_SEED,
-    E_STEP,
-    EF_SCORE,
-    P_KIND_NEUTRAL,
-    P_OBEDIENT,
-    P_OWN,
-    P_STEP_LIMIT,
-    P_TEAM_1_END,
-    P_TEAM_2_END,
-    Action,
-    Plan,
-    StepResult,
-    compile_scenario,
-    new_episode,
-    unit_kinds,
-)
 from envs.protocol.kernels import (
     BYTES_PER_UNIT,
     IN_ARMY,
@@ -97,8 +76,29 @@ from envs.protocol.kernels import (
 from envs.protocol.maps import EconomyGame, GameMap
 from envs.protocol.spells import Spells, hallucinated_units, make_illusory
 from envs.protocol.wire import header, wrap
-from envs.scenarios import Scenario
-from envs.units import Rules, unit_data
+from envs.rules.opponents import opponent_id
+from envs.runtime import driver
+from envs.scenarios.compiled import (
+    E_EPISODE,
+    E_NEXT_OPPONENT,
+    E_SEED,
+    E_STEP,
+    EF_SCORE,
+    P_KIND_NEUTRAL,
+    P_OBEDIENT,
+    P_OWN,
+    P_STEP_LIMIT,
+    P_TEAM_1_END,
+    P_TEAM_2_END,
+    Action,
+    Plan,
+    StepResult,
+    compile_scenario,
+    new_episode,
+    unit_kinds,
+)
+from envs.scenarios.scenario import Scenario
+from envs.scenarios.units import Rules, unit_data
 
 SPARE_SLOTS = 256  # for units that debug commands create
 MELEE_SLOTS = 512

@@ -4,8 +4,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
-from agents.networks import NetworkConfig
-from agents.ppo import PPOConfig
+from agents.losses.ppo import PPOConfig
+from agents.losses.schedules import Schedule
+from agents.models.network import NetworkConfig
 from agents.presets import (
     BudgetConfig,
     CheckpointConfig,
@@ -15,7 +16,6 @@ from agents.presets import (
     TrainConfig,
     WorldConfig,
 )
-from agents.schedules import Schedule
 
 TINY = "tests.agents.tiny_worlds:make"
 COUNTED = "tests.agents.tiny_worlds:make_counted"
@@ -54,7 +54,7 @@ def tiny_config(
 
 def build(config: TrainConfig) -> Any:
     """The algorithm of `config` on this process's Ray, which is started at the first call."""
-    from agents.rllib_cluster import connect
+    from agents.rllib.cluster import connect
     from agents.train import build_algorithm
 
     connect(config.cluster)

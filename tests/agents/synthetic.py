@@ -8,8 +8,8 @@ import torch
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from torch import Tensor
 
-from agents.encoders import EntityVocabulary
-from agents.networks import AgentNetwork, NetworkConfig, Vocabulary
+from agents.models.encoders import EntityVocabulary
+from agents.models.network import AgentNetwork, NetworkConfig, Vocabulary
 
 FEATURES = ("unit_type", "alliance", "health", "shield", "energy", "x", "y", "facing", "radius", "weapon_cooldown")
 UNIT_TYPES = (48, 54, 105)

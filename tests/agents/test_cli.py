@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.checkpoints import CheckpointInfo, RunFolder, load_weights, read_info
+from agents.acting.rollout import make_worlds
 from agents.configuration import ConfigError, config_from_dict, config_to_dict, with_overrides
-from agents.networks import AgentNetwork, NetworkConfig
+from agents.models.network import AgentNetwork, NetworkConfig
 from agents.presets import PRESETS, CheckpointConfig, ClusterConfig, TrainConfig, preset
-from agents.rollout import make_worlds
+from agents.runs.checkpoints import CheckpointInfo, RunFolder, load_weights, read_info
 from agents.train import main, parse
 from tests.agents.ray_runs import TINY, tiny_config
 
@@ -42,7 +42,7 @@ def test_presets_survive_json(name):
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_presets_name_existing_worlds_and_fit_two_cores(name):
     from agents.evaluate import check_worlds
-    from agents.rllib_cluster import cpus_needed
+    from agents.rllib.cluster import cpus_needed
 
     config = preset(name)
     check_worlds(config.world, config.evaluation)

@@ -2,8 +2,8 @@
 
 import torch
 
-from agents.compaction import Compaction
-from agents.distributions import LOWEST
+from agents.models.compaction import Compaction
+from agents.models.distributions import LOWEST
 from tests.agents.synthetic import ORDER_TARGET_CLASS, network, observations
 
 UNITS, ENTITIES = 5, 12

@@ -7,13 +7,13 @@ import pyarrow.parquet
 import pytest
 from rich.console import Console
 
-from agents.checkpoints import RunFolder
+from agents.acting.demonstrations import open_recording, read_batches, record
 from agents.clone import CloneConfig, clone
 from agents.configuration import ConfigError
-from agents.demonstrations import open_recording, read_batches, record
 from agents.evaluate import FIRST_SEED, build_network, play
 from agents.presets import ClusterConfig, WorldConfig
-from agents.rllib_cluster import connect
+from agents.rllib.cluster import connect
+from agents.runs.checkpoints import RunFolder
 from tests.agents.ray_runs import NETWORK, tiny_config
 from tests.agents.tiny_worlds import ATTACK, COLUMN, UNITS, TinyWorlds
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 import torch
 
-from agents.encoders import ENCODERS, EntityEmbedding, build_encoder
+from agents.models.encoders import ENCODERS, EntityEmbedding, build_encoder
 from benchmarks.encoders import count_flops, make_encoder
 from tests.agents.synthetic import FEATURES, VOCABULARY, observations
 

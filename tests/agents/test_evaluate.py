@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from agents.checkpoints import LEAGUE_FILE, CheckpointInfo, RunFolder
+from agents.acting.rollout import Episodes
 from agents.evaluate import FIRST_SEED, _jobs, build_network, evaluate_run, main, play, summarise, wilson_interval
-from agents.league import League
+from agents.league.league import League
 from agents.presets import EvaluationConfig, SelfPlayConfig
-from agents.rollout import Episodes
+from agents.runs.checkpoints import LEAGUE_FILE, CheckpointInfo, RunFolder
 from tests.agents.ray_runs import tiny_config
 
 
@@ -49,8 +49,8 @@ def tiny_network():
 
     torch.manual_seed(0)
     config = tiny_config()
-    from agents.networks import AgentNetwork
-    from agents.rollout import make_worlds
+    from agents.acting.rollout import make_worlds
+    from agents.models.network import AgentNetwork
 
     env = make_worlds(config.world, 1, 0)
     return AgentNetwork(config.network, env.single_observation_space, env.single_action_space).eval()

@@ -22,13 +22,13 @@ def kill_process(handle: Any) -> None:
 
 
 def env_runners(algorithm: Any) -> dict[int, Any]:
-    from agents import rllib_private
+    from agents.rllib import private as rllib_private
 
     return rllib_private.healthy_env_runners(algorithm.env_runner_group)
 
 
 def learners(algorithm: Any) -> list[Any]:
-    from agents import rllib_private
+    from agents.rllib import private as rllib_private
 
     return rllib_private.learner_actors(algorithm.learner_group)
 
@@ -63,7 +63,7 @@ def test_two_learners_stay_identical_and_a_killed_one_ends_training_with_an_erro
     """
     import ray
 
-    from agents.rllib_algorithm import LearnerLostError
+    from agents.rllib.algorithm import LearnerLostError
 
     algorithm = build(tiny_config(runners=runners, learners=2, updates=10_000))
     try:
@@ -89,7 +89,7 @@ def cluster() -> Iterator[Any]:
 
     if ray.is_initialized():
         ray.shutdown()
-    from agents.rllib_cluster import quiet
+    from agents.rllib.cluster import quiet
 
     quiet()
     from ray.cluster_utils import Cluster
@@ -105,7 +105,7 @@ def build_on(cluster: Any, *, runners: int, learners: int) -> Any:
     """Learners on the driver's node, env runners on others."""
     import dataclasses
 
-    from agents.rllib_algorithm import EntityAgentConfig
+    from agents.rllib.algorithm import EntityAgentConfig
 
     config = tiny_config(runners=runners, learners=learners, updates=10_000)
     settings = dataclasses.replace(config.cluster, ray_address=cluster.address, runner_recovery_seconds=10.0)
@@ -136,7 +136,7 @@ def test_lost_node_is_survived(cluster):
 @pytest.mark.slow
 def test_all_nodes_of_env_runners_lost(cluster):
     """No place for env runners is left: training stops with an error that says so, and its state can be saved."""
-    from agents.rllib_algorithm import EnvRunnersLostError
+    from agents.rllib.algorithm import EnvRunnersLostError
 
     node = cluster.add_node(num_cpus=1, resources={"runner": 1})
     algorithm = build_on(cluster, runners=1, learners=0)

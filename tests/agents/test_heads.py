@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.distributions import TargetedOrders, masked_log_softmax, sample_categorical
-from agents.networks import AgentNetwork
+from agents.models.distributions import TargetedOrders, masked_log_softmax, sample_categorical
+from agents.models.network import AgentNetwork
 from tests.agents.synthetic import FUNCTION_TAKES, ORDER_TARGET_CLASS, TINY, network, observations
 
 DEEP_SETS = type(TINY)(encoder="deep_sets", channels=16, num_layers=1)

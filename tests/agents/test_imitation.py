@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from agents.imitation import ImitationConfig, imitation_accuracy, imitation_loss
-from agents.networks import Evaluation
+from agents.losses.imitation import ImitationConfig, imitation_accuracy, imitation_loss
+from agents.models.network import Evaluation
 from tests.agents.synthetic import FEATURES, network, observations
 
 STEPS, BATCH, UNITS, ENTITIES = 1, 64, 3, 6

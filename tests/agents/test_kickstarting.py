@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from agents.distributions import LOWEST
-from agents.kickstarting import kickstarting_loss
-from agents.networks import AgentNetwork, Evaluation
+from agents.acting.rollout import Rollout, make_worlds, to_tensors
+from agents.losses.kickstarting import kickstarting_loss
+from agents.losses.schedules import Schedule
+from agents.models.distributions import LOWEST
+from agents.models.network import AgentNetwork, Evaluation
 from agents.presets import WorldConfig
-from agents.rollout import Rollout, make_worlds, to_tensors
-from agents.schedules import Schedule
 from tests.agents.ray_runs import NETWORK, build, tiny_config
 from tests.agents.test_runner import assert_equal
 

@@ -8,11 +8,11 @@ import pytest
 from gymnasium.vector import AutoresetMode
 from rich.console import Console
 
-from agents.checkpoints import RunFolder, read_standings
-from agents.league import MIRROR, League
+from agents.league.league import MIRROR, League
+from agents.league.self_play import OpponentWorlds
 from agents.presets import SelfPlayConfig
-from agents.progress import read_metrics
-from agents.self_play import OpponentWorlds
+from agents.runs.checkpoints import RunFolder, read_standings
+from agents.runs.progress import read_metrics
 from agents.train import train
 from tests.agents.ray_runs import NETWORK, build, tiny_config
 from tests.agents.tiny_worlds import ATTACK, NO_OP, TinyWorlds

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.networks import AgentNetwork, NetworkConfig
-from agents.ppo import PPOConfig, ppo_loss, prepare_ppo_batch
-from agents.vtrace import VTraceConfig, vtrace_loss
+from agents.losses.ppo import PPOConfig, ppo_loss, prepare_ppo_batch
+from agents.losses.vtrace import VTraceConfig, vtrace_loss
+from agents.models.network import AgentNetwork, NetworkConfig
 from tests.agents.synthetic import FEATURES, TINY, network, observations
 
 WORLDS, STEPS, UNITS, ENTITIES = 64, 8, 2, 5

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from agents.encoders import ENCODERS
-from agents.networks import AgentNetwork, NetworkConfig
+from agents.models.encoders import ENCODERS
+from agents.models.network import AgentNetwork, NetworkConfig
 from tests.agents.synthetic import TINY, VOCABULARY, network, observations, spaces
 
 STEPS, BATCH, UNITS, ENTITIES = 6, 5, 3, 7

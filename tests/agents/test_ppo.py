@@ -6,8 +6,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.networks import Evaluation
-from agents.ppo import PPOConfig, generalised_advantages, ppo_loss, prepare_ppo_batch
+from agents.losses.ppo import PPOConfig, generalised_advantages, ppo_loss, prepare_ppo_batch
+from agents.models.network import Evaluation
 from tests.agents.test_vtrace import B, T, fragment
 
 

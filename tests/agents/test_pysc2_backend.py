@@ -8,13 +8,13 @@ import pytest
 import torch
 from rich.console import Console
 
+from agents.acting.pysc2_worlds import check_backend, resolve_transport
+from agents.acting.rollout import Rollout, make_worlds
 from agents.configuration import ConfigError
 from agents.evaluate import FIRST_SEED, evaluate_run, play
 from agents.evaluate import main as evaluate_main
-from agents.networks import AgentNetwork
+from agents.models.network import AgentNetwork
 from agents.presets import EvaluationConfig, WorldConfig
-from agents.pysc2_worlds import check_backend, resolve_transport
-from agents.rollout import Rollout, make_worlds
 from agents.train import parse
 from tests.agents.ray_runs import NETWORK, build, tiny_config
 from tests.agents.test_cli import make_run
@@ -126,7 +126,7 @@ def test_the_simulator_has_no_transport(tmp_path, capsys):
 
 def test_self_play_against_a_scripted_opponent(network):
     """Worlds of two agents, as the env runner wraps them for a league."""
-    from agents.self_play import OpponentWorlds
+    from agents.league.self_play import OpponentWorlds
 
     spaces = (make_worlds(INSIDE, 1, 0).single_observation_space, make_worlds(INSIDE, 1, 0).single_action_space)
     worlds = [

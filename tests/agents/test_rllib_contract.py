@@ -1,4 +1,4 @@
-"""What `agents.rllib_private` and the overridden methods assume of Ray. Fails loudly on another version."""
+"""What `agents.rllib.private` and the overridden methods assume of Ray. Fails loudly on another version."""
 
 import inspect
 from importlib.metadata import version
@@ -11,10 +11,10 @@ def parameters(function) -> set[str]:
 
 
 def test_ray_is_the_version_written_against():
-    from agents.rllib_private import RAY_VERSION
+    from agents.rllib.private import RAY_VERSION
 
     assert version("ray") == RAY_VERSION, (
-        f"agents/rllib_private.py was written against ray {RAY_VERSION}; read the code that it touches in "
+        f"agents/rllib/private.py was written against ray {RAY_VERSION}; read the code that it touches in "
         f"{version('ray')}, then change RAY_VERSION, the pin in pyproject.toml and this file together"
     )
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from agents.networks import AgentNetwork
-from agents.rollout import EpisodeCounter, Rollout, make_worlds, to_tensors
+from agents.acting.rollout import EpisodeCounter, Rollout, make_worlds, to_tensors
+from agents.models.network import AgentNetwork
 from tests.agents.ray_runs import NETWORK, tiny_config
 from tests.agents.tiny_worlds import LONGEST, TinyWorlds
 

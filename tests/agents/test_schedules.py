@@ -4,7 +4,7 @@ import itertools
 
 import pytest
 
-from agents.schedules import Schedule
+from agents.losses.schedules import Schedule
 
 
 def test_linear_schedule_warms_up_then_falls_and_stays_at_its_end() -> None:

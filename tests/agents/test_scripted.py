@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
+from agents.acting.rollout import make_worlds
+from agents.acting.scripted import DANGER, HURT, RELOADING, scripted_action
 from agents.evaluate import FIRST_SEED, play
 from agents.presets import WorldConfig
-from agents.rollout import make_worlds
-from agents.scripted import DANGER, HURT, RELOADING, scripted_action
 from envs.actions import DIRECTIONS, MOVE_NORTH
-from envs.observation import (
+from envs.views.observation import (
     ALLIANCE_ENEMY,
     C_ALLIANCE,
     C_COOLDOWN,

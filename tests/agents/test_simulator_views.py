@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from agents.networks import AgentNetwork
-from agents.rollout import Rollout, to_tensors
+from agents.acting.rollout import Rollout, to_tensors
+from agents.models.network import AgentNetwork
 from envs import SC2VectorEnv
 from tests.agents.synthetic import TINY
 

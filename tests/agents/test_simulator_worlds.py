@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
+from agents.acting.rollout import Rollout, make_worlds
 from agents.evaluate import FIRST_SEED, play
-from agents.networks import AgentNetwork
+from agents.models.network import AgentNetwork
 from agents.presets import WorldConfig
-from agents.rollout import Rollout, make_worlds
 from tests.agents.ray_runs import NETWORK
 from tests.agents.test_runner import assert_equal
 

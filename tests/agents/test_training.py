@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from agents.checkpoints import RunFolder, read_info
+from agents.acting.rollout import Rollout
 from agents.presets import BudgetConfig, CheckpointConfig
-from agents.rollout import Rollout
+from agents.runs.checkpoints import RunFolder, read_info
 from agents.train import train
 from tests.agents.ray_runs import COUNTED, NETWORK, TINY, build, tiny_config
 from tests.agents.tiny_worlds import COUNT_FILE
@@ -90,7 +90,7 @@ def test_learners_that_act_learn_by_ppo():
 
 def test_not_a_number_stops_training_and_is_named(tmp_path, monkeypatch):
     """A poisoned observation: the error names it, the weights of the last good update stay."""
-    from agents.rllib_learner import NonFiniteError
+    from agents.rllib.learner import NonFiniteError
 
     collect = Rollout.collect
     calls = []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from agents.presets import ClusterConfig
-from agents.rllib_cluster import connect
+from agents.rllib.cluster import connect
 from tests.agents.ray_runs import tiny_config
 
 
@@ -17,8 +17,8 @@ def test_tuner_samples_fields_and_survives_a_killed_learner(tmp_path, runners):
     connect(ClusterConfig(num_env_runners=0, num_cpus=6))
     from ray import tune
 
-    from agents import rllib_private
-    from agents.rllib_algorithm import EntityAgent
+    from agents.rllib import private as rllib_private
+    from agents.rllib.algorithm import EntityAgent
 
     marker = tmp_path / "killed"
 

@@ -6,9 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.networks import Evaluation
-from agents.upgo import upgo_returns
-from agents.vtrace import VTraceConfig, vtrace_loss, vtrace_targets
+from agents.losses.upgo import upgo_returns
+from agents.losses.vtrace import VTraceConfig, vtrace_loss, vtrace_targets
+from agents.models.network import Evaluation
 
 T, B = 9, 7
 

@@ -14,7 +14,7 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from envs.actions import ORDER_TARGET_CLASS, UNIT_ORDERS
-from envs.observation import ENTITY_FEATURES, SCALARS
+from envs.views.observation import ENTITY_FEATURES, SCALARS
 
 UNITS, ENEMIES = 2, 2
 ENTITIES = UNITS + ENEMIES

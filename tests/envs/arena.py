@@ -8,7 +8,7 @@ from typing import Any
 from envs.engine import state as st
 from envs.engine.state import MapSpec, create_unit, issue_order, new_state, reset_world
 from envs.engine.step import advance_world
-from envs.units import Rules
+from envs.scenarios.units import Rules
 
 
 class Arena:

@@ -8,7 +8,7 @@ import math
 import pytest
 from pysc2_evolved.lib.protocol import ProtocolError
 
-from envs.calibration import (
+from envs.pysc2.calibration import (
     EXPERIMENTS,
     Calibration,
     Experiment,
@@ -68,7 +68,7 @@ def test_a_difference_shows(measures):
 
 def test_a_recording_is_written_and_compared_elsewhere(tmp_path, capsys, monkeypatch):
     chosen = (duel("Zealot", "Marine", 2.0),)
-    monkeypatch.setattr("envs.calibration.record_all.__defaults__", ("Flat64", chosen))
+    monkeypatch.setattr("envs.pysc2.calibration.record_all.__defaults__", ("Flat64", chosen))
     first = main(Calibration(out=tmp_path / "recorded.json"))
     assert json.loads((tmp_path / "recorded.json").read_text())["recordings"][0]["trace"]
     assert main(Calibration(recorded=tmp_path / "recorded.json")) == first

@@ -9,7 +9,7 @@ from gymnasium.utils.env_checker import check_env
 
 import envs  # noqa: F401
 from envs.economy_env import FUNCTIONS, EconomyEnv
-from envs.observation import C_UNIT_TYPE, C_VESPENE
+from envs.views.observation import C_UNIT_TYPE, C_VESPENE
 
 NUMBER = {function.name: number for number, function in enumerate(FUNCTIONS)}
 

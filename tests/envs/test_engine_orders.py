@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from envs.engine import state as st
-from envs.engine.lanes import CORE
 from envs.engine.pathing import clear_line
+from envs.engine.simd.lanes import CORE
 from envs.engine.state import MapSpec, create_unit, kill_unit
 from envs.engine.targeting import can_attack, can_heal
 from envs.engine.vision import visible_cells

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from envs.engine import state as st
-from envs.units import unit_data
+from envs.scenarios.units import unit_data
 from tests.envs.arena import Arena
 from tests.envs.test_laws import INERT, weapon_against
 

@@ -11,7 +11,9 @@ from hypothesis import strategies as some
 from numba import njit
 
 from envs.engine import state as st
-from envs.engine.lanes import (
+from envs.engine.movement import ARRIVED
+from envs.engine.neighbours import KEY_FLYER, KEY_WALKER
+from envs.engine.simd.lanes import (
     AHEAD,
     ANCHORED,
     CORE,
@@ -37,8 +39,6 @@ from envs.engine.lanes import (
     see_lanes,
     share_lanes,
 )
-from envs.engine.movement import ARRIVED
-from envs.engine.neighbours import KEY_FLYER, KEY_WALKER
 
 PLACES = 2 * LANES  # in these tests: two groups of sixteen
 F = np.float32

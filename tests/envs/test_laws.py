@@ -12,7 +12,7 @@ from envs.engine import state as st
 from envs.engine.state import MapSpec, create_unit, facing_angle, issue_order, new_state, random_uniform, reset_world
 from envs.engine.step import advance_world, advance_worlds
 from envs.engine.vision import update_vision
-from envs.units import Rules, unit_data
+from envs.scenarios.units import Rules, unit_data
 from envs.vector_env import SC2VectorEnv
 from tests.envs.arena import Arena
 

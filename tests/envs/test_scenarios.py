@@ -9,9 +9,9 @@ import gymnasium
 import pytest
 
 import envs
-from envs.plan import scenario_rules
-from envs.scenarios import MAX_UNITS, ScenarioError, formation, load_scenario, scenario_names
-from envs.smac import smac_sizes
+from envs.scenarios.compiled import scenario_rules
+from envs.scenarios.scenario import MAX_UNITS, ScenarioError, formation, load_scenario, scenario_names
+from envs.scenarios.smac import smac_sizes
 
 # map: allies, enemies, step limit, observation, state, actions (SMAC's own tables).
 SMAC = {

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from numba import njit
 
-from envs import atomics, stepping
-from envs.crew import Crew
+from envs.runtime import atomics, stepping
+from envs.runtime.threads import Crew
 from envs.vector_env import SC2VectorEnv
 
 

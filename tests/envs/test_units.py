@@ -7,7 +7,7 @@ import pytest
 
 from envs.engine import state as st
 from envs.engine.state import MapSpec, new_state
-from envs.units import Rules, source_of, unit_data
+from envs.scenarios.units import Rules, source_of, unit_data
 
 ISSUE_UNITS = (
     "Marine",

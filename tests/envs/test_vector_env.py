@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from envs.actions import ATTACK, MOVE_NORTH, NUM_ORDERS, ORDER_TARGET_CLASS, UNIT_ORDERS
-from envs.observation import ENTITY_FEATURES, NUM_FEATURES, SCALARS
 from envs.vector_env import SC2VectorEnv
+from envs.views.observation import ENTITY_FEATURES, NUM_FEATURES, SCALARS
 
 X, Y = ENTITY_FEATURES.index("x"), ENTITY_FEATURES.index("y")
 

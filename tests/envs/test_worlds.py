@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from envs import driver, render
 from envs.engine.state import F_X, F_Y, I_ALIVE, I_OWNER, I_VISIBLE
-from envs.observation import ENTITY_FEATURES
+from envs.render import pictures as render
+from envs.runtime import driver
 from envs.vector_env import SC2VectorEnv
+from envs.views.observation import ENTITY_FEATURES
 
 ALLIANCE = ENTITY_FEATURES.index("alliance")
 X, Y = ENTITY_FEATURES.index("x"), ENTITY_FEATURES.index("y")
@@ -178,7 +179,7 @@ def test_films_are_written(tmp_path):
     import av
     from PIL import Image
 
-    from envs.video import write_gif, write_mp4
+    from envs.render.video import write_gif, write_mp4
 
     frames = [np.zeros((64, 96, 3), np.uint8) for _ in range(5)]
     for n, frame in enumerate(frames):
@@ -196,7 +197,7 @@ def test_films_are_written(tmp_path):
 def test_a_gif_keeps_the_colours_of_small_things(tmp_path):
     from PIL import Image
 
-    from envs.video import write_gif
+    from envs.render.video import write_gif
 
     frame = np.random.default_rng(0).integers(20, 70, (300, 400, 3)).astype(np.uint8)
     colours = [(64, 156, 255), (255, 92, 80), (255, 224, 130), (92, 214, 110)]

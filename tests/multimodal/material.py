@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from multimodal.writing import Encoding, write_clip
+from multimodal.clips.writing import Encoding, write_clip
 
 FAST_H264 = (("preset", "ultrafast"), ("crf", "10"))
 STRIPES = 8

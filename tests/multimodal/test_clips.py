@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from multimodal.clips import (
+from multimodal.clips.clip import (
     Augmentation,
     ClipFormat,
     decoding_short_side,
@@ -15,7 +15,7 @@ from multimodal.clips import (
     read_clip,
     training_transform,
 )
-from multimodal.media import UnreadableMedia
+from multimodal.clips.media import UnreadableMedia
 from tests.multimodal.material import read_numbers, write_numbered
 
 FORMAT = ClipFormat(num_frames=8, frame_rate=25, height=32, width=32, sample_rate=8_000)

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from multimodal.autoencoder import PRESETS, build
-from multimodal.compression import codec_quality, load_clips, main, pca_qualities
-from multimodal.datasets import find_files
-from multimodal.runs import RunInfo, save_checkpoint, save_run
-from multimodal.synthetic import CLASSES, SyntheticConfig, generate
+from multimodal.autoencoder.compression import codec_quality, load_clips, main, pca_qualities
+from multimodal.autoencoder.model import PRESETS, build
+from multimodal.clips.datasets import find_files
+from multimodal.clips.synthetic import CLASSES, SyntheticConfig, generate
+from multimodal.common.runs import RunInfo, save_checkpoint, save_run
 from tests.multimodal.test_training import MICRO
 
 FORMAT = PRESETS["tiny"].clip

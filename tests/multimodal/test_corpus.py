@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from multimodal.clips import ClipFormat, check_long_enough, read_clip
-from multimodal.media import UnreadableMedia, probe
-from multimodal.writing import Encoding, write_clip
+from multimodal.clips.clip import ClipFormat, check_long_enough, read_clip
+from multimodal.clips.media import UnreadableMedia, probe
+from multimodal.clips.writing import Encoding, write_clip
 from tests.multimodal.material import FAST_H264, numbered_frames, write_numbered
 
 FORMAT = ClipFormat(num_frames=8, frame_rate=12.5, height=32, width=32, sample_rate=8_000)

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from multimodal.clips import ClipFormat
-from multimodal.datasets import check_files, find_files
-from multimodal.errors import DataError
+from multimodal.clips.clip import ClipFormat
+from multimodal.clips.datasets import check_files, find_files
+from multimodal.common.errors import DataError
 from tests.multimodal.material import write_numbered
 
 FORMAT = ClipFormat(num_frames=8, frame_rate=25, height=32, width=32, sample_rate=8_000)

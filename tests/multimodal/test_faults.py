@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-import multimodal.training
-from multimodal.datasets import find_files
-from multimodal.runs import checkpoints, load_run, read_lines
-from multimodal.synthetic import SyntheticConfig, generate
-from multimodal.train import prepare_run
-from multimodal.training import TrainConfig, alone, default_config, train
+import multimodal.autoencoder.training
+from multimodal.autoencoder.train import prepare_run
+from multimodal.autoencoder.training import TrainConfig, alone, default_config, train
+from multimodal.clips.datasets import find_files
+from multimodal.clips.synthetic import SyntheticConfig, generate
+from multimodal.common.runs import checkpoints, load_run, read_lines
 from tests.multimodal.material import training_processes
 
 KILLS = 10
@@ -58,9 +58,9 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory, data: str) -> list[dict[s
             seen.append(batch.index.tolist())
             yield batch
 
-    make_loader = multimodal.training.training_loader
+    make_loader = multimodal.autoencoder.training.training_loader
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(multimodal.training, "training_loader", recorded)
+        patch.setattr(multimodal.autoencoder.training, "training_loader", recorded)
         train(config, prepare_run(config), alone())
     files = len(find_files(data, "train", load_run(config.out).classes).files)
     steps_per_epoch = files // 4
@@ -81,7 +81,17 @@ def chance(record_testsuite_property: Any) -> random.Random:
 
 
 def start(out: Path, data: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "multimodal.train", "tiny", "--out", str(out), "--data", data, *OPTIONS]
+    command = [
+        sys.executable,
+        "-m",
+        "multimodal.autoencoder.train",
+        "tiny",
+        "--out",
+        str(out),
+        "--data",
+        data,
+        *OPTIONS,
+    ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     with (out.with_suffix(".log")).open("ab") as log:
         return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log)

@@ -9,11 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multimodal.cache import CacheConfig, DecodedCache
-from multimodal.clips import Augmentation, ClipFormat
-from multimodal.datasets import LabelledFile
-from multimodal.errors import DataError
-from multimodal.loader import (
+from multimodal.clips.cache import CacheConfig, DecodedCache
+from multimodal.clips.clip import Augmentation, ClipFormat
+from multimodal.clips.datasets import LabelledFile
+from multimodal.clips.loader import (
     ClipBatch,
     EpochBatches,
     LoaderConfig,
@@ -21,7 +20,8 @@ from multimodal.loader import (
     evaluation_loader,
     training_loader,
 )
-from multimodal.media import probe
+from multimodal.clips.media import probe
+from multimodal.common.errors import DataError
 from tests.multimodal.material import write_numbered
 
 FORMAT = ClipFormat(num_frames=8, frame_rate=25, height=32, width=32, sample_rate=8_000)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multimodal.media import UnreadableMedia, probe, read_window
-from multimodal.writing import ClipWriter, Encoding, check_writable, write_clip
+from multimodal.clips.media import UnreadableMedia, probe, read_window
+from multimodal.clips.writing import ClipWriter, Encoding, check_writable, write_clip
 from tests.multimodal.material import FAST_H264, chirp, lag_in_seconds, numbered_frames, read_numbers, write_numbered
 
 VP9 = (("cpu-used", "8"), ("deadline", "realtime"), ("g", "20"))

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multimodal.metrics import AUDIO_PEAK, VIDEO_PEAK, psnr, spectral_distance, ssim, top_k
-from multimodal.pca import ClipPCA
+from multimodal.autoencoder.metrics import AUDIO_PEAK, VIDEO_PEAK, psnr, spectral_distance, ssim, top_k
+from multimodal.autoencoder.pca import ClipPCA
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:

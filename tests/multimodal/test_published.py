@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from multimodal.autoencoder import preset, reconstruct
-from multimodal.errors import DataError
-from multimodal.published import PublishedConfig, import_checkpoint, main
-from multimodal.runs import load_model
+from multimodal.autoencoder.model import preset, reconstruct
+from multimodal.autoencoder.published import PublishedConfig, import_checkpoint, main
+from multimodal.common.errors import DataError
+from multimodal.common.runs import load_model
 from tests.multimodal.test_training import random_batch
 from tests.perceiver_core.huggingface import FULL, SMALL, Case, save_random
 

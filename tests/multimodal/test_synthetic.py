@@ -5,15 +5,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from multimodal import make_clips
-from multimodal.autoencoder import PRESETS
-from multimodal.clips import read_clip
-from multimodal.datasets import find_files
-from multimodal.digits import DigitsConfig, speech_program, write_digits
-from multimodal.errors import DataError
-from multimodal.media import probe
-from multimodal.metrics import AUDIO_PEAK, VIDEO_PEAK, psnr
-from multimodal.synthetic import (
+from multimodal.autoencoder.metrics import AUDIO_PEAK, VIDEO_PEAK, psnr
+from multimodal.autoencoder.model import PRESETS
+from multimodal.clips import make_clips, read_clip
+from multimodal.clips.datasets import find_files
+from multimodal.clips.digits import DigitsConfig, speech_program, write_digits
+from multimodal.clips.media import probe
+from multimodal.clips.synthetic import (
     CLASSES,
     CORRELATION_CLASSES,
     PICTURE_CLASSES,
@@ -27,6 +25,7 @@ from multimodal.synthetic import (
     render_sound,
     scene_of,
 )
+from multimodal.common.errors import DataError
 
 SEED = 7
 

@@ -16,11 +16,11 @@ import pytest
 import ray
 import torch
 
-from multimodal.loader import LoaderConfig
-from multimodal.runs import checkpoints, load_model, read_lines
-from multimodal.synthetic import SyntheticConfig, generate
-from multimodal.train import prepare_run, run
-from multimodal.training import TrainConfig, alone, default_config, train
+from multimodal.autoencoder.train import prepare_run, run
+from multimodal.autoencoder.training import TrainConfig, alone, default_config, train
+from multimodal.clips.loader import LoaderConfig
+from multimodal.clips.synthetic import SyntheticConfig, generate
+from multimodal.common.runs import checkpoints, load_model, read_lines
 from tests.multimodal.material import training_processes
 
 
@@ -60,7 +60,7 @@ def config_for(out: Path, data: str, steps: int, **changes: object) -> TrainConf
 
 def test_commands_leave_ray_unimported_until_it_is_told_to_stay_on_this_machine() -> None:
     """Ray reads where to listen when it is imported: one that came with the command would listen everywhere."""
-    check = "import sys, multimodal.train, multimodal.evaluate; sys.exit('ray' in sys.modules)"
+    check = "import sys, multimodal.autoencoder.train, multimodal.autoencoder.evaluate; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", check], cwd=Path(__file__).parents[2]).returncode == 0
 
 

@@ -9,16 +9,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from multimodal.autoencoder import PRESETS, AutoencoderConfig, Hidden, build, encode, preset, reconstruct
-from multimodal.clips import ClipFormat
-from multimodal.errors import DataError
-from multimodal.loader import ClipBatch, EpochBatches, LoaderConfig
-from multimodal.losses import LossConfig, autoencoder_loss, draw
-from multimodal.optimizers import Muon, OptimizerConfig, Optimizers, orthogonalize
-from multimodal.runs import checkpoints, claim, load_model, load_run, read_lines, skipped_files
-from multimodal.synthetic import SyntheticConfig, generate
-from multimodal.train import prepare_run
-from multimodal.training import TrainConfig, alone, default_config, train
+from multimodal.autoencoder.losses import LossConfig, autoencoder_loss, draw
+from multimodal.autoencoder.model import PRESETS, AutoencoderConfig, Hidden, build, encode, preset, reconstruct
+from multimodal.autoencoder.train import prepare_run
+from multimodal.autoencoder.training import TrainConfig, alone, default_config, train
+from multimodal.clips.clip import ClipFormat
+from multimodal.clips.loader import ClipBatch, EpochBatches, LoaderConfig
+from multimodal.clips.synthetic import SyntheticConfig, generate
+from multimodal.common.errors import DataError
+from multimodal.common.optimizers import Muon, OptimizerConfig, Optimizers, orthogonalize
+from multimodal.common.runs import checkpoints, claim, load_model, load_run, read_lines, skipped_files
 from perceiver_core.model import PerceiverIO
 
 MICRO = AutoencoderConfig(

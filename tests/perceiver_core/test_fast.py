@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from perceiver_core import fast, kernels
+from perceiver_core.accelerated import fast, kernels
+from perceiver_core.accelerated.fast import Form
+from perceiver_core.accelerated.padded import PaddedPart, PaddedTokens
 from perceiver_core.attention import AttentionConfig, CrossAttention
-from perceiver_core.fast import Form
-from perceiver_core.padded import PaddedPart, PaddedTokens
 
 
 def random_layer(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from perceiver_core.kernels import attend
+from perceiver_core.accelerated.kernels import attend
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

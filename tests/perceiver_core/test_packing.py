@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from perceiver_core import entities, packing
+from perceiver_core import entities
+from perceiver_core.accelerated import packing
 from perceiver_core.entities import EntityEncoder, EntityEncoding
 from perceiver_core.presets import entity_encoder
 

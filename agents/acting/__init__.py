@@ -1,0 +1,1 @@
+"""Playing worlds with an agent or a scripted policy, and recording it."""

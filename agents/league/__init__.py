@@ -1,0 +1,1 @@
+"""Opponents for self-play: the league and its matchmaking."""

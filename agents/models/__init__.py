@@ -1,0 +1,1 @@
+"""The networks: encoders, action heads, distributions."""

@@ -1,0 +1,347 @@
+"""Action heads, one per action view of the simulator: they turn features into a masked, structured action distribution.
+
+All heads share one interface. `sample(features, observation, deterministic)` returns the action and its log-
+probability; `evaluate(features, observation, action)` returns log-probability, entropy and which log-probabilities
+belong to a real choice. Features, observation and action carry one leading axis M (worlds, or worlds times steps).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from agents.models.distributions import (
+    TargetedOrders,
+    UnitOrders,
+    bernoulli_entropy,
+    bernoulli_log_prob,
+    categorical_entropy,
+    log_prob_of,
+    masked_log_softmax,
+    sample_categorical,
+)
+
+POINTER_CHANNELS = 32
+PAIR_CHANNELS = 16
+RELATIVE_RANGE = 3.0  # world units that become 1 in a pair's geometry
+PAIR_GAIN = 4.0  # logits that one unit of a pair's output stands for: sharp choices from weights of ordinary size
+HEALER_TYPES = (54,)  # Medivac: its "attack" actions in SMAC's numbering heal allies
+
+
+class Features(NamedTuple):
+    """What heads see: units [M, U, D] (the own units' slots), entities [M, N, D], core [M, E] (the
+    scene as a whole, through the recurrent core)."""
+
+    units: Tensor
+    entities: Tensor
+    core: Tensor
+
+
+class ActionEvaluation(NamedTuple):
+    """log_prob [M, U], entropy [M, U] in nats, unit_mask bool [M, U]: True where there was a choice."""
+
+    log_prob: Tensor
+    entropy: Tensor
+    unit_mask: Tensor
+
+
+def _initialise_policy(layer: nn.Linear, gain: float = 1.0) -> nn.Linear:
+    """A small last layer, so that the first policy is close to uniform over the legal actions.
+
+    gain: what its outputs are multiplied by afterwards.
+    """
+    nn.init.orthogonal_(layer.weight, 0.01 / gain)
+    nn.init.zeros_(layer.bias)
+    return layer
+
+
+class Pairs(nn.Module):
+    """Each unit's view of each entity: a vector of what the entity is and where it stands from the unit.
+
+    The encoder tells of the scene as a whole. Who is in whose reach is a matter of pairs, which embeddings that met in
+    a few latents can only approximate.
+    """
+
+    def __init__(self, channels: int, position: tuple[int, int]) -> None:
+        """position: the columns of x and y in the entities."""
+        super().__init__()
+        self.position = list(position)
+        self.place = nn.Linear(4, PAIR_CHANNELS)
+        self.entity = nn.Linear(channels, PAIR_CHANNELS, bias=False)
+        self.surroundings = nn.Linear(PAIR_CHANNELS, channels)
+        nn.init.orthogonal_(self.surroundings.weight, 0.1)  # units start out as the encoder has them
+
+    def forward(self, features: Features, observation: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """pairs [M, U, N, P], and what they add up to: units [M, U, D] that know of what is around them."""
+        position = observation["entities"][..., self.position].float() / RELATIVE_RANGE
+        offset = position[:, None] - position[:, : features.units.shape[1], None]  # [M, U, N, 2]
+        distance = offset.square().sum(-1, keepdim=True).add(1e-4).sqrt()
+        place = torch.cat([offset, distance, distance.log()], dim=-1)
+        pairs = F.relu(self.place(place) + self.entity(features.entities)[:, None])
+        nearby = (pairs * observation["mask"][:, None, :, None]).amax(2)
+        return pairs, F.relu(features.units + self.surroundings(nearby))
+
+
+class TargetPointer(nn.Module):
+    """Scores each entity as each unit's target: a dot product of learned features plus a function of the pair."""
+
+    def __init__(self, channels: int, num_rows: int) -> None:
+        """num_rows: R, kinds of pointing."""
+        super().__init__()
+        self.num_rows = num_rows
+        self.query = nn.Linear(channels, num_rows * POINTER_CHANNELS)
+        self.key = nn.Linear(channels, POINTER_CHANNELS)
+        self.pair = _initialise_policy(nn.Linear(PAIR_CHANNELS, num_rows), PAIR_GAIN)
+
+    def forward(self, units: Tensor, entities: Tensor, pairs: Tensor, rows: Tensor | None = None) -> Tensor:
+        """units [M, U, D], entities [M, N, D], pairs [M, U, N, P] -> logits [M, U, R, N]; with rows, long [R'], those
+        alone: [M, U, R', N]."""
+        batch, num_units, _ = units.shape
+        query, pair = self.query, self.pair
+        if rows is None:
+            rows = torch.arange(self.num_rows, device=units.device)
+        query_weight = query.weight.unflatten(0, (self.num_rows, -1))[rows].flatten(0, 1)
+        query_bias = query.bias.unflatten(0, (self.num_rows, -1))[rows].flatten()
+        queries = F.linear(units, query_weight, query_bias).view(batch, num_units * len(rows), POINTER_CHANNELS)
+        logits = queries @ self.key(entities).transpose(-1, -2) * POINTER_CHANNELS**-0.5
+        of_pairs = F.linear(pairs, pair.weight[rows], pair.bias[rows]) * PAIR_GAIN  # [M, U, N, R]
+        return logits.view(batch, num_units, len(rows), -1) + of_pairs.transpose(-1, -2)
+
+
+class UnitHead(nn.Module):
+    """An order for each own unit, then a pointer to its target given the order (view "unit")."""
+
+    def __init__(self, channels: int, num_orders: int, order_target_class: Tensor, position: tuple[int, int]) -> None:
+        super().__init__()
+        for name, constant in TargetedOrders.from_classes(order_target_class)._asdict().items():
+            self.register_buffer(name, constant, persistent=False)
+        self.order = _initialise_policy(nn.Linear(channels, num_orders))
+        self.pairs = Pairs(channels, position)
+        self.pointer = TargetPointer(channels, int((order_target_class >= 0).sum()))
+
+    def distribution(self, features: Features, observation: dict[str, Tensor]) -> UnitOrders:
+        pairs, units = self.pairs(features, observation)
+        orders = TargetedOrders(*(self.get_buffer(name) for name in TargetedOrders._fields))
+        # Most armies have no use for some of the orders that take a target: these need no pointers.
+        rows = orders.rows_in_use(observation["order_mask"])
+        return UnitOrders(
+            self.order(units),
+            self.pointer(units, features.entities, pairs, rows),
+            observation["order_mask"],
+            observation["target_mask"],
+            orders.only(rows),
+        )
+
+    def sample(
+        self, features: Features, observation: dict[str, Tensor], deterministic: bool
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        return self.distribution(features, observation).sample(deterministic)
+
+    def evaluate(
+        self, features: Features, observation: dict[str, Tensor], action: dict[str, Tensor]
+    ) -> ActionEvaluation:
+        distribution = self.distribution(features, observation)
+        has_choice = observation["order_mask"].sum(-1) > 1
+        return ActionEvaluation(distribution.log_prob(action), distribution.entropy(), has_choice)
+
+
+class SmacHead(nn.Module):
+    """SMAC's numbering (view "smac"): six fixed actions, then one per enemy, scored by pointing at that enemy's entity.
+
+    A Medivac's targets are the allies instead, in the same action slots.
+    """
+
+    healers: Tensor
+
+    def __init__(
+        self, channels: int, num_units: int, num_actions: int, type_column: int, position: tuple[int, int]
+    ) -> None:
+        super().__init__()
+        self.num_units, self.num_targets, self.type_column = num_units, num_actions - 6, type_column
+        self.register_buffer("healers", torch.tensor(HEALER_TYPES, dtype=torch.float32), persistent=False)
+        self.fixed = _initialise_policy(nn.Linear(channels, 6))
+        self.pairs = Pairs(channels, position)
+        self.pointer = TargetPointer(channels, 1)
+
+    def _log_probs(self, features: Features, observation: dict[str, Tensor]) -> Tensor:
+        pairs, units = self.pairs(features, observation)
+        pointers = self.pointer(units, features.entities, pairs)[:, :, 0]  # [M, U, N]
+        enemies = _fit(pointers[..., self.num_units :], self.num_targets)
+        allies = _fit(pointers[..., : self.num_units], self.num_targets)
+        unit_type = observation["entities"][:, : self.num_units, self.type_column, None]
+        heals = (unit_type == self.healers).any(-1, keepdim=True)
+        logits = torch.cat([self.fixed(units), torch.where(heals, allies, enemies)], dim=-1)
+        return masked_log_softmax(logits, observation["action_mask"])
+
+    def sample(self, features: Features, observation: dict[str, Tensor], deterministic: bool) -> tuple[Tensor, Tensor]:
+        log_probs = self._log_probs(features, observation)
+        action = log_probs.argmax(-1) if deterministic else sample_categorical(log_probs)
+        return action, log_prob_of(log_probs, action)
+
+    def evaluate(self, features: Features, observation: dict[str, Tensor], action: Tensor) -> ActionEvaluation:
+        log_probs = self._log_probs(features, observation)
+        has_choice = observation["action_mask"].sum(-1) > 1
+        return ActionEvaluation(log_prob_of(log_probs, action.long()), categorical_entropy(log_probs), has_choice)
+
+
+class FunctionHead(nn.Module):
+    """AlphaStar's autoregressive action (view "function"): function, queued, selected units, target unit, target point.
+
+    Each argument is conditioned on all earlier ones through a running context vector, and exists only where the
+    function takes it. The selected units are a set: unit i is in or out given the units before it, so that every non-
+    empty legal subset has one exact probability (a sequence of pointers would count the orders in which a set can be
+    picked). The log-probability of the whole action is [M, 1].
+
+    The entropy is the sum of the conditional entropies along the given action: unbiased for the entropy of the
+    structured distribution when the action was drawn from it (the exact sum runs over all subsets of units).
+    """
+
+    takes: Tensor
+
+    def __init__(self, channels: int, core_channels: int, takes: Tensor, num_points: int) -> None:
+        """takes: bool [Fn, 4], whether each function takes (queued, selected units, a target unit, a target point)."""
+        super().__init__()
+        self.register_buffer("takes", takes, persistent=False)
+        self.context = nn.Linear(core_channels, channels)
+        self.function = _initialise_policy(nn.Linear(channels, len(takes)))
+        self.function_embedding = nn.Embedding(len(takes), channels)
+        self.queued = _initialise_policy(nn.Linear(channels, 1))
+        self.queued_embedding = nn.Embedding(2, channels)
+        self.select_unit = nn.Linear(channels, channels)
+        self.select_context = nn.Linear(channels, channels)
+        self.select_earlier = nn.Linear(channels, channels)
+        self.select = _initialise_policy(nn.Linear(channels, 1))
+        self.selection_embedding = nn.Linear(channels, channels)
+        self.target_query = nn.Linear(channels, POINTER_CHANNELS)
+        self.target_key = nn.Linear(channels, POINTER_CHANNELS)
+        self.target_embedding = nn.Linear(channels, channels)
+        self.point = nn.Sequential(
+            nn.Linear(channels, channels), nn.ReLU(), _initialise_policy(nn.Linear(channels, num_points))
+        )
+
+    def sample(
+        self, features: Features, observation: dict[str, Tensor], deterministic: bool
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        action, log_prob, _ = self._walk(features, observation, None, deterministic)
+        return action, log_prob[:, None]
+
+    def evaluate(
+        self, features: Features, observation: dict[str, Tensor], action: dict[str, Tensor]
+    ) -> ActionEvaluation:
+        _, log_prob, entropy = self._walk(features, observation, action, False)
+        legal = observation["function_mask"].sum(-1, keepdim=True) > 1
+        takes_any = (observation["function_mask"][..., None] & self.takes).flatten(1).any(-1, keepdim=True)
+        return ActionEvaluation(log_prob[:, None], entropy[:, None], legal | takes_any)
+
+    def _walk(
+        self, features: Features, observation: dict[str, Tensor], given: dict[str, Tensor] | None, deterministic: bool
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Goes through the arguments in order, drawing each or, with a given action, following it."""
+
+        def choose(log_probs: Tensor, name: str) -> Tensor:
+            if given is not None:
+                return given[name].long()
+            return log_probs.argmax(-1) if deterministic else sample_categorical(log_probs)
+
+        context = self.context(features.core)
+        log_probs = masked_log_softmax(self.function(F.relu(context)), observation["function_mask"])
+        function = choose(log_probs, "function")
+        log_prob, entropy = log_prob_of(log_probs, function), categorical_entropy(log_probs)
+        takes_queued, takes_units, takes_target, takes_point = self.takes[function].unbind(-1)  # each [M]
+        context = context + self.function_embedding(function)
+
+        logits = self.queued(F.relu(context))
+        log_probs = torch.cat([-F.softplus(logits), -F.softplus(-logits)], dim=-1)  # not queued, queued
+        queued = choose(log_probs, "queued") * takes_queued
+        log_prob = log_prob + torch.where(takes_queued, log_prob_of(log_probs, queued), 0.0)
+        entropy = entropy + torch.where(takes_queued, categorical_entropy(log_probs), 0.0)
+        context = context + self.queued_embedding(queued) * takes_queued[:, None]
+
+        legal = _select(observation["selected_mask"], function) & takes_units[:, None]
+        if given is None:
+            selected, of_set, set_entropy = self._draw_set(features.units, context, legal, deterministic)
+        else:
+            selected = given["selected"].bool() & takes_units[:, None]
+            of_set, set_entropy = self._set_log_prob(features.units, context, legal, selected)
+        log_prob, entropy = log_prob + of_set, entropy + set_entropy
+        chosen = (features.units * selected[..., None]).sum(1) / selected.sum(-1, keepdim=True).clamp_min(1)
+        context = context + self.selection_embedding(chosen) * takes_units[:, None]
+
+        keys = self.target_key(features.entities)
+        logits = (keys @ self.target_query(F.relu(context)).unsqueeze(-1)).squeeze(-1) * POINTER_CHANNELS**-0.5
+        log_probs = masked_log_softmax(logits, _select(observation["target_unit_mask"], function))
+        target = choose(log_probs, "target_unit") * takes_target
+        log_prob = log_prob + torch.where(takes_target, log_prob_of(log_probs, target), 0.0)
+        entropy = entropy + torch.where(takes_target, categorical_entropy(log_probs), 0.0)
+        context = context + self.target_embedding(_select(features.entities, target)) * takes_target[:, None]
+
+        log_probs = F.log_softmax(self.point(F.relu(context)), dim=-1)
+        point = choose(log_probs, "target_point") * takes_point
+        log_prob = log_prob + torch.where(takes_point, log_prob_of(log_probs, point), 0.0)
+        entropy = entropy + torch.where(takes_point, categorical_entropy(log_probs), 0.0)
+        action = {
+            "function": function,
+            "queued": queued,
+            "selected": selected,
+            "target_unit": target,
+            "target_point": point,
+        }
+        return action, log_prob, entropy
+
+    def _set_log_prob(self, units: Tensor, context: Tensor, legal: Tensor, selected: Tensor) -> tuple[Tensor, Tensor]:
+        """Log-probability [M] of a given subset (bool [M, U]) and the entropy [M] along it, for all units at once."""
+        earlier = self.select_earlier(units) * selected[..., None]
+        earlier = earlier.cumsum(1) - earlier
+        logits = self._selection_logits(self.select_unit(units), self.select_context(context)[:, None], earlier)
+        none_before = selected.cumsum(1) - selected.long() == 0
+        free = legal & ~(none_before & _is_last(legal))  # the last legal unit of an empty selection has no choice
+        of_units = bernoulli_log_prob(logits, selected)
+        # Anything that cannot be drawn has probability 0: an illegal unit chosen, or nobody chosen though somebody
+        # could be.
+        impossible = (selected & ~legal).any(-1) | (legal.any(-1) & ~selected.any(-1))
+        log_prob = torch.where(free, of_units, 0.0).sum(-1).masked_fill(impossible, torch.finfo(torch.float32).min)
+        return log_prob, torch.where(free, bernoulli_entropy(logits), 0.0).sum(-1)
+
+    def _draw_set(
+        self, units: Tensor, context: Tensor, legal: Tensor, deterministic: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Draws a non-empty subset of the legal units, one unit after the other."""
+        from_units, from_context = self.select_unit(units), self.select_context(context)
+        contribution = self.select_earlier(units)
+        threshold = (
+            torch.full_like(legal, 0.5, dtype=units.dtype) if deterministic else torch.rand(legal.shape).to(units)
+        )
+        is_last = _is_last(legal)
+        earlier, any_selected = torch.zeros_like(context), torch.zeros_like(legal[:, 0])
+        selected = torch.zeros_like(legal)
+        for i in range(legal.shape[1]):
+            logits = self._selection_logits(from_units[:, i], from_context, earlier)
+            forced = is_last[:, i] & ~any_selected
+            chosen = legal[:, i] & (forced | (threshold[:, i] < logits.sigmoid()))
+            selected[:, i] = chosen
+            any_selected = any_selected | chosen
+            earlier = earlier + contribution[:, i] * chosen[:, None]
+        log_prob, entropy = self._set_log_prob(units, context, legal, selected)
+        return selected, log_prob, entropy
+
+    def _selection_logits(self, of_unit: Tensor, of_context: Tensor, earlier: Tensor) -> Tensor:
+        return self.select(F.relu(of_unit + of_context + earlier)).squeeze(-1)
+
+
+def _select(rows: Tensor, index: Tensor) -> Tensor:
+    """rows [M, R, X], index long [M] -> [M, X]."""
+    return rows[torch.arange(len(rows), device=rows.device), index]
+
+
+def _is_last(legal: Tensor) -> Tensor:
+    """legal bool [M, U] -> bool [M, U]: True at the last legal unit of each row."""
+    after = legal.long().flip(-1).cumsum(-1).flip(-1)
+    return legal & (after == 1)
+
+
+def _fit(scores: Tensor, size: int) -> Tensor:
+    """Cuts or zero-pads the last axis of scores to `size`; what is padded is masked by the observation."""
+    return F.pad(scores, (0, size - scores.shape[-1]))

@@ -1,0 +1,323 @@
+"""The agent: entity embedding -> encoder -> optional LSTM -> action head and value.
+
+`act` draws actions for a batch of worlds; `evaluate` goes over time-major fragments with the actions that were taken
+(teacher-forced) and returns what the losses need. Both accept any of the simulator's action views.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import gymnasium
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from agents.models.compaction import Compaction
+from agents.models.encoders import ENCODERS, EntityEmbedding, EntityVocabulary, ScalarEmbedding, build_encoder
+from agents.models.heads import ActionEvaluation, Features, FunctionHead, SmacHead, UnitHead
+
+Observation = dict[str, Tensor]
+State = dict[str, Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Architecture of an agent.
+
+    channels: width of every layer.
+    num_layers: self-attention blocks on the latents (perceiver_io), layers (transformer, deep_sets).
+    num_latents: used by perceiver_io only.
+    lstm_channels: width of the recurrent core; 0 for none.
+    """
+
+    encoder: Literal["perceiver_io", "transformer", "deep_sets"] = "perceiver_io"
+    channels: int = 128
+    num_heads: int = 2
+    num_layers: int = 2
+    num_latents: int = 32
+    lstm_channels: int = 0
+
+    def __post_init__(self) -> None:
+        if self.encoder not in ENCODERS:
+            raise ValueError(f"unknown encoder {self.encoder!r}: use one of {', '.join(ENCODERS)}")
+        if self.channels % self.num_heads:
+            raise ValueError(f"channels ({self.channels}) must be a multiple of num_heads ({self.num_heads})")
+        for name in ("channels", "num_heads", "num_layers", "num_latents"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.lstm_channels < 0:
+            raise ValueError(f"lstm_channels must be 0 (no recurrence) or more, not {self.lstm_channels}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """What the numbers in observations and actions mean.
+
+    scalars: names of the S columns of `scalars`.
+    order_target_class: int [K], -1 or the class of targets that each order of view "unit" takes.
+    function_takes: bool [Fn, 4], whether each function of view "function" takes (queued, units, a target unit, a
+    point).
+    """
+
+    entities: EntityVocabulary
+    scalars: tuple[str, ...]
+    order_target_class: np.ndarray
+    function_takes: np.ndarray
+
+
+class AgentStep(NamedTuple):
+    """action [B, ...], log_prob [B, U] ([B, 1] for view "function"), value [B], state for the next step."""
+
+    action: Any
+    log_prob: Tensor
+    value: Tensor
+    state: State
+
+
+class Evaluation(NamedTuple):
+    """log_prob, entropy, unit_mask [T, B, U]; value [T, B], or [T+1, B] where the observation has a step more.
+
+    teacher_log_prob [T, B, U]: of the teacher's action, where one was given.
+    """
+
+    log_prob: Tensor
+    entropy: Tensor
+    unit_mask: Tensor
+    value: Tensor
+    teacher_log_prob: Tensor | None = None
+
+
+class Scene(NamedTuple):
+    """embedded and per_entity [M, N, D] (before and after the encoder), core [M, D]: summary through the recurrent
+    core.
+    """
+
+    embedded: Tensor
+    per_entity: Tensor
+    core: Tensor
+
+
+class AgentNetwork(nn.Module):
+    """One network for all own units of a world (and their joint value), for the spaces of one environment.
+
+    Raises ValueError where the spaces are not those of one of the simulator's views.
+    """
+
+    def __init__(
+        self,
+        config: NetworkConfig,
+        observation_space: gymnasium.Space,
+        action_space: gymnasium.Space,
+        vocabulary: Vocabulary | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        if not isinstance(observation_space, gymnasium.spaces.Dict) or "entities" not in observation_space.spaces:
+            raise ValueError(f"expected a Dict observation space with 'entities', got {observation_space}")
+        if vocabulary is None:
+            vocabulary = simulator_vocabulary()
+        spaces = observation_space.spaces
+        entities_shape, scalars_shape = spaces["entities"].shape, spaces["scalars"].shape
+        assert entities_shape is not None and scalars_shape is not None
+        if entities_shape[1] != len(vocabulary.entities.features):
+            raise ValueError(
+                f"entities have {entities_shape[1]} columns, the vocabulary names {len(vocabulary.entities.features)}"
+            )
+        if scalars_shape != (len(vocabulary.scalars),):
+            raise ValueError(f"scalars have shape {scalars_shape}, the vocabulary names {vocabulary.scalars}")
+        channels = config.channels
+        self.embedding = EntityEmbedding(vocabulary.entities, channels)
+        self.encoder = build_encoder(
+            config.encoder,
+            channels,
+            num_heads=config.num_heads,
+            num_layers=config.num_layers,
+            num_latents=config.num_latents,
+        )
+        self.scalars = ScalarEmbedding(vocabulary.scalars, channels)
+        self.lstm = nn.LSTMCell(channels, config.lstm_channels) if config.lstm_channels else None
+        core_channels = config.lstm_channels or channels
+        self.entity_features = nn.Linear(2 * channels, channels)
+        self.unit_context = nn.Linear(core_channels, channels)
+        self.value_hidden = nn.Linear(core_channels, channels)
+        self.value_output = nn.Linear(channels, 1)
+        nn.init.orthogonal_(self.value_output.weight, 1.0)
+        nn.init.zeros_(self.value_output.bias)
+        self.head, self.num_units = _build_head(channels, core_channels, action_space, vocabulary)
+
+    def initial_state(self, batch_size: int) -> State:
+        """Recurrent state at an episode's start: {} without recurrence, else {"h", "c"} zeros [B, lstm_channels]."""
+        if self.lstm is None:
+            return {}
+        zeros = self.value_output.weight.new_zeros(batch_size, self.config.lstm_channels)
+        return {"h": zeros, "c": zeros.clone()}
+
+    @torch.no_grad()
+    def act(self, observation: Observation, state: State, is_first: Tensor, deterministic: bool = False) -> AgentStep:
+        """Draws one action per world; deterministic takes the most probable order, then its most probable target.
+
+        observation [B, ...]; state [B, ...] as of the previous step; is_first bool [B] clears the state of new
+        episodes.
+        """
+        kept = self._compaction(observation)
+        seen = kept.observation(observation) if kept else observation
+        scene, state = self._encode(seen, state, is_first[None])
+        action: Any
+        action, log_prob = self.head.sample(self._features(scene, kept), seen, deterministic)
+        if kept:
+            action = kept.full_action(action, self.num_units)
+            log_prob = kept.put_back(log_prob, self.num_units)
+        return AgentStep(action, log_prob, self._value(scene.core), state)
+
+    @torch.no_grad()
+    def value(self, observation: Observation, state: State, is_first: Tensor) -> Tensor:
+        """Value [B] of observations [B, ...], for the last observation of truncated episodes."""
+        kept = self._compaction(observation)
+        scene, _ = self._encode(kept.observation(observation) if kept else observation, state, is_first[None])
+        return self._value(scene.core)
+
+    def evaluate(
+        self, observation: Observation, action: Any, state: State, is_first: Tensor, teacher_action: Any = None
+    ) -> Evaluation:
+        """Log-probabilities, entropies and values of a fragment under the present parameters.
+
+        observation [T, B, ...] or, to get the value after the last action too, [T+1, B, ...]; action [T, B, ...]; state
+        [B, ...] at t = 0; is_first bool like the observation's first two axes. teacher_action [T, B, ...]: what another
+        policy would have done at the same observations.
+        """
+        steps, batch = is_first.shape
+        action_steps = len(next(iter(action.values())) if isinstance(action, dict) else action)
+        flat = {name: array.flatten(0, 1) for name, array in observation.items()}
+        kept = self._compaction(flat)
+        seen = kept.observation(flat) if kept else flat
+        scene, _ = self._encode(seen, state, is_first)
+        value = self._value(scene.core).view(steps, batch)
+        if action_steps < steps:  # the last step has a value only
+            scene = Scene(*(array[: action_steps * batch] for array in scene))
+            flat, seen = (
+                {name: array[: action_steps * batch] for name, array in arrays.items()} for arrays in (flat, seen)
+            )
+        features = self._features(scene, kept)
+
+        def evaluate_action(action: Any) -> list[Tensor]:
+            if isinstance(action, dict):
+                flat_action: Any = {name: array.flatten(0, 1) for name, array in action.items()}
+            else:
+                flat_action = action.flatten(0, 1)
+            seen_action: Any = kept.action(flat_action) if kept else flat_action
+            of_action = self.head.evaluate(features, seen, seen_action)
+            if kept:
+                of_action = ActionEvaluation(
+                    kept.full_log_prob(of_action.log_prob, flat, flat_action),
+                    kept.put_back(of_action.entropy, self.num_units),
+                    kept.put_back(of_action.unit_mask, self.num_units),
+                )
+            return [array.view(action_steps, batch, -1) for array in of_action]
+
+        log_prob, entropy, unit_mask = evaluate_action(action)
+        teacher_log_prob = None if teacher_action is None else evaluate_action(teacher_action)[0]
+        return Evaluation(log_prob, entropy, unit_mask, value, teacher_log_prob)
+
+    def _encode(self, observation: Observation, state: State, is_first: Tensor) -> tuple[Scene, State]:
+        """observation with leading axis T*B, is_first bool [T, B] -> what T*B observations say, state after step T."""
+        mask = observation["mask"]
+        embedded = self.embedding(observation["entities"], mask)
+        per_entity, summary = self.encoder(embedded, mask)
+        core = F.relu(summary + self.scalars(observation["scalars"]))
+        core, state = self._recur(core, state, is_first)
+        return Scene(embedded, per_entity, core), state
+
+    def _compaction(self, observation: Observation) -> Compaction | None:
+        """The rows to run the network on (in the default action view; other views number targets by their rows)."""
+        return Compaction.of(observation["mask"], self.num_units) if isinstance(self.head, UnitHead) else None
+
+    def _features(self, scene: Scene, kept: Compaction | None) -> Features:
+        entities = self.entity_features(torch.cat([scene.per_entity, scene.embedded], dim=-1))
+        num_units = len(kept.units) if kept else self.num_units
+        units = entities[:, :num_units] + self.unit_context(scene.core)[:, None]
+        return Features(F.relu(units), F.relu(entities), scene.core)
+
+    def _recur(self, core: Tensor, state: State, is_first: Tensor) -> tuple[Tensor, State]:
+        if self.lstm is None:
+            return core, {}
+        h, c = state["h"], state["c"]
+        outputs = []
+        keep = (~is_first)[..., None].to(core.dtype)  # [T, B, 1]
+        for step, kept in zip(core.view(*is_first.shape, -1), keep, strict=True):
+            h, c = self.lstm(step, (h * kept, c * kept))
+            outputs.append(h)
+        return torch.cat(outputs), {"h": h, "c": c}
+
+    def _value(self, core: Tensor) -> Tensor:
+        return self.value_output(F.relu(self.value_hidden(core))).squeeze(-1)
+
+
+def _build_head(
+    channels: int, core_channels: int, action_space: gymnasium.Space, vocabulary: Vocabulary
+) -> tuple[UnitHead | SmacHead | FunctionHead, int]:
+    """The head for an action space, and the number of own unit slots U."""
+    position = vocabulary.entities.column("x"), vocabulary.entities.column("y")
+    if isinstance(action_space, gymnasium.spaces.MultiDiscrete):
+        num_units, num_actions = len(action_space.nvec), int(action_space.nvec[0])
+        type_column = vocabulary.entities.column("unit_type")
+        return SmacHead(channels, num_units, num_actions, type_column, position), num_units
+    if isinstance(action_space, gymnasium.spaces.Dict) and "order" in action_space.spaces:
+        order = action_space["order"]
+        assert isinstance(order, gymnasium.spaces.MultiDiscrete)
+        num_orders = int(order.nvec[0])
+        if num_orders != len(vocabulary.order_target_class):
+            raise ValueError(
+                f"the action space has {num_orders} orders, the vocabulary names {len(vocabulary.order_target_class)}"
+            )
+        target_class = torch.as_tensor(vocabulary.order_target_class)
+        return UnitHead(channels, num_orders, target_class, position), len(order.nvec)
+    if isinstance(action_space, gymnasium.spaces.Dict) and "function" in action_space.spaces:
+        selected, point = action_space["selected"], action_space["target_point"]
+        assert isinstance(selected, gymnasium.spaces.MultiBinary) and isinstance(point, gymnasium.spaces.Discrete)
+        takes = torch.as_tensor(vocabulary.function_takes, dtype=torch.bool)
+        return FunctionHead(channels, core_channels, takes, int(point.n)), int(np.prod(selected.n))
+    raise ValueError(f"expected the action space of view 'unit', 'smac' or 'function', got {action_space}")
+
+
+def simulator_vocabulary() -> Vocabulary:
+    """The vocabulary of the simulator's observations and actions."""
+    # Imported here, so that a network for a vocabulary of one's own needs no simulator.
+    from envs.actions import FUNCTIONS, ORDER_TARGET_CLASS
+    from envs.scenarios.units import unit_data
+    from envs.views.observation import ENTITY_FEATURES, SCALARS
+
+    units = list(unit_data().values())
+    entities = EntityVocabulary(
+        features=tuple(ENTITY_FEATURES),
+        unit_types=tuple(unit["unit_type"] for unit in units),
+        static=np.array([_static_data(unit) for unit in units], dtype=np.float32),
+    )
+    takes = np.array([(f.takes_queued, f.takes_selection, f.takes_unit, f.takes_point) for f in FUNCTIONS])
+    return Vocabulary(
+        entities=entities, scalars=tuple(SCALARS), order_target_class=ORDER_TARGET_CLASS, function_takes=takes
+    )
+
+
+_ATTRIBUTES = ("light", "armored", "biological", "mechanical", "massive", "structure")
+
+
+def _static_data(unit: Mapping[str, Any]) -> list[float]:
+    """Constant data of a unit type, each number divided by a typical large value."""
+    weapons = unit.get("weapons", [])
+    damage_per_second = max((w["damage"] * w.get("attacks", 1) / w["cooldown"] for w in weapons), default=0.0)
+    return [
+        unit["health"] / 100.0,
+        unit.get("shield", 0) / 100.0,
+        unit.get("armor", 0) / 2.0,
+        unit.get("speed", 0) / 4.0,
+        unit["sight"] / 10.0,
+        max((w["range"] for w in weapons), default=0.0) / 6.0,
+        damage_per_second / 20.0,
+        float(any(w["targets"] in ("ground", "any") for w in weapons)),
+        float(any(w["targets"] in ("air", "any") for w in weapons)),
+        *(float(attribute in unit["attributes"]) for attribute in _ATTRIBUTES),
+    ]

@@ -1,0 +1,1 @@
+"""Training on Ray: everything that talks to RLlib."""

@@ -1,0 +1,1 @@
+"""Gathering, building and training: the rules of the economy."""

@@ -1,0 +1,1 @@
+"""What happens around a battle: starts, opponents, mini-games."""

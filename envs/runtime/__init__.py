@@ -1,0 +1,1 @@
+"""How a step is made fast: phases over many worlds, threads, compiled code on disk."""

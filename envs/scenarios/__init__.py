@@ -1,0 +1,1 @@
+"""What is fought: scenario files, unit data, SMAC's numbers, and the tables that kernels read."""

@@ -1,0 +1,1 @@
+"""What may be ordered and what is seen: commands and masks, observations, SMAC's numbering."""

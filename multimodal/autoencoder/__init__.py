@@ -1,0 +1,1 @@
+"""The video-audio-label autoencoder: model, losses, training, evaluation and its commands."""

@@ -1,0 +1,1 @@
+"""Clips in and out: media files, data sets, the loader, generators, writing."""

@@ -1,0 +1,1 @@
+"""What every modality's training shares: run folders, the loop, optimizers, Ray Train, errors."""
