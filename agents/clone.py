@@ -20,7 +20,7 @@ from rich.console import Console
 
 from agents.acting.demonstrations import open_recording, read_batches, record
 from agents.acting.rollout import make_worlds, to_tensors
-from agents.configuration import ConfigError
+from agents.configuration import ConfigError, make_absolute
 from agents.evaluate import build_network
 from agents.losses.imitation import ImitationConfig, imitation_loss
 from agents.models.network import AgentNetwork, NetworkConfig
@@ -44,6 +44,9 @@ class RecordConfig:
     """Of the returns that the value head learns from."""
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        make_absolute(self, "folder")
+
 
 @dataclass(frozen=True, kw_only=True)
 class CloneConfig:
@@ -62,6 +65,9 @@ class CloneConfig:
     reward_scale: float = 1.0
     """`learning.reward_scale` of the reinforcement learning to come, so that values mean the same there."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        make_absolute(self, "recording", "run")
 
 
 def record_demonstrations(config: RecordConfig) -> int:

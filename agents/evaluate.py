@@ -23,7 +23,7 @@ from rich.table import Table
 from agents.acting.pysc2_worlds import check_backend, resolve_transport
 from agents.acting.rollout import EpisodeCounter, Episodes, make_worlds, to_arrays, to_tensors
 from agents.acting.scripted import scripted_action
-from agents.configuration import ConfigError, config_to_dict
+from agents.configuration import ConfigError, config_to_dict, make_absolute
 from agents.models.network import AgentNetwork, NetworkConfig
 from agents.presets import ClusterConfig, EvaluationConfig, TrainConfig, WorldConfig
 from agents.runs.checkpoints import RunFolder, load_weights, read_info, read_standings
@@ -274,6 +274,9 @@ class EvaluateArguments:
     """Ray workers that play at the same time; 1 plays in this process, without Ray."""
     cluster: ClusterConfig = field(default_factory=lambda: ClusterConfig(num_env_runners=0))
     evaluation: tyro.conf.OmitArgPrefixes[EvaluationConfig] = field(default_factory=EvaluationConfig)
+
+    def __post_init__(self) -> None:
+        make_absolute(self, "run", "checkpoint")
 
 
 def check_worlds(world: WorldConfig, evaluation: EvaluationConfig) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from agents.configuration import ConfigError
+from agents.configuration import ConfigError, absolute_scenario, make_absolute
 from agents.losses.ppo import PPOConfig
 from agents.losses.schedules import Schedule
 from agents.losses.vtrace import VTraceConfig
@@ -19,7 +19,8 @@ class WorldConfig:
     """The worlds to act in."""
 
     scenario: str = "3m"
-    """A scenario of the simulator (`3m`, `2s3z`, `MoveToBeacon`, ...), or `module:factory` for worlds of your own."""
+    """A scenario of the simulator (`3m`, `2s3z`, `MoveToBeacon`, ...), the path of a scenario file (`mine.toml`), or
+    `module:factory` for worlds of your own."""
     opponent: str = "attack-wave"
     """The scripted opponent to train against; self-play takes its opponents from the league instead."""
     action_view: Literal["unit", "smac", "function"] = "unit"
@@ -32,6 +33,9 @@ class WorldConfig:
     transport: Annotated[Literal["auto", "memory", "websocket", "game"], tyro.conf.arg(prefix_name=False)] = "auto"
     """What PySC2 plays on: `game` is the installation below SC2PATH, `memory` and `websocket` are the simulator's own
     protocol server. `auto` is `game` where SC2PATH is set, else `memory`."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scenario", absolute_scenario(self.scenario))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +125,9 @@ class EvaluationConfig:
     videos: int = 2
     """Battles to show in the report."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "scenarios", tuple(absolute_scenario(scenario) for scenario in self.scenarios))
+
 
 @dataclass(frozen=True, kw_only=True)
 class SelfPlayConfig:
@@ -157,6 +164,9 @@ class TrainConfig:
     self_play: SelfPlayConfig = field(default_factory=SelfPlayConfig)
     initial_weights: Path | None = None
     """A checkpoint folder or `weights.safetensors` to start from, e.g. a cloned policy."""
+
+    def __post_init__(self) -> None:
+        make_absolute(self, "run", "initial_weights")
 
 
 # For two cores: an env runner on one acts while the learner in the driver learns on the other.

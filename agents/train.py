@@ -24,7 +24,7 @@ from rich.console import Console
 from agents.acting.pysc2_worlds import check_backend, resolve_transport
 from agents.acting.rollout import make_worlds, map_arrays
 from agents.acting.scripted import POLICIES, WITHDRAW, scripted_action
-from agents.configuration import ConfigError
+from agents.configuration import ConfigError, absolute
 from agents.evaluate import check_worlds, evaluate_run
 from agents.models.network import AgentNetwork
 from agents.presets import PRESETS, TrainConfig, preset
@@ -249,6 +249,8 @@ def parse(arguments: list[str]) -> tuple[TrainConfig, bool]:
     chooser.add_argument("--preset")
     chooser.add_argument("--resume", type=Path)
     chosen, rest = chooser.parse_known_args(arguments)
+    if chosen.resume is not None:
+        chosen.resume = absolute(chosen.resume)
     if chosen.preset and chosen.resume:
         raise ConfigError("--preset and --resume exclude each other: a resumed run keeps its config")
     stored = RunFolder.open(chosen.resume).config if chosen.resume else None
@@ -286,7 +288,7 @@ def main(arguments: list[str] | None = None) -> None:
             assert config.run is not None
             run = RunFolder(config.run, config)
         else:
-            folder = config.run or Path("runs") / f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}"
+            folder = config.run or absolute(Path("runs") / f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}")
             run = RunFolder.create(folder, config)
         started = time.monotonic()
         from agents.rllib.cluster import total_cpus

@@ -146,14 +146,14 @@ def run(config: TrainConfig) -> dict[str, float]:
         resources["GPU"] = 1
     trainer = TorchTrainer(
         _process,
-        train_loop_config={"config": config, "data": str(Path(data).resolve()), "threads": threads},
+        train_loop_config={"config": config, "data": data, "threads": threads},
         torch_config=TorchConfig(backend="nccl" if config.gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=config.num_processes, use_gpu=config.gpu, resources_per_worker=resources
         ),
         run_config=RunConfig(
             name=f"run-{os.getpid()}-{int(time.time())}",
-            storage_path=str((Path(config.out) / "ray").resolve()),
+            storage_path=str(Path(config.out) / "ray"),
             failure_config=FailureConfig(max_failures=config.max_failures),
             # Type checkers see the class of Ray Train's first version, which lacks this argument.
             worker_runtime_env={"env_vars": {} if config.gpu else KEEP_MEMORY},  # type: ignore[call-arg]
