@@ -26,6 +26,7 @@ from agents.losses.imitation import ImitationConfig, imitation_loss
 from agents.models.network import AgentNetwork, NetworkConfig
 from agents.presets import ClusterConfig, TrainConfig, WorldConfig
 from agents.runs.checkpoints import CheckpointInfo, RunFolder
+from perceiver_agents import answer_version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,6 +155,7 @@ Command = (
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `python -m agents.clone`."""
+    answer_version("perceiver-clone-agent", arguments)
     config: RecordConfig | CloneConfig = tyro.cli(Command, args=arguments, prog="agents.clone")  # type: ignore[arg-type]
     console = Console()
     try:

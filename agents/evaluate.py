@@ -27,6 +27,7 @@ from agents.configuration import ConfigError, config_to_dict, make_absolute
 from agents.models.network import AgentNetwork, NetworkConfig
 from agents.presets import ClusterConfig, EvaluationConfig, TrainConfig, WorldConfig
 from agents.runs.checkpoints import RunFolder, load_weights, read_info, read_standings
+from perceiver_agents import answer_version
 
 # Worlds of evaluations are seeded from here on; training stays below (`agents.rllib.runner`), and the client protocol
 # ends at 2^32.
@@ -301,6 +302,7 @@ def check_worlds(world: WorldConfig, evaluation: EvaluationConfig) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `perceiver-evaluate-agent`."""
+    answer_version("perceiver-evaluate-agent", arguments)
     options = tyro.cli(EvaluateArguments, args=arguments, prog="perceiver-evaluate-agent")
     console = Console()
     try:

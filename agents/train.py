@@ -30,6 +30,7 @@ from agents.models.network import AgentNetwork
 from agents.presets import PRESETS, TrainConfig, preset
 from agents.runs.checkpoints import CheckpointInfo, RunFolder, load_weights
 from agents.runs.progress import ProgressReporter, duration
+from perceiver_agents import answer_version
 
 if TYPE_CHECKING:
     from agents.rllib.algorithm import EntityAgent
@@ -280,6 +281,7 @@ def parse(arguments: list[str]) -> tuple[TrainConfig, bool]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `perceiver-train-agent`."""
+    answer_version("perceiver-train-agent", arguments)
     console = Console()
     try:
         config, resumed = parse(sys.argv[1:] if arguments is None else arguments)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from envs.actions import ACTION_VIEWS, NUM_FUNCTIONS, NUM_ORDERS, POINT_GRID
 from envs.engine.state import W_LOOP, new_state
 from envs.rules.opponents import OPPONENTS, opponent_id
 from envs.runtime import driver
+from envs.runtime.first_use import compile_together
 from envs.runtime.stepping import Stepper
 from envs.runtime.threads import Crew
 from envs.scenarios.compiled import (
@@ -283,6 +285,8 @@ class SC2VectorEnv(VectorEnv):
                     seeds[b] = one
                 elif not self._started:
                     seeds[b] = int(np.random.SeedSequence().generate_state(1)[0])
+        if not self._started:
+            self._compile()
         self._turn = 1 - self._turn
         out = self._outputs[self._turn]
         if not mask.all():
@@ -353,6 +357,23 @@ class SC2VectorEnv(VectorEnv):
                 observers=self._observers,
             )
         self._stepper.step(self._turn, self.crew if self.num_threads > 1 else None)
+
+    def _compile(self) -> None:
+        """Compiles the phases of a step, or loads them from disk."""
+        phases = [self._start, driver.open_episodes, self._command, driver.score_worlds]
+        if self.players == 1:
+            phases.append(driver.command_opponents)
+        compilers = [partial(phase.address, self._context, 0, 0) for phase in phases]
+        out = self._output_refs[0]
+        compilers += [partial(observer.address, self._context, out, False, 0, 0) for observer in self._observers]
+        scenario = "3m" if self.scenario.rules == "battle" else "MoveToBeacon"
+        code = f"from envs.vector_env import SC2VectorEnv; SC2VectorEnv({scenario!r}).compile_game_loops()"
+        compile_together(compilers, self.compile_game_loops, code)
+
+    def compile_game_loops(self) -> None:
+        """Compiles the kernel that takes longest, or loads it from disk; it is the same for all scenarios with the
+        same rules."""
+        self._advance.address(self._context, 0, 0, 0)
 
     @property
     def crew(self) -> Crew:

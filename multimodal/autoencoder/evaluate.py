@@ -29,6 +29,7 @@ from multimodal.common.errors import DataError
 from multimodal.common.paths import make_absolute
 from multimodal.common.ray_cluster import connect
 from multimodal.common.runs import load_model, load_run
+from perceiver_agents import answer_version
 from perceiver_core.model import PerceiverIO
 
 # More classes than this are listed in the report only.
@@ -177,6 +178,7 @@ def evaluate(config: EvaluateConfig) -> Summary:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `perceiver-evaluate-autoencoder`."""
+    answer_version("perceiver-evaluate-autoencoder", arguments)
     console = Console()
     try:
         config = tyro.cli(EvaluateConfig, prog="perceiver-evaluate-autoencoder", description=__doc__, args=arguments)

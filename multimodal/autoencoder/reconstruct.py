@@ -28,6 +28,7 @@ from multimodal.clips.writing import ClipWriter, Encoding, check_writable
 from multimodal.common.errors import DataError
 from multimodal.common.paths import make_absolute
 from multimodal.common.runs import load_model
+from perceiver_agents import answer_version
 from perceiver_core.folding import fold_for_inference
 from perceiver_core.model import PerceiverIO
 
@@ -267,6 +268,7 @@ def run(config: ReconstructConfig) -> list[tuple[str, float]]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `perceiver-reconstruct`."""
+    answer_version("perceiver-reconstruct", arguments)
     try:
         config = tyro.cli(ReconstructConfig, prog="perceiver-reconstruct", description=__doc__, args=arguments)
         ranking = run(config)

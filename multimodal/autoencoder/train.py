@@ -37,6 +37,7 @@ from multimodal.common.runs import (
     save_run,
     skipped_files,
 )
+from perceiver_agents import answer_version
 
 
 def prepare_run(config: TrainConfig) -> str:
@@ -206,6 +207,7 @@ PRESET_NOTES = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `perceiver-train-autoencoder`."""
+    answer_version("perceiver-train-autoencoder", arguments)
     arguments = sys.argv[1:] if arguments is None else arguments
     # Without a preset's name it is tiny, so that no argument at all is needed.
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
