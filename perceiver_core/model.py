@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from perceiver_core.accelerated.kernels import KeysValues
 from perceiver_core.accelerated.padded import PaddedTokens
-from perceiver_core.attention import AttentionConfig, CrossAttention, KeysValues, SelfAttention, check_mask, init_linear
+from perceiver_core.attention import AttentionConfig, CrossAttention, SelfAttention, check_mask, init_linear
 from perceiver_core.bottleneck import Bottleneck, BottleneckConfig
 from perceiver_core.checks import check_positive, check_tensor
 from perceiver_core.config import config_class

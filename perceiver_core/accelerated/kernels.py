@@ -19,6 +19,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+
+class KeysValues(NamedTuple):
+    """Projected inputs of an attention: keys [B, H, M, E] and values [B, H, M, V]."""
+
+    keys: Tensor
+    values: Tensor
+
+
 # Scores of one block; 2**21 of them are 8 MB in float32, which a last-level cache holds beside the block's operands.
 BLOCK_SCORES = 2**21
 
