@@ -141,13 +141,13 @@ def _optical_flow(c: HuggingFaceConfig) -> PerceiverIO:
 
 def _multimodal(c: HuggingFaceConfig) -> PerceiverIO:
     return presets.multimodal_autoencoder(
-        num_frames=c.num_frames,
-        image_size=c.output_shape[2:],
-        audio_samples=c.num_frames * c.audio_samples_per_frame,
-        samples_per_patch=c.samples_per_patch,
-        num_classes=c.num_labels,
-        image_resolution=(c.num_frames, *c.image_grid),
-        label_query_channels=c.label_query_channels,
+        video=presets.VideoModality(
+            num_frames=c.num_frames, size=c.output_shape[2:], resolution=(c.num_frames, *c.image_grid)
+        ),
+        audio=presets.AudioModality(
+            num_samples=c.num_frames * c.audio_samples_per_frame, samples_per_patch=c.samples_per_patch
+        ),
+        label=presets.LabelModality(num_classes=c.num_labels, query_channels=c.label_query_channels),
         output_channels=c.output_num_channels,
         encoder=c.encoder(),
     )
