@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from perceiver_core.accelerated import fast
 from perceiver_core.accelerated.fast import Form
-from perceiver_core.accelerated.kernels import KeysValues, attend, in_blocks
+from perceiver_core.accelerated.kernels import KeysValues, attend, attention_probabilities, in_blocks
 from perceiver_core.accelerated.padded import PaddedTokens, absorb_padded
 from perceiver_core.checks import check_heads, check_positive, check_tensor
 from perceiver_core.config import config_class
@@ -177,6 +177,14 @@ class CrossAttention(nn.Module):
         heads = attend(split_heads(self.query(self.query_norm(queries)), self.num_heads), keys, values, mask)
         return self.output(merge_heads(heads))
 
+    def probabilities(
+        self, queries: Tensor, inputs: Tensor | KeysValues | PaddedTokens, mask: Tensor | None = None
+    ) -> Tensor:
+        """The attention's probabilities [B, H, O, M]; the arguments are those of `forward`."""
+        inputs = inputs.joined() if isinstance(inputs, PaddedTokens) else inputs
+        keys, _ = inputs if isinstance(inputs, KeysValues) else self.keys_values(inputs)
+        return attention_probabilities(split_heads(self.query(self.query_norm(queries)), self.num_heads), keys, mask)
+
 
 class SelfAttention(nn.Module):
     """Latents attend to each other, then a feed-forward network: [B, N, D] -> [B, N, D]."""
@@ -196,6 +204,12 @@ class SelfAttention(nn.Module):
         normed = self.norm(x)
         queries, keys, values = (split_heads(p(normed), self.num_heads) for p in (self.query, self.key, self.value))
         return self.feed_forward(x + self.output(merge_heads(attend(queries, keys, values))))
+
+    def probabilities(self, x: Tensor) -> Tensor:
+        """The attention's probabilities [B, H, N, N]."""
+        normed = self.norm(x)
+        queries, keys = (split_heads(p(normed), self.num_heads) for p in (self.query, self.key))
+        return attention_probabilities(queries, keys)
 
 
 def check_mask(name: str, mask: Tensor | None, batch: int, length: int) -> None:

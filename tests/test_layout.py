@@ -33,7 +33,7 @@ FLOORS: dict[str, list[tuple[str, ...]]] = {
         ("config", "checks"),
         ("accelerated",),  # what makes attention fast, on plain tensors
         ("attention",),
-        ("position", "bottleneck"),
+        ("position", "bottleneck", "attention_maps"),
         ("inputs",),
         ("queries", "outputs"),
         ("hub",),
