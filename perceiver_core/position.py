@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from perceiver_core.attention import init_linear
@@ -60,13 +61,20 @@ class PositionEncoding(nn.Module):
         """Number of places in the grid."""
         return math.prod(self.shape)
 
-    def forward(self, positions: Tensor | None = None, shape: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self,
+        positions: Tensor | None = None,
+        shape: Sequence[int] | None = None,
+        *,
+        interpolate: bool = False,
+    ) -> Tensor:
         """Encode places.
 
         Args:
             positions: integers [...], flat row-major indices into the grid; None: the whole grid.
-            shape: another grid than the configured one. Fourier features are made for it on the same range [-1, 1];
-                a trainable table has no others and refuses.
+            shape: another grid than the configured one. Fourier features are made for it on the same range [-1, 1].
+            interpolate: let a trainable table over a picture serve another grid, resized by bicubic interpolation;
+                otherwise it refuses. Fourier features need no such leave.
 
         Returns:
             [..., channels], or [prod(shape), channels] for the whole grid.
@@ -153,7 +161,13 @@ class FourierPosition(PositionEncoding):
         """Per axis: [size, 1 + 2 * num_bands] with the coordinate, the sines and the cosines."""
         return [getattr(self, f"axis_{axis}") for axis in range(len(self.shape))]
 
-    def forward(self, positions: Tensor | None = None, shape: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self,
+        positions: Tensor | None = None,
+        shape: Sequence[int] | None = None,
+        *,
+        interpolate: bool = False,
+    ) -> Tensor:
         tables = self.axis_tables()
         if shape is not None and tuple(shape) != self.shape:
             if len(shape) != len(self.shape):
@@ -208,10 +222,29 @@ class TrainablePosition(PositionEncoding):
             else nn.Identity()
         )
 
-    def forward(self, positions: Tensor | None = None, shape: Sequence[int] | None = None) -> Tensor:
-        if shape is not None and tuple(shape) != self.shape:
-            raise ValueError(f"trainable positions exist for the grid {self.shape} only, got `shape` {tuple(shape)}")
+    def forward(
+        self,
+        positions: Tensor | None = None,
+        shape: Sequence[int] | None = None,
+        *,
+        interpolate: bool = False,
+    ) -> Tensor:
+        shape = self.shape if shape is None else tuple(shape)
+        table: Tensor = self.table
+        if shape != self.shape:
+            if not (interpolate and len(shape) == len(self.shape) == 2):
+                remedy = "; `interpolate_pos_encoding` of a published model resizes them" if len(shape) == 2 else ""
+                raise ValueError(
+                    f"trainable positions exist for the grid {self.shape} only, got `shape` {shape}{remedy}"
+                )
+            table = self._resized(shape)
         if positions is None:
-            return self.projection(self.table)
-        _check_positions(positions, self.count)
-        return self.projection(self.table[positions])
+            return self.projection(table)
+        _check_positions(positions, len(table))
+        return self.projection(table[positions])
+
+    def _resized(self, shape: Sequence[int]) -> Tensor:
+        """The table for another picture size, [prod(shape), channels]."""
+        picture = self.table.unflatten(0, self.shape).movedim(-1, 0)[None]
+        resized = F.interpolate(picture, size=tuple(shape), mode="bicubic", align_corners=False)
+        return resized[0].flatten(1).T

@@ -19,6 +19,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+
+class KeysValues(NamedTuple):
+    """Projected inputs of an attention: keys [B, H, M, E] and values [B, H, M, V]."""
+
+    keys: Tensor
+    values: Tensor
+
+
 # Scores of one block; 2**21 of them are 8 MB in float32, which a last-level cache holds beside the block's operands.
 BLOCK_SCORES = 2**21
 
@@ -262,3 +270,13 @@ def attend(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = 
         with sdpa_kernel(GPU_KERNELS) if keys.is_cuda else nullcontext():
             out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=where)
     return out if mask is None else out.masked_fill(~some_valid[:, :, None, None], 0.0)
+
+
+def attention_probabilities(queries: Tensor, keys: Tensor, mask: Tensor | None = None) -> Tensor:
+    """`softmax(Q K' / sqrt(E))`, which `attend` never holds: [B, H, O, M] for its arguments."""
+    scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
+    if mask is None:
+        return scores.softmax(-1)
+    visible = mask | ~mask.any(dim=-1, keepdim=True)  # as in `attend`
+    probabilities = scores.masked_fill(~visible[:, None, None], float("-inf")).softmax(-1)
+    return probabilities.masked_fill(~mask[:, None, None], 0.0)

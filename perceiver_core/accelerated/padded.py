@@ -11,15 +11,13 @@ through.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from perceiver_core.accelerated.fast import Projections
 from perceiver_core.accelerated.kernels import attend_jointly
-
-if TYPE_CHECKING:
-    from perceiver_core.attention import CrossAttention
 
 
 class PaddedPart(NamedTuple):
@@ -66,7 +64,7 @@ class PaddedTokens:
         return torch.cat([part.joined() for part in self.parts], dim=1)
 
 
-def absorb_padded(layer: CrossAttention, queries: Tensor, tokens: PaddedTokens) -> Tensor:
+def absorb_padded(layer: Projections, queries: Tensor, tokens: PaddedTokens) -> Tensor:
     """Output of the attention, before residual and feed-forward; `fast.absorb_keys_values` on padded tokens.
 
     Args:

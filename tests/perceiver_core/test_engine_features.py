@@ -32,15 +32,10 @@ on_devices = pytest.mark.parametrize("device", DEVICES)
 
 def autoencoder() -> PerceiverIO:
     return presets.multimodal_autoencoder(
-        num_frames=2,
-        image_size=(8, 12),
-        audio_samples=64,
-        num_classes=5,
-        image_bands=3,
-        audio_bands=4,
-        label_query_channels=20,
+        video=presets.VideoModality(num_frames=2, size=(8, 12), bands=3),
+        audio=presets.AudioModality(num_samples=64, bands=4),
+        label=presets.LabelModality(num_classes=5, query_channels=20, mask_probability=0.0),
         output_channels=24,
-        label_mask_probability=0.0,
         encoder=SMALL,
     )
 
