@@ -18,10 +18,11 @@ import torch
 import tyro
 from rich.console import Console
 
+from agents.acting.arrays import to_tensors
 from agents.acting.demonstrations import open_recording, read_batches, record
-from agents.acting.rollout import make_worlds, to_tensors
+from agents.acting.worlds import make_worlds
 from agents.configuration import ConfigError
-from agents.evaluate import build_network
+from agents.evaluation.playing import build_network
 from agents.losses.imitation import ImitationConfig, imitation_loss
 from agents.models.network import AgentNetwork, NetworkConfig
 from agents.presets import ClusterConfig, TrainConfig, WorldConfig

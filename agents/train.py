@@ -21,11 +21,12 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from agents.acting.arrays import map_arrays
 from agents.acting.pysc2_worlds import check_backend, resolve_transport
-from agents.acting.rollout import make_worlds, map_arrays
 from agents.acting.scripted import POLICIES, WITHDRAW, scripted_action
+from agents.acting.worlds import make_worlds
 from agents.configuration import ConfigError
-from agents.evaluate import check_worlds, evaluate_run
+from agents.evaluation.scoring import check_worlds, evaluate_run
 from agents.models.network import AgentNetwork
 from agents.presets import PRESETS, TrainConfig, preset
 from agents.runs.checkpoints import CheckpointInfo, RunFolder, load_weights

@@ -32,7 +32,9 @@ from typing import Any, Literal
 import torch
 import tyro
 
-from agents.acting.rollout import Rollout, make_worlds, to_tensors
+from agents.acting.arrays import to_tensors
+from agents.acting.rollout import Rollout
+from agents.acting.worlds import make_worlds
 from agents.losses.schedules import Schedule
 from agents.losses.vtrace import vtrace_loss
 from agents.models.network import AgentNetwork, NetworkConfig

@@ -19,7 +19,9 @@ import torch
 import tyro
 from torch import Tensor
 
-from agents.acting.rollout import Episodes, Rollout, to_tensors
+from agents.acting.arrays import to_tensors
+from agents.acting.episodes import Episodes
+from agents.acting.rollout import Rollout
 from agents.losses.ppo import PPOConfig, ppo_loss, prepare_ppo_batch
 from agents.losses.schedules import Schedule
 from agents.losses.vtrace import VTraceConfig, vtrace_loss

@@ -28,10 +28,13 @@ import torch
 import tyro
 from rich.console import Console
 
+from agents.acting.arrays import to_tensors
 from agents.acting.demonstrations import INFO_FILE
-from agents.acting.rollout import Rollout, make_worlds, to_tensors
+from agents.acting.rollout import Rollout
+from agents.acting.worlds import make_worlds
 from agents.clone import CloneConfig, RecordConfig, clone, record_demonstrations
-from agents.evaluate import evaluate_run, wilson_interval
+from agents.evaluation.scoring import evaluate_run
+from agents.evaluation.statistics import wilson_interval
 from agents.losses.schedules import Schedule
 from agents.losses.vtrace import vtrace_loss
 from agents.models.network import AgentNetwork, NetworkConfig

@@ -28,8 +28,9 @@ from typing import Any
 import numpy as np
 import tyro
 
-from agents.acting.rollout import is_battle
-from agents.evaluate import FIRST_SEED, play, summarise
+from agents.acting.worlds import is_battle
+from agents.evaluation.playing import FIRST_SEED, play
+from agents.evaluation.statistics import summarise
 from agents.presets import TrainConfig, WorldConfig, preset
 from agents.runs.checkpoints import RunFolder, read_info
 from agents.runs.progress import read_metrics

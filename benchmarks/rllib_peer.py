@@ -20,7 +20,8 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.tune.registry import register_env
 from torch import Tensor
 
-from agents.acting.rollout import final_observation, make_worlds
+from agents.acting.episodes import final_observation
+from agents.acting.worlds import make_worlds
 from agents.models.network import AgentNetwork
 from agents.presets import TrainConfig
 

@@ -28,13 +28,15 @@ import pyarrow
 import pyarrow.parquet
 import torch
 
-from agents.acting.rollout import make_worlds, map_arrays, to_arrays, to_tensors
+from agents.acting.arrays import map_arrays, to_arrays, to_tensors
 from agents.acting.scripted import scripted_action
+from agents.acting.worlds import make_worlds
 from agents.configuration import ConfigError, config_to_dict
 from agents.models.network import AgentNetwork
 from agents.presets import WorldConfig
-from agents.runs.checkpoints import FORMAT
 
+# Raised when recordings change so that older ones can no longer be read.
+FORMAT = 2
 # Readers of Parquet folders leave out files whose names start with an underscore.
 INFO_FILE = "_demonstrations.json"
 # Demonstrations are recorded on seeds of their own, apart from those of training and evaluation.

@@ -36,7 +36,7 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 from ray.tune.registry import register_env
 
-from agents.acting.rollout import Episodes
+from agents.acting.episodes import Episodes
 from agents.configuration import with_overrides
 from agents.league.league import MIRROR, League
 from agents.presets import TrainConfig

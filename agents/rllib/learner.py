@@ -13,7 +13,8 @@ from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.learner.training_data import TrainingData
 from torch import Tensor
 
-from agents.acting.rollout import Fragment, map_arrays, to_tensors
+from agents.acting.arrays import map_arrays, to_tensors
+from agents.acting.rollout import Fragment
 from agents.losses.kickstarting import kickstarting_loss
 from agents.losses.ppo import ppo_loss, prepare_ppo_batch
 from agents.losses.vtrace import vtrace_loss

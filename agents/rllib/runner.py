@@ -11,7 +11,9 @@ from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.checkpoints import Checkpointable
 
-from agents.acting.rollout import Fragment, Rollout, make_worlds, to_arrays
+from agents.acting.arrays import to_arrays
+from agents.acting.rollout import Fragment, Rollout
+from agents.acting.worlds import make_worlds
 from agents.league.league import MIRROR
 from agents.league.self_play import OpponentWorlds, Weights
 from agents.models.network import AgentNetwork
@@ -19,7 +21,7 @@ from agents.presets import TrainConfig
 
 # Seeds of the env runners of a run lie this far apart, so that worlds of two runners never share one.
 SEED_STRIDE = 100_003
-# Seeds stay below those of evaluations (`agents.evaluate.FIRST_SEED`).
+# Seeds stay below those of evaluations (`agents.evaluation.playing.FIRST_SEED`).
 LAST_SEED = 2**31 - 2**20
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.acting.rollout import make_worlds
+from agents.acting.worlds import make_worlds
 from agents.configuration import ConfigError, config_from_dict, config_to_dict, with_overrides
 from agents.models.network import AgentNetwork, NetworkConfig
 from agents.presets import PRESETS, CheckpointConfig, ClusterConfig, TrainConfig, preset
@@ -41,7 +41,7 @@ def test_presets_survive_json(name):
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_presets_name_existing_worlds_and_fit_two_cores(name):
-    from agents.evaluate import check_worlds
+    from agents.evaluation.scoring import check_worlds
     from agents.rllib.cluster import cpus_needed
 
     config = preset(name)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.acting.rollout import is_battle, to_arrays, to_tensors
+from agents.acting.arrays import to_arrays, to_tensors
+from agents.acting.worlds import is_battle
 from agents.models.network import AgentNetwork
 from agents.presets import TrainConfig
 from agents.runs.checkpoints import RunFolder
@@ -70,7 +71,7 @@ _CURVES = (
 
 
 def write_report(path: Path, run: RunFolder, content: dict[str, Any], network: AgentNetwork) -> None:
-    """Writes the report of an evaluation (`agents.evaluate.evaluate_run`'s JSON content) to `path`."""
+    """Writes the report of an evaluation (`agents.evaluation.scoring.evaluate_run`'s JSON content) to `path`."""
     config, training, results = run.config, content["training"], content["results"]
     first = results[0]
     parameters = sum(parameter.numel() for parameter in network.parameters())
