@@ -25,7 +25,7 @@ from agents.configuration import ConfigError
 from agents.evaluation.playing import build_network
 from agents.losses.imitation import ImitationConfig, imitation_loss
 from agents.models.network import AgentNetwork, NetworkConfig
-from agents.presets import ClusterConfig, TrainConfig, WorldConfig
+from agents.presets import AgentTrainingConfig, ClusterConfig, WorldConfig
 from agents.runs.checkpoints import CheckpointInfo, RunFolder
 
 
@@ -93,12 +93,13 @@ def clone(config: CloneConfig, console: Console) -> Path:
     network = AgentNetwork(config.network, env.single_observation_space, env.single_action_space)
     env.close()
     run = RunFolder.create(
-        config.run, TrainConfig(name=config.run.name, seed=config.seed, world=recording.world, network=config.network)
+        config.run,
+        AgentTrainingConfig(name=config.run.name, seed=config.seed, world=recording.world, network=config.network),
     )
     updates_in_all = config.epochs * -(-recording.rows // config.rows_per_batch)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=updates_in_all + 1)
-    started, processor_started, updates, env_steps = time.monotonic(), time.process_time(), 0, 0
+    started, cpu_started, updates, env_steps = time.monotonic(), time.process_time(), 0, 0
     per_epoch = -(-recording.rows // config.rows_per_batch)
     losses: list[float] = []
     batches = read_batches(recording, rows_per_batch=config.rows_per_batch, epochs=config.epochs, seed=config.seed)
@@ -117,10 +118,10 @@ def clone(config: CloneConfig, console: Console) -> Path:
         updates=updates,
         env_steps=env_steps,
         seconds=time.monotonic() - started,
-        processor_seconds=time.process_time() - processor_started,
+        cpu_seconds=time.process_time() - cpu_started,
     )
     weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-    return run.save(info, weights, lambda folder: folder.mkdir())
+    return run.save(info, weights, network.tables(), lambda folder: folder.mkdir())
 
 
 def _update(

@@ -11,16 +11,16 @@ import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
-from safetensors.numpy import load_file
 
+from agents.acting.arrays import to_arrays
 from agents.acting.episodes import Episodes
 from agents.acting.pysc2_worlds import check_backend
 from agents.configuration import ConfigError, config_to_dict
 from agents.evaluation.playing import FIRST_SEED, build_network, play, play_weights
 from agents.evaluation.report import write_report
 from agents.evaluation.statistics import Result, summarise
-from agents.presets import EvaluationConfig, TrainConfig, WorldConfig
-from agents.runs.checkpoints import WEIGHTS_FILE, RunFolder, read_info, read_standings
+from agents.presets import AgentTrainingConfig, EvaluationConfig, WorldConfig
+from agents.runs.checkpoints import RunFolder, read_info, read_standings
 
 
 def check_worlds(world: WorldConfig, evaluation: EvaluationConfig) -> None:
@@ -44,7 +44,7 @@ def check_worlds(world: WorldConfig, evaluation: EvaluationConfig) -> None:
 
 
 def evaluate(
-    config: TrainConfig, weights: dict[str, np.ndarray], evaluation: EvaluationConfig, *, workers: int
+    config: AgentTrainingConfig, weights: dict[str, np.ndarray], evaluation: EvaluationConfig, *, workers: int
 ) -> list[Result]:
     """Every scenario against every opponent; with `workers` > 1 on that many workers of the connected Ray."""
     results = []
@@ -120,7 +120,7 @@ def evaluate_run(
     config = run.config if world is None else dataclasses.replace(run.config, world=world)
     first = dataclasses.replace(config.world, scenario=(evaluation.scenarios or (config.world.scenario,))[0])
     network = build_network(config.network, first, checkpoint)
-    results = evaluate(config, load_file(checkpoint / WEIGHTS_FILE), evaluation, workers=workers)
+    results = evaluate(config, to_arrays(network.state_dict()), evaluation, workers=workers)
     console.print(results_table(results))
     folder = _new_folder(run.path / "evaluations")
     content = {

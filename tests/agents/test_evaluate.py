@@ -101,8 +101,9 @@ def run(tmp_path):
     run = RunFolder.create(tmp_path / "run", tiny_config())
     weights = {name: tensor.numpy() for name, tensor in tiny_network().state_dict().items()}
     run.save(
-        CheckpointInfo(updates=5, env_steps=640, seconds=12.5, processor_seconds=12.5),
+        CheckpointInfo(updates=5, env_steps=640, seconds=12.5, cpu_seconds=12.5),
         weights,
+        tiny_network().tables(),
         lambda folder: folder.mkdir(),
     )
     return run
