@@ -13,7 +13,8 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from envs.actions import ACTION_VIEWS, NUM_FUNCTIONS, NUM_ORDERS, POINT_GRID
-from envs.engine.state import W_LOOP, new_state
+from envs.engine.state.layout import W_LOOP
+from envs.engine.state.worlds import new_state
 from envs.rules.opponents import OPPONENTS, opponent_id
 from envs.runtime import driver
 from envs.runtime.first_use import compile_together
@@ -37,6 +38,7 @@ from envs.scenarios.compiled import (
 )
 from envs.scenarios.scenario import Scenario, load_scenario
 from envs.scenarios.smac import smac_sizes
+from envs.views.frames import NUM_FRAME_COLUMNS, Frame
 from envs.views.observation import NUM_FEATURES, NUM_SCALARS
 
 OBSERVATION_VIEWS = ("entities", "smac", "both")
@@ -429,7 +431,7 @@ class SC2VectorEnv(VectorEnv):
         return self._renderer
 
     def recorded_frames(self) -> list[Any]:
-        """Takes the first world's recorded moments (`envs.render.pictures.Frame`) that `render` would draw; the last
+        """Takes the first world's recorded moments (`envs.views.frames.Frame`) that `render` would draw; the last
         one stays."""
         frames, self._frames = self._frames, self._frames[-1:]
         return frames
@@ -556,9 +558,7 @@ class SC2VectorEnv(VectorEnv):
 
     def _record(self) -> None:
         """Keeps the first world's frame for `render`; the last one only, unless frames are to be listed."""
-        from envs.render.pictures import Frame
-
-        units = np.zeros((self.state.i.shape[2], driver.NUM_FRAME_COLUMNS), np.float32)
+        units = np.zeros((self.state.i.shape[2], NUM_FRAME_COLUMNS), np.float32)
         driver.record_frame(self._context, 0, units)
         frame = Frame(units, int(self.state.w[0, W_LOOP]), float(self.episode.f[0, EF_SCORE]))
         if self.render_mode == "rgb_array":
