@@ -62,10 +62,9 @@ class SC2VectorEnv(VectorEnv):
         action_view: "unit", "smac" or "function" (`envs.actions`).
         observation_view: "entities", "smac" (`agent_obs` and `state` in SMAC's layout) or "both".
         opponent: scripted policy of the other side (`envs.rules.opponents.OPPONENTS`); None: the scenario's. Ignored
-        with two agents.
+            with two agents.
         illegal_actions: "no_op" lets a unit with an illegal action do nothing and counts it in
-        `info["illegal_actions"]`;
-            "error" raises a ValueError before any world changes.
+            `info["illegal_actions"]`; "error" raises a ValueError before any world changes.
         num_threads: worlds are shared out among this many threads.
         copy: False returns views of two alternating sets of arrays: an observation, and those in `final_obs`, then
             stay valid until the second next step.
