@@ -38,7 +38,7 @@ FLOORS: dict[str, list[tuple[str, ...]]] = {
         ("queries", "outputs"),
         ("hub",),
         ("model",),
-        ("entities", "folding"),
+        ("entities", "folding", "autoregressive"),
         ("presets",),
         ("pretrained",),
         ("__init__",),

@@ -280,3 +280,23 @@ def attention_probabilities(queries: Tensor, keys: Tensor, mask: Tensor | None =
     visible = mask | ~mask.any(dim=-1, keepdim=True)  # as in `attend`
     probabilities = scores.masked_fill(~visible[:, None, None], float("-inf")).softmax(-1)
     return probabilities.masked_fill(~mask[:, None, None], 0.0)
+
+
+def attend_causally(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """`attend` where the queries belong to the last positions of the keys, and see none after their own.
+
+    Args:
+        queries: [B, H, O, E], of the last O positions.
+        keys: [B, H, M, E].
+        values: [B, H, M, V].
+
+    Returns:
+        [B, H, O, V].
+    """
+    num_queries, num_keys = queries.shape[2], keys.shape[2]
+    whole = num_queries == num_keys
+    seen = None
+    if not whole and num_queries > 1:
+        seen = queries.new_ones(num_queries, num_keys, dtype=torch.bool).tril(num_keys - num_queries)
+    with sdpa_kernel(GPU_KERNELS) if keys.is_cuda else nullcontext():
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen, is_causal=whole)
