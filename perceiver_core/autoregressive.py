@@ -2,14 +2,14 @@
 
     tokens [B, M] -> [B, M, C] -> causal cross-attend -> latents [B, N, C] -> causal self-attends -> logits [B, N, V]
 
-The latents are the last N positions. The first layer lets each of them attend to all tokens up to its own; the other
-layers let it attend to the latents up to itself. So the cost grows linearly with the context, and its logits predict
-the token that follows. With N = M all this is an ordinary causal Transformer.
+The latents are the last N positions. In the first layer, a latent attends to all tokens up to its own position. In the
+other layers it attends to the latents up to itself. Its logits predict the token that follows. The cost grows linearly
+with the context. With N = M the model is an ordinary causal Transformer.
 
-As published: rotary positions on half of each head's channels, or learned ones; pre-norm layers; an output layer that
-begins at zero; dropout of prefix positions. Three things differ. One norm serves queries and inputs of the first layer:
-the affine parts of two would fold into the projections. Tokens become latents as they are, without a linear map. And
-the feed-forward networks have this package's GELU instead of a squared ReLU.
+Published parts: rotary positions on half of each head's channels, or learned ones; pre-norm layers; a zero initial
+output layer; dropout of prefix positions. Three parts differ. One norm serves queries and inputs of the first layer,
+since the affine parts of two would fold into the projections. Tokens become latents as they are, without a linear map.
+And the feed-forward networks have this package's GELU instead of a squared ReLU.
 """
 
 from __future__ import annotations
@@ -318,9 +318,9 @@ class Window(NamedTuple):
 def window(length: int, config: AutoregressiveConfig) -> Window:
     """The window from which the token after `length` others is predicted.
 
-    The latents begin at the same position while they grow from about N / 2 to N; then their beginning moves on by
-    N / 2, and the context's beginning with it once M is reached. A latent's state depends on where the latents begin,
-    so nothing could be kept from token to token if the beginning moved with every one. The paper samples in this way.
+    The latents' beginning stays while they grow from about N / 2 to N. Then it moves on by N / 2. The context's
+    beginning moves with it once M is reached. The paper samples in this way too, for the sake of the cache: a latent's
+    state depends on where the latents begin. If that moved with every token, no state could be kept.
     """
     stride = max(1, config.num_latents // 2)
     latents = stride * -(-max(0, length - config.num_latents) // stride)

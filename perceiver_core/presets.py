@@ -156,7 +156,7 @@ def perceiver_image_classifier(
 ) -> Perceiver:
     """The original Perceiver on ImageNet (arXiv 2103.03206): eight cross-attends, 44.9 M parameters.
 
-    All blocks share their weights, and so do all cross-attends but the first.
+    All blocks share their weights. All cross-attends but the first share theirs.
     Images [B, 3, H, W] -> logits [B, num_classes]. Paper: 78.0% top-1.
     """
     encoder = encoder or EncoderConfig(
@@ -412,10 +412,12 @@ def multimodal_autoencoder(
 ) -> PerceiverIO:
     """Video-audio-label autoencoder, published for Kinetics-700.
 
-    Inputs: `{"audio": [B, S] or [B, S, 1], "image": [B, T, 3, H, W], "label": [B] or [B, K]}`; the mask token of a
-    modality replaces it where it is missing. Outputs: `{"audio": [B, S], "image": [B, T * H * W, 3], "label": [B, K]}`,
-    or the asked positions of the asked modalities: audio patches, pixels in row-major order, the one label. Where image
-    queries are patches, the whole image is [B, T, 3, H, W] and a part [B, O, patch * 3].
+    Inputs: `{"audio": [B, S] or [B, S, 1], "image": [B, T, 3, H, W], "label": [B] or [B, K]}`. A modality may be
+    missing; its mask token replaces it.
+
+    Outputs: `{"audio": [B, S], "image": [B, T * H * W, 3], "label": [B, K]}`, or the asked positions of the asked
+    modalities. Positions are audio patches, pixels in row-major order, and the one label. Where image queries are
+    patches, the whole image is [B, T, 3, H, W] and a part is [B, O, patch * 3].
 
     Args:
         video: format and queries of the video; None: as published.
