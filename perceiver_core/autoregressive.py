@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from perceiver_core.accelerated.kernels import KeysValues, attend_causally
 from perceiver_core.attention import FeedForward, init_linear, merge_heads, split_heads
@@ -168,7 +169,14 @@ class CausalLayer(nn.Module):
 
 
 class PerceiverAR(HubModel):
-    """Tokens to the logits of the tokens that follow the last positions."""
+    """Tokens to the logits of the tokens that follow the last positions.
+
+    Attributes:
+        checkpoint_activations: keep only each layer's input for the backward pass and compute the rest again there:
+            less memory for a third more time, same gradients. May be set at any time.
+    """
+
+    checkpoint_activations: bool = False
 
     def __init__(self, config: AutoregressiveConfig) -> None:
         super().__init__()
@@ -238,8 +246,12 @@ class PerceiverAR(HubModel):
             x = x + self.position[positions]
         else:
             rotation = Rotation.of(positions, config.rotated_channels, config.max_length)
+        checkpointed = self.checkpoint_activations and torch.is_grad_enabled()
         for number, layer in enumerate(self.layers):
-            x = layer(x, num_latents, rotation, None if caches is None else caches[number])
+            if checkpointed:
+                x = checkpoint(layer, x, num_latents, rotation, use_reentrant=False)
+            else:
+                x = layer(x, num_latents, rotation, None if caches is None else caches[number])
             rotation = None if rotation is None else rotation.last(num_latents)
         return self.norm(x)
 
