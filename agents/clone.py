@@ -18,14 +18,16 @@ import torch
 import tyro
 from rich.console import Console
 
+from agents.acting.arrays import to_tensors
 from agents.acting.demonstrations import open_recording, read_batches, record
-from agents.acting.rollout import make_worlds, to_tensors
-from agents.configuration import ConfigError
-from agents.evaluate import build_network
+from agents.acting.worlds import make_worlds
+from agents.configuration import ConfigError, make_absolute
+from agents.evaluation.playing import build_network
 from agents.losses.imitation import ImitationConfig, imitation_loss
 from agents.models.network import AgentNetwork, NetworkConfig
-from agents.presets import ClusterConfig, TrainConfig, WorldConfig
+from agents.presets import AgentTrainingConfig, ClusterConfig, WorldConfig
 from agents.runs.checkpoints import CheckpointInfo, RunFolder
+from perceiver_agents import answer_version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,9 @@ class RecordConfig:
     discount: float = 0.99
     """Of the returns that the value head learns from."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        make_absolute(self, "folder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +67,9 @@ class CloneConfig:
     reward_scale: float = 1.0
     """`learning.reward_scale` of the reinforcement learning to come, so that values mean the same there."""
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        make_absolute(self, "recording", "run")
 
 
 def record_demonstrations(config: RecordConfig) -> int:
@@ -92,12 +100,13 @@ def clone(config: CloneConfig, console: Console) -> Path:
     network = AgentNetwork(config.network, env.single_observation_space, env.single_action_space)
     env.close()
     run = RunFolder.create(
-        config.run, TrainConfig(name=config.run.name, seed=config.seed, world=recording.world, network=config.network)
+        config.run,
+        AgentTrainingConfig(name=config.run.name, seed=config.seed, world=recording.world, network=config.network),
     )
     updates_in_all = config.epochs * -(-recording.rows // config.rows_per_batch)
     optimizer = torch.optim.Adam(network.parameters(), lr=config.learning_rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.learning_rate, total_steps=updates_in_all + 1)
-    started, processor_started, updates, env_steps = time.monotonic(), time.process_time(), 0, 0
+    started, cpu_started, updates, env_steps = time.monotonic(), time.process_time(), 0, 0
     per_epoch = -(-recording.rows // config.rows_per_batch)
     losses: list[float] = []
     batches = read_batches(recording, rows_per_batch=config.rows_per_batch, epochs=config.epochs, seed=config.seed)
@@ -116,10 +125,10 @@ def clone(config: CloneConfig, console: Console) -> Path:
         updates=updates,
         env_steps=env_steps,
         seconds=time.monotonic() - started,
-        processor_seconds=time.process_time() - processor_started,
+        cpu_seconds=time.process_time() - cpu_started,
     )
     weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-    return run.save(info, weights, lambda folder: folder.mkdir())
+    return run.save(info, weights, network.tables(), lambda folder: folder.mkdir())
 
 
 def _update(
@@ -148,6 +157,7 @@ Command = (
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `python -m agents.clone`."""
+    answer_version("perceiver-clone-agent", arguments)
     config: RecordConfig | CloneConfig = tyro.cli(Command, args=arguments, prog="agents.clone")  # type: ignore[arg-type]
     console = Console()
     try:

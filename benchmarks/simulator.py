@@ -25,7 +25,7 @@ import tyro
 from numba import njit
 
 from envs.actions import ORDER_TARGET_CLASS
-from envs.engine.state import W_ALIVE
+from envs.engine.state.layout import W_ALIVE
 from envs.runtime import atomics
 from envs.scenarios.scenario import Scenario, Team, UnitStart, formation, load_scenario
 from envs.vector_env import SC2VectorEnv

@@ -15,7 +15,7 @@ import numpy as np
 from gymnasium import spaces
 
 from envs.economy import economy as ec
-from envs.engine import state as st
+from envs.engine.state import layout as st
 from envs.protocol.abilities import Command, available, carry_out, interpret
 from envs.protocol.maps import ECONOMY_GAMES, economy_map
 from envs.protocol.world import Player, World

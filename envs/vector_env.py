@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from envs.actions import ACTION_VIEWS, NUM_FUNCTIONS, NUM_ORDERS, POINT_GRID
-from envs.engine.state import W_LOOP, new_state
+from envs.engine.state.layout import W_LOOP
+from envs.engine.state.worlds import new_state
 from envs.rules.opponents import OPPONENTS, opponent_id
 from envs.runtime import driver
+from envs.runtime.first_use import compile_together
 from envs.runtime.stepping import Stepper
 from envs.runtime.threads import Crew
 from envs.scenarios.compiled import (
@@ -35,6 +38,7 @@ from envs.scenarios.compiled import (
 )
 from envs.scenarios.scenario import Scenario, load_scenario
 from envs.scenarios.smac import smac_sizes
+from envs.views.frames import NUM_FRAME_COLUMNS, Frame
 from envs.views.observation import NUM_FEATURES, NUM_SCALARS
 
 OBSERVATION_VIEWS = ("entities", "smac", "both")
@@ -58,10 +62,9 @@ class SC2VectorEnv(VectorEnv):
         action_view: "unit", "smac" or "function" (`envs.actions`).
         observation_view: "entities", "smac" (`agent_obs` and `state` in SMAC's layout) or "both".
         opponent: scripted policy of the other side (`envs.rules.opponents.OPPONENTS`); None: the scenario's. Ignored
-        with two agents.
+            with two agents.
         illegal_actions: "no_op" lets a unit with an illegal action do nothing and counts it in
-        `info["illegal_actions"]`;
-            "error" raises a ValueError before any world changes.
+            `info["illegal_actions"]`; "error" raises a ValueError before any world changes.
         num_threads: worlds are shared out among this many threads.
         copy: False returns views of two alternating sets of arrays: an observation, and those in `final_obs`, then
             stay valid until the second next step.
@@ -283,6 +286,8 @@ class SC2VectorEnv(VectorEnv):
                     seeds[b] = one
                 elif not self._started:
                     seeds[b] = int(np.random.SeedSequence().generate_state(1)[0])
+        if not self._started:
+            self._compile()
         self._turn = 1 - self._turn
         out = self._outputs[self._turn]
         if not mask.all():
@@ -354,6 +359,23 @@ class SC2VectorEnv(VectorEnv):
             )
         self._stepper.step(self._turn, self.crew if self.num_threads > 1 else None)
 
+    def _compile(self) -> None:
+        """Compiles the phases of a step, or loads them from disk."""
+        phases = [self._start, driver.open_episodes, self._command, driver.score_worlds]
+        if self.players == 1:
+            phases.append(driver.command_opponents)
+        compilers = [partial(phase.address, self._context, 0, 0) for phase in phases]
+        out = self._output_refs[0]
+        compilers += [partial(observer.address, self._context, out, False, 0, 0) for observer in self._observers]
+        scenario = "3m" if self.scenario.rules == "battle" else "MoveToBeacon"
+        code = f"from envs.vector_env import SC2VectorEnv; SC2VectorEnv({scenario!r}).compile_game_loops()"
+        compile_together(compilers, self.compile_game_loops, code)
+
+    def compile_game_loops(self) -> None:
+        """Compiles the kernel that takes longest, or loads it from disk; it is the same for all scenarios with the
+        same rules."""
+        self._advance.address(self._context, 0, 0, 0)
+
     @property
     def crew(self) -> Crew:
         """The threads that help the caller's."""
@@ -408,7 +430,7 @@ class SC2VectorEnv(VectorEnv):
         return self._renderer
 
     def recorded_frames(self) -> list[Any]:
-        """Takes the first world's recorded moments (`envs.render.pictures.Frame`) that `render` would draw; the last
+        """Takes the first world's recorded moments (`envs.views.frames.Frame`) that `render` would draw; the last
         one stays."""
         frames, self._frames = self._frames, self._frames[-1:]
         return frames
@@ -535,9 +557,7 @@ class SC2VectorEnv(VectorEnv):
 
     def _record(self) -> None:
         """Keeps the first world's frame for `render`; the last one only, unless frames are to be listed."""
-        from envs.render.pictures import Frame
-
-        units = np.zeros((self.state.i.shape[2], driver.NUM_FRAME_COLUMNS), np.float32)
+        units = np.zeros((self.state.i.shape[2], NUM_FRAME_COLUMNS), np.float32)
         driver.record_frame(self._context, 0, units)
         frame = Frame(units, int(self.state.w[0, W_LOOP]), float(self.episode.f[0, EF_SCORE]))
         if self.render_mode == "rgb_array":

@@ -8,7 +8,9 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from torch import Tensor
 
-from agents.acting.rollout import final_observation, map_arrays, restore_worlds, save_worlds, to_arrays, to_tensors
+from agents.acting.arrays import map_arrays, to_arrays, to_tensors
+from agents.acting.episodes import final_observation
+from agents.acting.worlds import restore_worlds, save_worlds
 from agents.models.network import AgentNetwork, NetworkConfig
 
 Weights = dict[str, np.ndarray]

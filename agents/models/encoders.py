@@ -7,7 +7,6 @@ replaces (three layers of full self-attention), `deep_sets` is the cheapest set 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from agents.models.vocabulary import UNKNOWN_TYPE, EntityVocabulary, NamedAxis
 from perceiver_core.presets import entity_encoder
 
 ENCODERS = ("perceiver_io", "transformer", "deep_sets")
@@ -46,6 +46,8 @@ CODES = {
     "order_id_0": (2, 3, 12, 13, 15, 17, 111, 311),  # attack (point, unit), smart, move, patrol, hold, blink, heal
     "buff_id_0": (27,),  # Stimpack
 }
+# What is computed from columns: the place in two frames, and the direction.
+DERIVED_INPUTS = ("map_x", "map_y", "relative_x", "relative_y", "facing_cos", "facing_sin")
 SCALAR_RANGES = {
     "time_fraction": 1.0,
     "score": 100.0,
@@ -61,25 +63,6 @@ SCALAR_RANGES = {
 MAP_HALF_SIZE = 32.0
 RELATIVE_RANGE = 10.0
 SELF = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class EntityVocabulary:
-    """What the columns of an entity array mean: the names, and the unit types with their static data.
-
-    features: names of the F columns of `entities`.
-    unit_types: the game's type ids that have an embedding of their own; any other id shares one for unknown types.
-    static: float32 [len(unit_types), S], constant data of each type (speed, range, damage...), scaled to about [-1, 1].
-    """
-
-    features: tuple[str, ...]
-    unit_types: tuple[int, ...]
-    static: np.ndarray
-
-    def column(self, name: str) -> int:
-        if name not in self.features:
-            raise ValueError(f"entities lack the column {name!r}, which the agent needs; they have {self.features}")
-        return self.features.index(name)
 
 
 class EntityEncoding(NamedTuple):
@@ -105,6 +88,8 @@ class EntityEmbedding(nn.Module):
         super().__init__()
         numeric = {name: reach for name, reach in NUMERIC_RANGES.items() if name in vocabulary.features}
         coded = [(name, code) for name, codes in CODES.items() if name in vocabulary.features for code in codes]
+        self.inputs = (*numeric, *DERIVED_INPUTS, *(f"{name}={code}" for name, code in coded))
+        self.unit_types, self.static_names = vocabulary.unit_types, vocabulary.static_names
         self._keep("numeric_columns", torch.tensor([vocabulary.column(name) for name in numeric]))
         self._keep("numeric_scale", 1.0 / torch.tensor(list(numeric.values())))
         self._keep("code_columns", torch.tensor([vocabulary.column(name) for name, _ in coded]))
@@ -120,7 +105,15 @@ class EntityEmbedding(nn.Module):
         self._keep("static", F.pad(torch.from_numpy(np.asarray(vocabulary.static, dtype=np.float32)), (0, 0, 1, 0)))
         self.type_table = nn.Parameter(torch.randn(len(vocabulary.unit_types) + 1, channels) * 0.1)
         self.static_projection = nn.Linear(self.static.shape[1], channels, bias=False)
-        self.projection = nn.Linear(len(numeric) + 6 + len(coded), channels)
+        self.projection = nn.Linear(len(self.inputs), channels)
+
+    def named_axes(self) -> dict[str, NamedAxis]:
+        """What the rows and columns of the parameters stand for."""
+        return {
+            "type_table": NamedAxis(0, "unit_types", (UNKNOWN_TYPE, *self.unit_types), new=UNKNOWN_TYPE),
+            "static_projection.weight": NamedAxis(1, "unit_data", self.static_names),
+            "projection.weight": NamedAxis(1, "entity_inputs", self.inputs),
+        }
 
     def _keep(self, name: str, constant: Tensor) -> None:
         """What follows from the vocabulary moves with the module but is no part of a checkpoint."""
@@ -159,7 +152,12 @@ class ScalarEmbedding(nn.Module):
         super().__init__()
         scale = torch.tensor([1.0 / SCALAR_RANGES.get(name, 1.0) for name in names])
         self.register_buffer("scale", scale, persistent=False)
+        self.names = names
         self.projection = nn.Linear(len(names), channels)
+
+    def named_axes(self) -> dict[str, NamedAxis]:
+        """What the columns of the weights stand for."""
+        return {"projection.weight": NamedAxis(1, "scalars", self.names)}
 
     def forward(self, scalars: Tensor) -> Tensor:
         return self.projection(scalars.float() * self.scale)

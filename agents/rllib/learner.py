@@ -1,26 +1,29 @@
 """The learner: fragments in, one update and the new weights out. Without env runners it makes the fragments itself."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import ray
 import torch
 from ray.exceptions import ObjectLostError, OwnerDiedError
-from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core import COMPONENT_OPTIMIZER, DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.learner.training_data import TrainingData
 from torch import Tensor
 
-from agents.acting.rollout import Fragment, map_arrays, to_tensors
+from agents.acting.arrays import map_arrays, to_tensors
+from agents.acting.rollout import Fragment
 from agents.losses.kickstarting import kickstarting_loss
 from agents.losses.ppo import ppo_loss, prepare_ppo_batch
 from agents.losses.vtrace import vtrace_loss
+from agents.models.earlier_vocabulary import EARLIER_TABLES
 from agents.models.network import AgentNetwork, Evaluation
-from agents.presets import TrainConfig
+from agents.models.vocabulary import Tables, map_weights
+from agents.presets import AgentTrainingConfig
 from agents.rllib.cluster import available_cpus
 from agents.rllib.malloc import keep_freed_memory
+from agents.rllib.module import VOCABULARY
 from agents.rllib.runner import BatchedEnvRunner
 
 # Fragment entries with T + 1 or T steps are cut on axis 1, the recurrent state on axis 0.
@@ -45,7 +48,7 @@ class AgentLearner(TorchLearner):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.agent: TrainConfig = self.config.agent
+        self.agent: AgentTrainingConfig = self.config.agent
         self._previous: list[Fragment] = []
         self._fragments_lost = 0
         self.env_runner: BatchedEnvRunner | None = None
@@ -130,6 +133,36 @@ class AgentLearner(TorchLearner):
         metrics["teacher_weight"] = self._teacher_weight
         metrics["fragments_lost"] = float(self._fragments_lost)
         return metrics
+
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """What RLlib saves, and the tables that the optimizer's numbers stand for."""
+        return super().get_state(*args, **kwargs) | {VOCABULARY: self.network.tables()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes `get_state`'s output; moments of the optimizer go where the tables of today have their entries."""
+        if COMPONENT_OPTIMIZER in state:
+            tables = state.get(VOCABULARY, EARLIER_TABLES)
+            optimizers = {
+                name: optimizer | {"state": self._map_optimizer(optimizer["state"], tables)}
+                for name, optimizer in state[COMPONENT_OPTIMIZER].items()
+            }
+            state = state | {COMPONENT_OPTIMIZER: optimizers}
+        super().set_state({name: value for name, value in state.items() if name != VOCABULARY})
+
+    def _map_optimizer(self, saved: dict[str, Any], tables: Tables) -> dict[str, Any]:
+        """State of Adam by the tables of today. What is new starts without moments."""
+        axes = self.network.named_axes()
+        mapped = {}
+        for index, (name, _) in enumerate(self.network.named_parameters()):
+            moments = saved["state"].get(index)
+            if moments is not None and name in axes:
+                # The count of steps has no axes.
+                arrays = {kind: array for kind, array in moments.items() if np.ndim(array)}
+                axis_of = {kind: axes[name] for kind in arrays}
+                moments = moments | map_weights(arrays, tables, axis_of, f"Adam's state of {name}", copy_new=False)
+            if moments is not None:
+                mapped[index] = moments
+        return saved | {"state": mapped}
 
     def acting_state(self) -> dict[str, Any] | None:
         """State of the learner's worlds and random numbers; None where env runners act."""
@@ -219,9 +252,9 @@ class AgentLearner(TorchLearner):
         evaluation = Evaluation(**fwd_out)
         learning = self.agent.learning
         if learning.algorithm == "v-trace":
-            loss: Any = vtrace_loss(evaluation, batch, replace(learning.vtrace, entropy_weight=self._entropy_weight))
+            loss: Any = vtrace_loss(evaluation, batch, learning.vtrace, self._entropy_weight)
         else:
-            loss = ppo_loss(evaluation, batch, replace(learning.ppo, entropy_weight=self._entropy_weight))
+            loss = ppo_loss(evaluation, batch, learning.ppo, self._entropy_weight)
         terms, total = loss._asdict(), loss.total
         if self._teacher_weight:
             terms["teacher"] = kickstarting_loss(evaluation)

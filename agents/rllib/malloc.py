@@ -1,4 +1,4 @@
-"""Keeps freed memory in the process, where the C library allows it."""
+"""Tunes malloc: glibc keeps freed memory in the process, so that an update finds the memory of the last one."""
 
 import ctypes
 import platform

@@ -12,19 +12,16 @@ Every number is in `data/economy.toml` with its source.
 # mypy: disable-error-code="operator"
 from __future__ import annotations
 
-import hashlib
-import sys
 import tomllib
 from collections.abc import Mapping
 from functools import cache
 from importlib import resources
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from envs.engine import source_digest, stamp_modules
-from envs.engine.state import (
+from envs.engine.state.compilation import entry, kernel
+from envs.engine.state.layout import (
     F_FACING_X,
     F_FACING_Y,
     F_HEALTH,
@@ -59,14 +56,10 @@ from envs.engine.state import (
     W_ALIVE,
     W_NEXT_TAG,
     State,
-    create_unit_in,
-    issue_order,
-    kernel,
-    kill_unit,
-    next_order,
 )
+from envs.engine.state.orders import issue_order, next_order
+from envs.engine.state.units import create_unit_in, kill_unit
 from envs.engine.step import ONE_LOOP, advance_world
-from envs.runtime.compilation import entry
 from envs.scenarios.units import Rules
 
 QUEUE_PLACES = 5
@@ -1101,9 +1094,3 @@ def advance_with_economy(state, static, tech, economy, b, loops):
         run_economy(state, static, tech, economy, b)
         advance_world(state, static, b, ONE_LOOP)
     count_supply(state, tech, economy, b)
-
-
-_MODULE = sys.modules[__name__]
-stamp_modules(
-    [_MODULE], hashlib.sha256(source_digest().encode() + Path(str(_MODULE.__file__)).read_bytes()).hexdigest()
-)

@@ -14,10 +14,10 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 
-from envs.engine import state as st
 from envs.engine.neighbours import KEY_RECOVERS, KEY_TURN
 from envs.engine.simd.lanes import ANCHORED, MOVING, OWNERS, RESTING
 from envs.engine.simd.vectors import INDEX, MASK, Code, Lanes, Rows, Variable, dot, operation
+from envs.engine.state import layout as st
 
 ARRIVED = np.float32(1e-3)
 AIMED = np.float32(0.0003)  # squared sine of one degree: a unit that shoots turns no further

@@ -10,8 +10,8 @@ from importlib import resources
 from s2clientprotocol import error_pb2
 
 from envs.economy import economy
-from envs.engine import state as st
-from envs.engine.state import issue_order
+from envs.engine.state import layout as st
+from envs.engine.state.orders import issue_order
 from envs.protocol.spells import CANCEL_BEAM, CASTERS, ENERGY, GRAVITON_BEAM
 from envs.protocol.world import SCAN_MOVE, World
 

@@ -8,8 +8,8 @@ import numpy as np
 from s2clientprotocol import data_pb2, sc2api_pb2
 
 from envs.economy.economy import X_ABILITY, X_PROVIDES, X_REQUIRES, X_TIME, Tech, make_tech
-from envs.engine import state as st
-from envs.engine.state import MapSpec
+from envs.engine.state import layout as st
+from envs.engine.state.maps import MapSpec
 from envs.protocol.abilities import ability_table
 from envs.protocol.spells import BEAM_BUFF, SHIELD_BUFF, SHIELD_EFFECT, SHIELD_RADIUS
 from envs.protocol.world import World, all_rules

@@ -10,7 +10,7 @@ from typing import Any
 from s2clientprotocol import debug_pb2, sc2api_pb2
 
 from envs.economy.economy import B_CHEATS, B_MINERALS, B_VESPENE, CHEAT_FAST, CHEAT_FOOD, CHEAT_FREE, CHEAT_TECH
-from envs.engine import state as st
+from envs.engine.state import layout as st
 from envs.protocol.maps import GameMap, find_map
 from envs.protocol.observation import Observer
 from envs.protocol.player import Seat

@@ -7,6 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -114,6 +115,13 @@ class Session:
         self._handlers: dict[str, Callable[[Any, sc2api_pb2.Response], Sequence[bytes] | None]] = {
             name: getattr(self, f"_{name}") for name in ALLOWED
         }
+
+    @classmethod
+    def _at(cls, game: Game) -> Session:
+        """A session whose client joins `game`."""
+        session = cls()
+        session.game, session.status = game, INIT_GAME
+        return session
 
     # --- the entrance ---
 
@@ -305,7 +313,7 @@ class Session:
             LOBBY.offer(port, game)
             if self.network:
                 try:
-                    self._host = HostLink(port, game, request.host_ip or "127.0.0.1")
+                    self._host = HostLink(port, partial(Session._at, game), request.host_ip or "127.0.0.1")
                 except LinkError as error:
                     result.error, result.error_details = errors.NetworkError, str(error)
                     return

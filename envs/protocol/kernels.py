@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import sys
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 from numba.experimental import structref
 
-from envs.economy import economy as economy_module
 from envs.economy.economy import (
     B_COLLECTED_MINERALS,
     B_COLLECTED_VESPENE,
@@ -59,8 +53,8 @@ from envs.economy.economy import (
     advance_with_economy,
     count_workers,
 )
-from envs.engine import source_digest
-from envs.engine.state import (
+from envs.engine.state.compilation import entry, kernel
+from envs.engine.state.layout import (
     F_BUSY,
     F_COOLDOWN,
     F_ENERGY,
@@ -101,10 +95,8 @@ from envs.engine.state import (
     ORDER_SIEGE,
     ORDER_STOP,
     W_ALIVE,
-    facing_angle,
-    kernel,
 )
-from envs.protocol import wire
+from envs.engine.state.units import facing_angle
 from envs.protocol.wire import (
     BYTES,
     FLOAT,
@@ -118,7 +110,6 @@ from envs.protocol.wire import (
     put_varint,
     varint_length,
 )
-from envs.runtime.compilation import entry
 from envs.runtime.struct_fields import StructureType
 
 # Columns of the marks of spells (`envs.protocol.spells`), what a unit's observation tells beside the engine's state.
@@ -242,20 +233,6 @@ structref.define_proxy(Tables, _TablesType, _FIELDS)
 def make_tables(*fields):
     """`Tables` of the fields in the order of `_FIELDS`."""
     return Tables(*fields)
-
-
-def stamp(*functions: Any) -> None:
-    """Makes functions on disk stale when the engine's layout changes.
-
-    Numba keys a cached function by its own file alone, though it holds the constants of the modules that it imports.
-    """
-    digest = hashlib.sha256(source_digest().encode())
-    for source in (economy_module, wire, sys.modules[functions[0].__module__]):
-        digest.update(Path(str(source.__file__)).read_bytes())
-    for function in functions:
-        file = getattr(getattr(function, "_cache", None), "_cache_file", None)
-        if file is not None:
-            file._source_stamp = digest.hexdigest()
 
 
 # --- advancing ------------------------------------------------------------------------------------------------------
@@ -749,7 +726,3 @@ def write_observation(tables, memory, grid, looked, player, sees, offset, loop, 
     start = PREFIX_BYTES - m - varint_length(size) - 1
     put_varint(out, put_key(out, start, RESPONSE_OBSERVATION), size)
     return start, n
-
-
-stamp(make_tables, tag_of, note_tags, list_gone, advance_bases, put_order, put_economy, put_orders, near_own, put_units)
-stamp(look_around, bring_up_to_date, look, put_common, put_categories, put_details, put_score, write_observation)

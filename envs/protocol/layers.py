@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from s2clientprotocol import common_pb2, sc2api_pb2, spatial_pb2
 
-from envs.engine import state as st
-from envs.engine.state import F_RADIUS, F_X, F_Y, I_KIND, I_OWNER, K_SIGHT
+from envs.engine.state import layout as st
+from envs.engine.state.compilation import entry
+from envs.engine.state.layout import F_RADIUS, F_X, F_Y, I_KIND, I_OWNER, K_SIGHT
 from envs.protocol.kernels import (
     ENEMY,
     M_BUFF_1,
@@ -20,11 +21,9 @@ from envs.protocol.kernels import (
     SEEN,
     SELF,
     STIMPACK_MARINE,
-    stamp,
 )
 from envs.protocol.spells import SHIELD_EFFECT, SHIELD_RADIUS
 from envs.protocol.world import World
-from envs.runtime.compilation import entry
 
 # (layer, bits per pixel) that are drawn from units; in the order of the columns of `_unit_values`.
 UNIT_LAYERS = (
@@ -121,9 +120,6 @@ def draw_units(x0, y1, pixel, places, values, out, density):
                     density[py, px] += 1
                     for layer in range(values.shape[1]):
                         out[layer, py, px] = values[n, layer]
-
-
-stamp(draw_ground, draw_units)
 
 
 def image(array: np.ndarray, bits: int) -> common_pb2.ImageData:

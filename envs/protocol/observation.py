@@ -6,7 +6,7 @@ import numpy as np
 from s2clientprotocol import common_pb2, raw_pb2, sc2api_pb2, ui_pb2
 
 from envs.economy.economy import X_ABILITY, X_HEIGHT, X_WIDTH
-from envs.engine import state as st
+from envs.engine.state import layout as st
 from envs.protocol.abilities import available
 from envs.protocol.kernels import (
     ENEMY,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from s2clientprotocol import error_pb2, raw_pb2, sc2api_pb2, spatial_pb2, ui_pb2
 
-from envs.engine import state as st
+from envs.engine.state import layout as st
 from envs.protocol.abilities import GATHER, RALLY, VERBS, Command, ability_table, carry_out, interpret
 from envs.protocol.kernels import (
     SEEN,

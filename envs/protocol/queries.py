@@ -9,7 +9,7 @@ import numpy as np
 from s2clientprotocol import error_pb2, query_pb2
 
 from envs.economy import economy
-from envs.engine import state as st
+from envs.engine.state import layout as st
 from envs.protocol.abilities import REFUSALS, available
 from envs.protocol.player import Seat
 from envs.protocol.world import World

@@ -44,17 +44,11 @@ from envs.economy.economy import (
     no_economy,
     reset_economy,
 )
-from envs.engine import state as st
-from envs.engine.state import (
-    MapSpec,
-    create_unit,
-    create_unit_in,
-    issue_order,
-    kill_unit,
-    new_state,
-    random_uniform,
-    reset_world,
-)
+from envs.engine.state import layout as st
+from envs.engine.state.maps import MapSpec
+from envs.engine.state.orders import issue_order
+from envs.engine.state.units import create_unit, create_unit_in, kill_unit
+from envs.engine.state.worlds import new_state, random_uniform, reset_world
 from envs.engine.vision import update_vision
 from envs.protocol.kernels import (
     BYTES_PER_UNIT,

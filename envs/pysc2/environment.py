@@ -19,8 +19,9 @@ from pysc2_evolved.env import sc2_env
 from pysc2_evolved.lib import protocol, remote_controller, sc_process
 from s2clientprotocol import query_pb2, raw_pb2, sc2api_pb2
 
-from envs.engine import state as st
-from envs.engine.state import list_alive, reset_world, set_kind
+from envs.engine.state import layout as st
+from envs.engine.state.units import list_alive, set_kind
+from envs.engine.state.worlds import reset_world
 from envs.protocol.kernels import NEUTRAL_ALLIANCE, SELF, STIMPACK_MARAUDER, STIMPACK_MARINE, TAG_MASK, TAG_SHIFT
 from envs.protocol.world import CUSTOM_TYPE_IDS
 from envs.pysc2.client import TRANSPORTS, GameMissing, find_game, scenario_map_class, simulator

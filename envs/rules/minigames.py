@@ -9,18 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.engine.state import (
-    F_X,
-    F_Y,
-    I_ALIVE,
-    I_TAG,
-    NEUTRAL,
-    ORDER_STOP,
-    T_ALIVE,
-    issue_order,
-    kernel,
-    kill_unit,
-)
+from envs.engine.state.compilation import kernel
+from envs.engine.state.layout import F_X, F_Y, I_ALIVE, I_TAG, NEUTRAL, ORDER_STOP, T_ALIVE
+from envs.engine.state.orders import issue_order
+from envs.engine.state.units import kill_unit
 from envs.rules.starts import empty_world, place, place_near, uniform
 from envs.scenarios.compiled import (
     E_WAVE,

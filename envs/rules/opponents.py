@@ -7,15 +7,13 @@
 * ``kite`` adds stepping back, while the weapon reloads, from enemies of much shorter range.
 
 A policy sees what its player sees. It first forms one *intent* per unit; as an opponent the intents become engine
-orders, for the agent's side they become actions of the environment's view (`scripted_actions`), inside its masks.
+orders, for the agent's side they become actions of the environment's view (`SC2VectorEnv.scripted_action`), inside its masks.
 In the function view that is one order a step for all units that mean the same, so that policies are weaker there.
 """
 
 # Numba infers the types of kernels; mypy takes their minima and maxima for objects.
 # mypy: disable-error-code="operator"
 from __future__ import annotations
-
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,7 +32,8 @@ from envs.actions import (
     SMAC_TARGETS,
     STOP,
 )
-from envs.engine.state import (
+from envs.engine.state.compilation import inline_kernel
+from envs.engine.state.layout import (
     F_COOLDOWN,
     F_HEALTH,
     F_HEALTH_MAX,
@@ -56,9 +55,8 @@ from envs.engine.state import (
     ORDER_MOVE,
     ORDER_STOP,
     WI_ATTACKS,
-    inline_kernel,
-    issue_order,
 )
+from envs.engine.state.orders import issue_order
 from envs.scenarios.compiled import (
     E_STEP,
     P_MAP_HEIGHT,
@@ -86,9 +84,6 @@ from envs.views.commands import (
     smac_legal,
     target_legal,
 )
-
-if TYPE_CHECKING:
-    from envs.vector_env import SC2VectorEnv
 
 IDLE, ATTACK_WAVE, ATTACK_MOVE, FOCUS_FIRE, KITE = range(len(OPPONENTS))
 
@@ -544,14 +539,3 @@ def write_player_actions(state, static, plan, episode, action, view, b, player):
         action.order[b, player, u] = order
         if view == VIEW_UNIT:
             action.target[b, player, u] = row
-
-
-def scripted_actions(env: SC2VectorEnv, name: str, player: int = 0) -> Any:
-    """The actions of scripted policy `name` for the agent's side (`player` 1: the second agent's), in the env's
-    current view.
-
-    `attack-wave` acts as `attack-move` here: an agent gives its orders anew at every step. Returns an action for
-    `env.step`;
-    with two agents the other player's entries are what they were (zeros at first), see `SC2VectorEnv.scripted_action`.
-    """
-    return env.scripted_action(name, player)

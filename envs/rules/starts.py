@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.engine.state import (
+from envs.engine.state.compilation import kernel
+from envs.engine.state.layout import (
     F_RADIUS,
     F_X,
     F_Y,
@@ -16,11 +17,9 @@ from envs.engine.state import (
     K_INNER_RADIUS,
     K_RADIUS,
     NEUTRAL,
-    create_unit_in,
-    kernel,
-    random_uniform,
-    reset_world,
 )
+from envs.engine.state.units import create_unit_in
+from envs.engine.state.worlds import random_uniform, reset_world
 from envs.scenarios.compiled import (
     E_EPISODE,
     E_SEED,

@@ -13,8 +13,7 @@ from typing import Any
 from numba.core import types
 from numba.experimental.structref import StructRefProxy
 
-from envs.engine.state import kernel
-from envs.runtime.compilation import entry, stamp_kernels
+from envs.engine.state.compilation import entry, kernel
 from envs.runtime.struct_fields import run
 
 
@@ -52,6 +51,3 @@ def _kind(argument: Any) -> types.Type:
     if not isinstance(argument, int):
         raise TypeError(f"a phase takes structures, whole numbers and bools, not {argument!r}")
     return types.boolean if isinstance(argument, bool) else types.int64
-
-
-stamp_kernels(("envs.runtime.struct_fields", "envs.runtime.phases"))

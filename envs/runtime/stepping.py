@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from envs.engine.state import kernel
+from envs.engine.state.compilation import entry, kernel
 from envs.runtime import atomics
-from envs.runtime.compilation import entry, stamp_kernels
 from envs.runtime.phases import Phase
 from envs.runtime.struct_fields import borrow, fields_of, run
 from envs.runtime.threads import Crew
@@ -240,6 +239,3 @@ class Stepper:
         except BaseException as error:
             self._errors.append(error)
             leave(self._desk, helper)
-
-
-stamp_kernels(("envs.runtime.atomics", "envs.runtime.struct_fields", "envs.runtime.stepping"))

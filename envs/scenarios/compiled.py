@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from envs import actions as A
-from envs.engine import state as S
-from envs.engine.state import MapSpec, Static
+from envs.engine.state import layout as S
+from envs.engine.state.layout import Static
+from envs.engine.state.maps import MapSpec
 from envs.scenarios.scenario import GAME_PARAMETERS, RULES, Scenario
 from envs.scenarios.smac import smac_actions, smac_unit_types, team_has_shields
 from envs.scenarios.units import Rules, unit_data

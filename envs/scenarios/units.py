@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from envs.engine import state as st
-from envs.engine.state import MapSpec, Static
+from envs.engine.state import layout as st
+from envs.engine.state.layout import Static
+from envs.engine.state.maps import MapSpec
 
 LOOPS = float(st.LOOPS_PER_SECOND)
 MAX_KINDS = 256

@@ -32,7 +32,8 @@ from envs.actions import (
     STOP,
     UNBURROW,
 )
-from envs.engine.state import (
+from envs.engine.state.compilation import inline_kernel
+from envs.engine.state.layout import (
     F_BLINK_COOLDOWN,
     F_BUSY,
     F_ENERGY,
@@ -63,9 +64,8 @@ from envs.engine.state import (
     ORDER_SIEGE,
     ORDER_STIM,
     ORDER_STOP,
-    inline_kernel,
-    issue_order,
 )
+from envs.engine.state.orders import issue_order
 from envs.scenarios.compiled import (
     E_ILLEGAL,
     P_AGENTS,

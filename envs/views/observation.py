@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.engine.state import (
+from envs.engine.state.compilation import inline_kernel
+from envs.engine.state.layout import (
     F_COOLDOWN,
     F_ENERGY,
     F_ENERGY_MAX,
@@ -42,9 +43,8 @@ from envs.engine.state import (
     ORDER_MOVE,
     ORDER_PATROL,
     ORDER_STOP,
-    facing_angle,
-    inline_kernel,
 )
+from envs.engine.state.units import facing_angle
 from envs.scenarios.compiled import E_STEP, EF_SCORE, P_NEUTRAL_END, P_OWN, P_ROWS, P_STEP_LIMIT, P_TEAM_1_END
 from envs.views.commands import sees
 

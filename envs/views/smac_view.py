@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from envs.actions import SMAC_SIGHT_RANGE
-from envs.engine.state import (
+from envs.engine.state.compilation import inline_kernel
+from envs.engine.state.layout import (
     F_COOLDOWN,
     F_ENERGY,
     F_ENERGY_MAX,
@@ -19,7 +20,6 @@ from envs.engine.state import (
     I_KIND,
     K_HEAL_RATE,
     WF_COOLDOWN,
-    inline_kernel,
 )
 from envs.scenarios.compiled import (
     P_AGENTS,

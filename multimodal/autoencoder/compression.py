@@ -37,6 +37,7 @@ from multimodal.clips.datasets import LabelledFile, find_files
 from multimodal.clips.loader import evaluation_loader
 from multimodal.clips.writing import Encoding, write_clip
 from multimodal.common.errors import DataError
+from multimodal.common.paths import make_absolute
 from multimodal.common.runs import load_model, load_run
 
 BYTES_PER_NUMBER = 2
@@ -61,6 +62,9 @@ class CompressionConfig:
     data: str | None = None
     max_windows: int = 4
     codec_clips: int = 32
+
+    def __post_init__(self) -> None:
+        make_absolute(self, "runs", "data", "out")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,7 +26,9 @@ from multimodal.clips.loader import ClipBatch
 from multimodal.clips.media import MediaInfo, UnreadableMedia, probe, read_window
 from multimodal.clips.writing import ClipWriter, Encoding, check_writable
 from multimodal.common.errors import DataError
+from multimodal.common.paths import make_absolute
 from multimodal.common.runs import load_model
+from perceiver_agents import answer_version
 from perceiver_core.folding import fold_for_inference
 from perceiver_core.model import PerceiverIO
 
@@ -60,6 +62,7 @@ class ReconstructConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        make_absolute(self, "run", "clip", "out")
         if self.from_audio_only and self.from_video_only:
             raise ValueError("--from-audio-only and --from-video-only hide everything together; give one of them")
         if self.batch_size < 1:
@@ -265,6 +268,7 @@ def run(config: ReconstructConfig) -> list[tuple[str, float]]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `perceiver-reconstruct`."""
+    answer_version("perceiver-reconstruct", arguments)
     try:
         config = tyro.cli(ReconstructConfig, prog="perceiver-reconstruct", description=__doc__, args=arguments)
         ranking = run(config)

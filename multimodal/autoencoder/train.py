@@ -37,6 +37,7 @@ from multimodal.common.runs import (
     save_run,
     skipped_files,
 )
+from perceiver_agents import answer_version
 
 
 def prepare_run(config: TrainConfig) -> str:
@@ -146,14 +147,14 @@ def run(config: TrainConfig) -> dict[str, float]:
         resources["GPU"] = 1
     trainer = TorchTrainer(
         _process,
-        train_loop_config={"config": config, "data": str(Path(data).resolve()), "threads": threads},
+        train_loop_config={"config": config, "data": data, "threads": threads},
         torch_config=TorchConfig(backend="nccl" if config.gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=config.num_processes, use_gpu=config.gpu, resources_per_worker=resources
         ),
         run_config=RunConfig(
             name=f"run-{os.getpid()}-{int(time.time())}",
-            storage_path=str((Path(config.out) / "ray").resolve()),
+            storage_path=str(Path(config.out) / "ray"),
             failure_config=FailureConfig(max_failures=config.max_failures),
             # Type checkers see the class of Ray Train's first version, which lacks this argument.
             worker_runtime_env={"env_vars": {} if config.gpu else KEEP_MEMORY},  # type: ignore[call-arg]
@@ -206,6 +207,7 @@ PRESET_NOTES = {
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `perceiver-train-autoencoder`."""
+    answer_version("perceiver-train-autoencoder", arguments)
     arguments = sys.argv[1:] if arguments is None else arguments
     # Without a preset's name it is tiny, so that no argument at all is needed.
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):

@@ -24,6 +24,7 @@ from multimodal.clips.cache import CacheConfig
 from multimodal.clips.datasets import find_files
 from multimodal.clips.loader import ClipBatch, EpochBatches, LoaderConfig, evaluation_loader, training_loader
 from multimodal.common.optimizers import OptimizerConfig, Optimizers
+from multimodal.common.paths import make_absolute
 from multimodal.common.runs import (
     append_lines,
     claim,
@@ -88,6 +89,7 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        make_absolute(self, "out", "data", "start_from")
         for name in ("steps", "batch_size", "accumulate", "num_processes", "checkpoint_every", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")

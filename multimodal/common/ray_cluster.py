@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from perceiver_agents import require
+
 # Ray's own switch between "this machine only" (every server binds 127.0.0.1) and clusters; on by default on Linux,
 # where it would listen on all interfaces. Read when Ray is imported, so modules here import Ray after `connect`.
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
@@ -19,7 +21,9 @@ def connect(address: str | None, num_cpus: int) -> None:
     Raises:
         RuntimeError: Ray would have to be started, but was imported before in a way that makes it listen on all
             network interfaces.
+        ImportError: Ray is not installed.
     """
+    require("multimodal", "ray")
     if address is None and "ray" not in sys.modules:
         os.environ.setdefault(_CLUSTERS, "0")
     os.environ.setdefault(_NICENESS, "0")

@@ -28,6 +28,7 @@ from multimodal.autoencoder.model import AutoencoderConfig
 from multimodal.clips.clip import ClipFormat
 from multimodal.clips.datasets import Problem
 from multimodal.common.errors import DataError
+from multimodal.common.paths import absolute
 from perceiver_core.model import PerceiverIO
 
 RUN_FILE = "run.json"
@@ -106,9 +107,11 @@ def load_run(folder: str | Path) -> RunInfo:
     data = json.loads(path.read_text(encoding="utf-8"))
     model = dict(data["model"])
     clip = ClipFormat(**model.pop("clip"))
-    return RunInfo(
-        model=AutoencoderConfig(clip=clip, **model), classes=tuple(data["classes"]), training=data["training"]
-    )
+    training = dict(data["training"])
+    for name in ("data", "start_from"):  # runs of version 0.1 kept these paths as they were typed
+        if training.get(name) is not None and Path(training[name]).is_dir():
+            training[name] = absolute(training[name])
+    return RunInfo(model=AutoencoderConfig(clip=clip, **model), classes=tuple(data["classes"]), training=training)
 
 
 def check_same_run(folder: Path, info: RunInfo) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 from agents.acting.demonstrations import open_recording, read_batches, record
 from agents.clone import CloneConfig, clone
 from agents.configuration import ConfigError
-from agents.evaluate import FIRST_SEED, build_network, play
+from agents.evaluation.playing import FIRST_SEED, build_network, play
 from agents.presets import ClusterConfig, WorldConfig
 from agents.rllib.cluster import connect
 from agents.runs.checkpoints import RunFolder

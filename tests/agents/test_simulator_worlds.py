@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 
-from agents.acting.rollout import Rollout, make_worlds
-from agents.evaluate import FIRST_SEED, play
+from agents.acting.rollout import Rollout
+from agents.acting.worlds import make_worlds
+from agents.evaluation.playing import FIRST_SEED, play
 from agents.models.network import AgentNetwork
 from agents.presets import WorldConfig
 from tests.agents.ray_runs import NETWORK

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from numba import njit
 
-from envs.engine import state as st
 from envs.engine.neighbours import begin_places, leave_places, list_places, near_units
 from envs.engine.quiet import begin_loop, go_on, recover
 from envs.engine.simd.lanes import end_steps
 from envs.engine.simd.vectors import INDEX, MASK, Code, operation
-from envs.engine.state import LANES
+from envs.engine.state import layout as st
+from envs.engine.state.layout import LANES
 from envs.vector_env import SC2VectorEnv
 
 ON_ANY = pytest.mark.parametrize("any_processor", [False, True], ids=["this processor", "any processor"])

@@ -9,9 +9,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from multimodal.autoencoder import evaluate, reconstruct
 from multimodal.autoencoder.measures import measure_files, summarize
 from multimodal.autoencoder.metrics import AUDIO_PEAK, VIDEO_PEAK, psnr
-from multimodal.autoencoder.model import PRESETS, build, evaluate, reconstruct
+from multimodal.autoencoder.model import PRESETS, build
 from multimodal.clips.clip import ClipFormat
 from multimodal.clips.datasets import find_files
 from multimodal.clips.media import UnreadableMedia, probe, read_window

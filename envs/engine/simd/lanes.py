@@ -12,7 +12,6 @@ from numba.core import cgutils, types
 from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.np.arrayobj import populate_array
 
-from envs.engine import state as st
 from envs.engine.simd.vectors import (
     INDEX,
     INT,
@@ -28,7 +27,8 @@ from envs.engine.simd.vectors import (
     each_set,
     operation,
 )
-from envs.engine.state import LANES
+from envs.engine.state import layout as st
+from envs.engine.state.layout import LANES
 
 __all__ = [
     "ANCHORED",

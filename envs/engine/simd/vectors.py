@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from envs.engine.state import LANES
+from envs.engine.state.layout import LANES
 
 __all__ = [
     "INDEX",

@@ -8,7 +8,7 @@ from pysc2_evolved.env import sc2_env
 from s2clientprotocol import debug_pb2, error_pb2, raw_pb2, sc2api_pb2
 
 from envs.economy import economy as ec
-from envs.engine import state as st
+from envs.engine.state import layout as st
 from envs.protocol.abilities import carry_out, interpret
 from envs.protocol.maps import find_map
 from envs.protocol.world import Player, World

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.acting.rollout import is_battle, to_arrays, to_tensors
+from agents.acting.arrays import to_arrays, to_tensors
+from agents.acting.worlds import is_battle
 from agents.models.network import AgentNetwork
-from agents.presets import TrainConfig
+from agents.presets import AgentTrainingConfig
 from agents.runs.checkpoints import RunFolder
 from agents.runs.progress import duration, read_metrics
 
@@ -70,7 +71,7 @@ _CURVES = (
 
 
 def write_report(path: Path, run: RunFolder, content: dict[str, Any], network: AgentNetwork) -> None:
-    """Writes the report of an evaluation (`agents.evaluate.evaluate_run`'s JSON content) to `path`."""
+    """Writes the report of an evaluation (`agents.evaluation.scoring.evaluate_run`'s JSON content) to `path`."""
     config, training, results = run.config, content["training"], content["results"]
     first = results[0]
     parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -236,7 +237,7 @@ def _plot(title: str, label: str, points: list[tuple[float, float]], unit_range:
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]
 
 
-def _battles(content: dict[str, Any], config: TrainConfig, network: AgentNetwork) -> str:
+def _battles(content: dict[str, Any], config: AgentTrainingConfig, network: AgentNetwork) -> str:
     """Videos of the agent's battles on seeds of the evaluation, inside the page."""
     count = content["evaluation"]["videos"]
     result = content["results"][0]
@@ -254,7 +255,7 @@ def _battles(content: dict[str, Any], config: TrainConfig, network: AgentNetwork
 
 
 def film(
-    network: AgentNetwork, config: TrainConfig, scenario: str, opponent: str, seed: int
+    network: AgentNetwork, config: AgentTrainingConfig, scenario: str, opponent: str, seed: int
 ) -> tuple[list[np.ndarray], str]:
     """Pictures of one episode played by the agent, and what came of it."""
     from envs import SC2VectorEnv

@@ -1,0 +1,102 @@
+"""Worlds of any backend: how they are made, saved and restored."""
+
+import importlib
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from agents.acting.pysc2_worlds import make_pysc2_worlds
+from agents.configuration import ConfigError
+from agents.presets import WorldConfig
+
+
+def make_worlds(world: WorldConfig, num_envs: int, seed: int, players: int = 1) -> gymnasium.vector.VectorEnv:
+    """The vector of `num_envs` worlds that `world` describes.
+
+    `world.scenario` is a scenario of `envs`, or `"module:factory"` for worlds of your own: `factory(num_envs=, seed=)`
+    returns a Gymnasium vector environment with same-step autoreset that has the observation names of
+    `envs.SC2VectorEnv`; for self-play it is also called with `players=2`. It must be picklable.
+    """
+    if ":" in world.scenario:
+        module, _, factory = world.scenario.partition(":")
+        try:
+            make = getattr(importlib.import_module(module), factory)
+        except (ImportError, AttributeError) as error:
+            raise ConfigError(f"world.scenario {world.scenario!r} names no importable factory: {error}") from error
+        return make(num_envs=num_envs, seed=seed, **({"players": players} if players > 1 else {}))
+    opponent = world.opponent if is_battle(world.scenario) else None
+    if world.backend == "pysc2":
+        # In self-play nobody is scripted.
+        return make_pysc2_worlds(world, num_envs, seed, players, opponent if players == 1 else None)
+    from envs import SC2VectorEnv
+
+    return SC2VectorEnv(
+        world.scenario,
+        num_envs=num_envs,
+        seed=seed,
+        action_view=world.action_view,
+        num_threads=world.num_threads,
+        opponent=opponent,
+        players=players,
+        # A rollout copies each observation into its fragment anyway.
+        copy=False,
+    )
+
+
+def is_battle(scenario: str) -> bool:
+    """Whether episodes are won or lost; the mini-games only have a score. Worlds of one's own count as battles."""
+    if ":" in scenario:
+        return True
+    from envs.scenarios.scenario import load_scenario
+
+    return load_scenario(scenario).rules == "battle"
+
+
+def save_worlds(env: Any) -> dict[str, Any]:
+    """All that the future of the worlds depends on: their own `get_state`, a pickle, or the content of their arrays.
+
+    The last is for worlds that hold compiled structures over their arrays, like the simulator's; what they name as
+    their `work_space` is left out, so that another version may use it otherwise. Worlds that are
+    games in other processes (`in_other_processes`) cannot be saved; nothing is.
+    """
+    if getattr(env, "in_other_processes", False):
+        return {}
+    if hasattr(env, "get_state"):
+        return {"state": env.get_state()}
+    try:
+        return {"pickle": pickle.dumps(env)}
+    except TypeError:
+        plain = {name: value for name, value in vars(env).items() if isinstance(value, bool | int | float | str)}
+        return {"plain": plain, "arrays": [array.copy() for array in _saved_arrays(env)]}
+
+
+def restore_worlds(env: Any, saved: dict[str, Any]) -> Any:
+    """Worlds as `save_worlds` found them: `env`, made the same way, or what replaces it."""
+    if "state" in saved:
+        env.set_state(saved["state"])
+        return env
+    if "pickle" in saved:
+        return pickle.loads(saved["pickle"])
+    vars(env).update(saved["plain"])
+    for array, values in zip(_saved_arrays(env), saved["arrays"], strict=True):
+        if not np.array_equal(array, values, equal_nan=array.dtype.kind == "f"):
+            array[...] = values
+    return env
+
+
+def _saved_arrays(env: Any) -> Iterator[np.ndarray]:
+    """The arrays of the worlds, in a fixed order, but for their work space."""
+    work_space = {id(array) for array in getattr(env, "work_space", ())}
+    return (array for array in _arrays_of(vars(env)) if id(array) not in work_space)
+
+
+def _arrays_of(structure: Any) -> Iterator[np.ndarray]:
+    """The arrays in a nest of dicts, lists and tuples, in a fixed order."""
+    if isinstance(structure, np.ndarray) and structure.dtype != object:
+        yield structure
+    elif isinstance(structure, dict | list | tuple):
+        for part in structure.values() if isinstance(structure, dict) else structure:
+            yield from _arrays_of(part)
