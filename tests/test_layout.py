@@ -67,6 +67,7 @@ FLOORS: dict[str, list[tuple[str, ...]]] = {
         ("acting", "runs"),
         ("league",),
         ("rllib",),
+        ("evaluation",),
         ("evaluate",),
         ("train", "clone"),
         ("__init__",),
