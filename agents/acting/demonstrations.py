@@ -14,7 +14,8 @@ episode of one world (longer episodes are cut into several rows, in order):
 
 `_demonstrations.json` holds the format's version, the world, who played, the columns' shapes and types, and the tables
 (features, scalars, orders, functions) that columns and action numbers stand for. `read_batches` puts them into the
-order of today's tables: what is new is zero, and an entry that is gone is refused by its name. Tensors are stored as flat lists of their type; `read_batches` gives them their shapes back.
+order of today's tables: what is new is zero, and an entry that is gone is refused by its name. Tensors are stored as
+flat lists of their type; `read_batches` gives them their shapes back.
 """
 
 import dataclasses

@@ -53,8 +53,8 @@ def check_resources(cluster: ClusterConfig) -> None:
     gpus = torch.cuda.device_count()
     if gpus_needed(cluster) > gpus:
         raise ConfigError(
-            f"cluster.gpus_per_learner={cluster.gpus_per_learner:g} and cluster.num_learners={cluster.num_learners} need "
-            f"{gpus_needed(cluster):g} GPU(s), but PyTorch finds {gpus} on this machine: set "
+            f"cluster.gpus_per_learner={cluster.gpus_per_learner:g}, cluster.num_learners={cluster.num_learners}: "
+            f"{gpus_needed(cluster):g} GPU(s) are needed, but PyTorch finds {gpus} on this machine: set "
             "--cluster.gpus-per-learner 0 to learn on the CPU, or name a cluster with --cluster.ray-address"
         )
 
