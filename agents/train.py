@@ -214,7 +214,8 @@ def train(run: RunFolder, console: Console) -> Path:
         f"training {config.network.encoder} on {config.world.scenario}: {config.learning.algorithm}, "
         f"{config.cluster.num_env_runners} env runners, {config.cluster.num_learners} learners, "
         f"{config.cluster.num_acting} x {config.world.num_envs} worlds; run folder {run.path}"
-        + (f"; resumed at {duration(algorithm.seconds)}" if checkpoint else ""),
+        + (f"; resumed at {duration(algorithm.seconds)}" if checkpoint else "")
+        + ("; episodes start anew" if checkpoint and not algorithm.episodes_restored else ""),
         highlight=False,
     )
     resume = f"perceiver-train-agent --resume {run.path}"

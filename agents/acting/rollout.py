@@ -25,7 +25,7 @@ from torch import Tensor
 from agents.acting.arrays import map_arrays, stack_arrays, to_arrays, to_tensors
 from agents.acting.episodes import EpisodeCounter, Episodes, final_observation
 from agents.acting.scripted import scripted_action
-from agents.acting.worlds import restore_worlds, save_worlds
+from agents.acting.worlds import WorldsChangedError, restore_worlds, save_worlds
 from agents.models.network import AgentNetwork
 
 Fragment = dict[str, Any]
@@ -149,13 +149,20 @@ class Rollout:
             "random": torch.get_rng_state().numpy(),
         }
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on from `get_state`'s output."""
+    def set_state(self, state: dict[str, Any]) -> bool:
+        """Goes on from `get_state`'s output; returns whether the episodes go on too, or those just started are played.
+
+        Games in other processes are not saved, and worlds of another version may not fit.
+        """
         torch.set_rng_state(torch.from_numpy(np.array(state["random"])))
         if not state["worlds"]:
-            return  # games in other processes were not saved: those that have just been started go on
-        self.env = restore_worlds(self.env, state["worlds"])
+            return False
+        try:
+            self.env = restore_worlds(self.env, state["worlds"])
+        except WorldsChangedError:
+            return False
         self.observation = map_arrays(np.copy, state["observation"])
         self.is_first = np.copy(state["is_first"])
         self.state = to_tensors(map_arrays(np.copy, state["state"]), self.device)
         self.episodes.returns, self.episodes.lengths = np.copy(state["returns"]), np.copy(state["lengths"])
+        return True

@@ -47,7 +47,7 @@ def scripted_action(env: Any, observation: dict[str, np.ndarray], name: str) -> 
         raise ValueError(f"the scripted policy {name!r} plays in the action view 'unit' only")
     action = env.scripted_action("kite")
     direction, withdraws = _ways_back(observation)
-    return {
+    return action | {
         "order": np.where(withdraws, MOVE_NORTH + direction, action["order"]),
         "target": np.where(withdraws, 0, action["target"]),
     }

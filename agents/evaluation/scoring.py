@@ -136,7 +136,7 @@ def evaluate_run(
         "league": read_standings(checkpoint),
     }
     (folder / "evaluation.json").write_text(json.dumps(content, indent=2))
-    write_report(folder / "report.html", run, content, network)
+    write_report(folder / "report.html", run, content, network, evaluation.videos)
     return folder
 
 

@@ -107,7 +107,7 @@ class OpponentWorlds(VectorEnv):
 
     def _opponents_act(self) -> Any:
         """The other side's actions `[B, ...]`, one forward pass per network in play."""
-        actions: Any = None
+        actions = _no_actions(self.single_action_space, self.num_envs)
         for name in dict.fromkeys(self.opponents):
             rows = np.flatnonzero(self.opponents == name)
             if name in self._networks:
@@ -123,10 +123,6 @@ class OpponentWorlds(VectorEnv):
                 action = to_arrays(step.action)
             else:
                 action = _theirs(self.env.scripted_action(name, player=1), rows)
-            if actions is None:
-                actions = map_arrays(
-                    lambda array: np.zeros((self.num_envs, *array.shape[1:]), dtype=array.dtype), action
-                )
             _put(actions, rows, action)
         return actions
 
@@ -153,6 +149,14 @@ class OpponentWorlds(VectorEnv):
         self.env.close()
 
 
+def _no_actions(space: gymnasium.Space, num_envs: int) -> Any:
+    """Zeros for the actions of `num_envs` worlds: an array, or one for each part that the space has."""
+    if isinstance(space, gymnasium.spaces.Dict):
+        return {name: _no_actions(part, num_envs) for name, part in space.items()}
+    assert space.shape is not None
+    return np.zeros((num_envs, *space.shape), dtype=space.dtype)
+
+
 def _both_players(ours: Any, theirs: Any) -> Any:
     if isinstance(ours, dict):
         return {name: np.stack([ours[name], theirs[name]], axis=1) for name in ours}
@@ -164,8 +168,9 @@ def _theirs(actions: Any, rows: np.ndarray) -> Any:
 
 
 def _put(target: Any, rows: np.ndarray, values: Any) -> None:
+    """Writes `values` into the rows; a part that a scripted player does not know stays 0."""
     if isinstance(target, dict):
-        for name in target:
+        for name in values:
             target[name][rows] = values[name]
     else:
         target[rows] = values

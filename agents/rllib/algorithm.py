@@ -183,6 +183,8 @@ class EntityAgent(Algorithm):
         self._last_fragment_at = time.monotonic()
         self._recent: dict[str, deque[float]] = {}
         self._matches_drawn = 0
+        # Whether a restored checkpoint's episodes go on; those of env runners always start anew.
+        self.episodes_restored = False
         self.league = League(self.agent.self_play) if self.agent.self_play.enabled else None
         self._snapshot_references: dict[str, ray.ObjectRef] = {}
         self._publish_learner_weights()
@@ -548,9 +550,12 @@ class EntityAgent(Algorithm):
             self.league.set_state(state["league"] | {"snapshots": snapshots})
         # Saved observations, and perhaps the worlds' own arrays, are in the order of the tables too: where the tables
         # have changed, episodes start anew.
+        self.episodes_restored = False
         if VOCABULARY in state and same_tables(axes, tables):
             states = ray.put(state.get("acting", []))
-            self._foreach_learner(lambda learner: learner.set_acting_states(ray.get(states)))
+            self.episodes_restored = all(
+                self._foreach_learner(lambda learner: learner.set_acting_states(ray.get(states)))
+            )
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
         super().restore_from_path(path, *args, **kwargs)

@@ -168,10 +168,15 @@ class AgentLearner(TorchLearner):
         """State of the learner's worlds and random numbers; None where env runners act."""
         return self.env_runner.get_state() if self.env_runner is not None else None
 
-    def set_acting_states(self, states: list[dict[str, Any]]) -> None:
-        """Goes on in the worlds that `acting_state` of the learner with the same rank described, if there was one."""
-        if self.env_runner is not None and self._learner_index < len(states):
-            self.env_runner.set_state(states[self._learner_index])
+    def set_acting_states(self, states: list[dict[str, Any]]) -> bool:
+        """Goes on in the worlds that `acting_state` of the learner with the same rank described.
+
+        Returns whether it does: there may be no such worlds, or none that fit (`Rollout.set_state`).
+        """
+        if self.env_runner is None or self._learner_index >= len(states) or states[self._learner_index] is None:
+            return False
+        self.env_runner.set_state(states[self._learner_index])
+        return self.env_runner.episodes_restored
 
     def shutdown(self) -> None:
         if self.env_runner is not None:
