@@ -84,8 +84,8 @@ def check_config(config: AgentTrainingConfig) -> None:
             f"learning.teacher needs worlds that know scripted policies (`scripted_action`), {config.world.scenario} "
             "does not: set --learning.teacher None"
         )
-    # The simulator compiles what a scenario needs at its first step and keeps it on disk: done here, once, and not by
-    # all env runners at the same time.
+    # The simulator compiles what a scenario needs at its first step and keeps it on disk. This process does it once,
+    # before all env runners would do it at the same time.
     observation, _ = env.reset(seed=0)
     if config.learning.teacher is not None:
         scripted_action(env, observation, config.learning.teacher)

@@ -12,10 +12,11 @@ episode of one world (longer episodes are cut into several rows, in order):
     observation.<name>            tensor [T, ...] of the simulator's observation
     action.<name>                 tensor [T, ...] of the action taken ("action" where the action is a single array)
 
-`_demonstrations.json` holds the format's version, the world, who played, the columns' shapes and types, and the tables
-(features, scalars, orders, functions) that columns and action numbers stand for. `read_batches` puts them into the
-order of today's tables: what is new is zero, and an entry that is gone is refused by its name. Tensors are stored as
-flat lists of their type; `read_batches` gives them their shapes back.
+`_demonstrations.json` holds the format's version, the world, who played, and the shapes and types of the columns. It
+also holds the tables (features, scalars, orders, functions) that columns and action numbers stand for. `read_batches`
+puts them into the order of today's tables. What is new is zero; an entry that is gone is refused by its name.
+
+Tensors are stored as flat lists of their type; `read_batches` gives them their shapes back.
 """
 
 import dataclasses
@@ -84,7 +85,8 @@ def record(
 ) -> int:
     """Lets `player` (a network, or the name of a scripted policy) play and writes what it did; returns the row count.
 
-    steps: T. Whole episodes only: the same number from every world, so that short ones are not favoured.
+    steps: T. Every world plays the same number of whole episodes, so that short ones are not favoured. `episodes` is
+    rounded up for it. Raises `ConfigError` where `folder` is not empty.
     """
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} exists already and is not overwritten: choose another folder")
@@ -235,7 +237,7 @@ def open_recording(folder: Path) -> Recording:
 def read_batches(recording: Recording, *, rows_per_batch: int, epochs: int, seed: int) -> Iterator[dict[str, Any]]:
     """`epochs` passes over the recording in random order, as time-major batches; needs a connected Ray.
 
-    Ray Data reads the files once, in parallel, and streams blocks from its object store; each pass shuffles the blocks
+    Ray Data reads the files once, in parallel, and streams blocks from its object store. Each pass shuffles the blocks
     and, within a buffer of 32 batches, the rows. Batches hold `observation {name: [T, B, ...]}`, `action`,
     `value_target` (the return to go), `weight [T, B]` (0 on padding), `start` and `episode` `[B]`.
     """

@@ -34,8 +34,8 @@ Fragment = dict[str, Any]
 class Rollout:
     """Steps a vector of worlds with a network, fragment by fragment, without ever resetting by itself.
 
-    Worlds, recurrent state and random numbers carry over from fragment to fragment; `get_state` holds them all, so a
-    restored rollout goes on bit for bit as the original would have.
+    Worlds, recurrent state and random numbers carry over from fragment to fragment. `get_state` holds them all, so that
+    a restored rollout goes on bit for bit as the original would have.
     """
 
     def __init__(
@@ -49,9 +49,8 @@ class Rollout:
         teacher: str | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        """values: whether fragments hold `value`, which PPO needs; V-trace estimates anew, and the last row costs as
-        much as a step. teacher: a scripted policy (`agents.acting.scripted`) that is asked at every step and never
-        acts."""
+        """values: whether fragments hold `value`. PPO needs it; V-trace estimates anew, and the last row costs as much
+        as a step. teacher: a scripted policy (`agents.acting.scripted`) that is asked at every step and never acts."""
         self.env = env
         self.network = network
         self.fragment_length = fragment_length

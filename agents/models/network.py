@@ -1,6 +1,6 @@
 """The agent: entity embedding -> encoder -> optional LSTM -> action head and value.
 
-`act` draws actions for a batch of worlds; `evaluate` goes over time-major fragments with the actions that were taken
+`act` draws actions for a batch of worlds. `evaluate` goes over time-major fragments with the actions that were taken
 (teacher-forced) and returns what the losses need. Both accept any of the simulator's action views.
 """
 

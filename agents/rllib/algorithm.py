@@ -1,10 +1,9 @@
 """The training loop as an RLlib algorithm: references from env runners to learners, weights the other way.
 
 The driver never touches a fragment. Each request to an env runner carries the newest weights by reference and returns a
-fragment by reference; each update sends references to the learners and gets new weights by reference. Without env
-runners the learners act themselves: a request for an update carries no more than the opponents to play against.
-Everything that may fail is waited for with a deadline, so a lost process ends in recovery or in an error, never in a
-hang.
+fragment by reference. Each update sends references to the learners and gets new weights by reference. Without env
+runners the learners act themselves, and a request for an update carries only the opponents to play against. Every wait
+for something that may fail has a deadline: a lost process ends in recovery or in an error, never in a hang.
 """
 
 import time
@@ -153,8 +152,7 @@ class EntityAgent(Algorithm):
     """Trains an `AgentNetwork` on fragments from batched env runners, or from learners that act.
 
     With `v-trace` env runners and learners work at the same time; with `ppo` in turns. Counters, over the run's whole
-    life: `updates`, `env_steps` trained on, `seconds` spent training, and `cpu_seconds` of the driver's process
-    in them.
+    life: `updates`, `env_steps` trained on, `seconds` spent training, and the driver's `cpu_seconds` in them.
     """
 
     config: EntityAgentConfig  # type: ignore[assignment]

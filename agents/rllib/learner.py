@@ -39,7 +39,7 @@ class AgentLearner(TorchLearner):
     """Updates the agent's network from fragments by V-trace or PPO, with a teacher as long as it has weight.
 
     With several learners each has its share of the fragments; DDP averages the gradients, so all take the same step.
-    Where there are no env runners, each acts in worlds of its own with the weights it has, and fragments stay in the
+    Without env runners each learner acts in worlds of its own with the weights it has. Fragments then stay in the
     process (DD-PPO, Wijmans et al. 2020, arXiv:1911.00357).
     """
 
@@ -63,8 +63,11 @@ class AgentLearner(TorchLearner):
             self.env_runner = BatchedEnvRunner(config=self.config, worker_index=rank, network=self.network)
 
     def _num_threads(self) -> int:
-        """Threads that find a core of their own. One more, and every operation waits at a barrier for a thread that an
-        env runner has pushed off its core: an update then takes many times as long."""
+        """Threads that find a core of their own.
+
+        With one more, every operation waits at a barrier for a thread that an env runner has pushed off its core. An
+        update then takes many times as long.
+        """
         cluster = self.agent.cluster
         if self.config.num_learners > 0:
             return max(1, int(cluster.cpus_per_learner))
@@ -197,7 +200,7 @@ class AgentLearner(TorchLearner):
             fragment for reference in training_data.batch_refs or [] if (fragment := self._fetch(reference)) is not None
         ]
         if not fragments:
-            # Every learner must take part in the collective of this update, or the others hang; a batch seen before
+            # Every learner must take part in the collective of this update, or the others hang. A batch seen before
             # does no harm to an off-policy update.
             if not self._previous:
                 raise RuntimeError("all fragments of the first update were lost with their nodes")

@@ -16,8 +16,8 @@ RAY_VERSION = "2.60.0"
 def healthy_env_runners(group: EnvRunnerGroup) -> dict[int, ActorHandle]:
     """Handles of the env runners not known to be lost, by id.
 
-    The manager's own calls return one reference per call; a rollout needs two (`num_returns=2`), so that the fragment
-    stays where it is while its metrics travel.
+    The manager's own calls return one reference per call. A rollout needs two (`num_returns=2`): the fragment stays
+    where it is while its metrics travel.
     """
     manager = group._worker_manager
     return {runner_id: manager._actors[runner_id] for runner_id in manager.healthy_actor_ids()}
