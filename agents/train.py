@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 # Seconds between two reports (progress line, metrics.jsonl, TensorBoard).
 REPORT_SECONDS = 2.0
-# What a resumed run may be told anew. The rest shapes what is learnt: changing it is a new run from these weights.
+# Fields that a resumed run may change. The others shape what is learnt: with another value it would be another run.
 _RESUMABLE = ("run", "budget", "cluster", "checkpoint", "evaluation")
 
 
@@ -298,7 +298,7 @@ def main(arguments: list[str] | None = None) -> None:
             if resumed:
                 run.write_config()
             checkpoint = train(run, console)
-            console.print(f"trained; all in all {duration(time.monotonic() - started)}. Evaluating:", highlight=False)
+            console.print(f"trained in {duration(time.monotonic() - started)}. Evaluating:", highlight=False)
             folder = evaluate_run(run, checkpoint, config.evaluation, console, workers=total_cpus())
     except ConfigError as error:
         console.print(f"[red]error:[/red] {error}", highlight=False)

@@ -31,8 +31,8 @@ import pyarrow
 import pyarrow.parquet
 import torch
 
-from agents.acting.arrays import map_arrays, to_arrays, to_tensors
-from agents.acting.scripted import scripted_action
+from agents.acting.arrays import map_arrays
+from agents.acting.player import Player
 from agents.acting.worlds import make_worlds
 from agents.configuration import ConfigError, config_to_dict
 from agents.models.earlier_vocabulary import EARLIER_TABLES
@@ -67,7 +67,7 @@ _TABLE_AXES = {
 _TABLE_VALUES = {"action": "smac_actions", "action.order": "orders", "action.function": "functions"}
 # Readers of Parquet folders leave out files whose names start with an underscore.
 INFO_FILE = "_demonstrations.json"
-# Demonstrations are recorded on seeds of their own, apart from those of training and evaluation.
+# Demonstrations have seeds of their own: neither training nor evaluation uses them.
 FIRST_SEED = 2**41
 
 
@@ -94,7 +94,7 @@ def record(
     writer = _Writer(folder, steps, discount, rows_per_file)
     env = make_worlds(world, num_envs, FIRST_SEED + seed)
     observation, _ = env.reset(seed=FIRST_SEED + seed)
-    state = {} if isinstance(player, str) else player.initial_state(num_envs)
+    playing = Player(env, player)
     is_first = np.ones(num_envs, dtype=bool)
     rounds = -(-episodes // num_envs)
     played = np.zeros(num_envs, dtype=np.int64)
@@ -102,22 +102,13 @@ def record(
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(seed)
         while (played < rounds).any():
-            if isinstance(player, str):
-                action = scripted_action(env, observation, player)
-            else:
-                step = player.act(to_tensors(observation), state, torch.as_tensor(is_first))
-                action, state = to_arrays(step.action), step.state
+            action = playing.act(observation, is_first)
             before = map_arrays(np.array, observation)
             observation, reward, terminated, truncated, infos = env.step(action)
             is_first = terminated | truncated
             for slot in np.flatnonzero(played < rounds):
-                running[slot].append(
-                    {
-                        "observation": {name: array[slot] for name, array in before.items()},
-                        "action": _of_world(action, int(slot)),
-                        "reward": float(reward[slot]),
-                    }
-                )
+                seen, done = (_of_world(part, int(slot)) for part in (before, action))
+                running[slot].append({"observation": seen, "action": done, "reward": float(reward[slot])})
             for slot in np.flatnonzero(is_first & (played < rounds)):
                 writer.add_episode(running[slot], bool(infos["final_info"]["battle_won"][slot]))
                 running[slot] = []
@@ -127,8 +118,8 @@ def record(
     return writer.rows_written
 
 
-def _of_world(action: Any, slot: int) -> Any:
-    return map_arrays(lambda array: array[slot], action)
+def _of_world(arrays: Any, slot: int) -> Any:
+    return map_arrays(lambda array: array[slot], arrays)
 
 
 class _Writer:

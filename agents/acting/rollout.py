@@ -66,31 +66,14 @@ class Rollout:
 
     def collect(self) -> tuple[Fragment, Episodes]:
         """Steps all worlds `fragment_length` times; returns the fragment and the episodes that finished in it."""
-        length, batch = self.fragment_length, self.num_envs
-        observations = map_arrays(
-            lambda array: np.empty((length + 1, *array.shape), dtype=array.dtype), self.observation
-        )
-        fragment: Fragment = {
-            "observation": observations,
-            "reward": np.empty((length, batch), dtype=np.float32),
-            "terminated": np.empty((length, batch), dtype=bool),
-            "truncated": np.empty((length, batch), dtype=bool),
-            "final_value": np.zeros((length, batch), dtype=np.float32),
-            "is_first": np.empty((length + 1, batch), dtype=bool),
-            "state": to_arrays(map_arrays(torch.clone, self.state)),
-        }
-        if self.values:
-            fragment["value"] = np.empty((length + 1, batch), dtype=np.float32)
+        length = self.fragment_length
+        fragment = self._empty_fragment()
         actions, log_probs, taught = [], [], []
         finished = Episodes()
         with torch.inference_mode():
             for t in range(length):
                 self._record(fragment, t)
-                step = self.network.act(
-                    to_tensors(self.observation, self.device),
-                    self.state,
-                    torch.as_tensor(self.is_first, device=self.device),
-                )
+                step = self.network.act(*self._seen())
                 action = to_arrays(step.action)
                 actions.append(action)
                 log_probs.append(step.log_prob.cpu().numpy())
@@ -110,18 +93,36 @@ class Rollout:
                 finished.extend(self.episodes.step(reward, done, infos))
             self._record(fragment, length)
             if self.values:
-                last = self.network.value(
-                    to_tensors(self.observation, self.device),
-                    self.state,
-                    torch.as_tensor(self.is_first, device=self.device),
-                )
-                fragment["value"][length] = last.cpu().numpy()
-        self.observation = map_arrays(lambda array: array[length].copy(), observations)
+                fragment["value"][length] = self.network.value(*self._seen()).cpu().numpy()
+        self.observation = map_arrays(lambda array: array[length].copy(), fragment["observation"])
         fragment["action"] = stack_arrays(actions)
         fragment["behaviour_log_prob"] = np.stack(log_probs)
         if self.teacher is not None:
             fragment["teacher_action"] = stack_arrays(taught)
         return fragment, finished
+
+    def _empty_fragment(self) -> Fragment:
+        """Arrays for a fragment, and the recurrent state that it starts from."""
+        length, batch = self.fragment_length, self.num_envs
+        fragment: Fragment = {
+            "observation": map_arrays(
+                lambda array: np.empty((length + 1, *array.shape), dtype=array.dtype), self.observation
+            ),
+            "reward": np.empty((length, batch), dtype=np.float32),
+            "terminated": np.empty((length, batch), dtype=bool),
+            "truncated": np.empty((length, batch), dtype=bool),
+            "final_value": np.zeros((length, batch), dtype=np.float32),
+            "is_first": np.empty((length + 1, batch), dtype=bool),
+            "state": to_arrays(map_arrays(torch.clone, self.state)),
+        }
+        if self.values:
+            fragment["value"] = np.empty((length + 1, batch), dtype=np.float32)
+        return fragment
+
+    def _seen(self) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        """What the network takes at this step: observation, recurrent state, and which episodes have just begun."""
+        is_first = torch.as_tensor(self.is_first, device=self.device)
+        return to_tensors(self.observation, self.device), self.state, is_first
 
     def _record(self, fragment: Fragment, t: int) -> None:
         for name, array in self.observation.items():

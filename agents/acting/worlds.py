@@ -14,7 +14,7 @@ from agents.presets import WorldConfig
 
 
 class WorldsChangedError(ValueError):
-    """Saved worlds do not fit those of today: their episodes cannot go on."""
+    """Saved worlds do not fit the worlds of today: their episodes cannot go on."""
 
 
 def make_worlds(world: WorldConfig, num_envs: int, seed: int, players: int = 1) -> gymnasium.vector.VectorEnv:
@@ -80,7 +80,7 @@ def save_worlds(env: Any) -> dict[str, Any]:
 def restore_worlds(env: Any, saved: dict[str, Any]) -> Any:
     """Worlds as `save_worlds` found them: `env`, made the same way, or what replaces it.
 
-    Raises `WorldsChangedError`, and leaves `env` as it was, if these worlds have other arrays or other rules.
+    Raises `WorldsChangedError`, and leaves `env` as it was, if these worlds have other arrays than the saved ones.
     """
     if "state" in saved:
         env.set_state(saved["state"])
@@ -92,23 +92,16 @@ def restore_worlds(env: Any, saved: dict[str, Any]) -> Any:
         path: _form(array) for path, array in arrays.items()
     }:
         raise WorldsChangedError("the worlds have other arrays than when they were saved")
-    # Statistics of units and maps: restored, they would be those of the time of saving for ever.
-    rules = {id(array) for _, array in _arrays_of(vars(env)["rules"].static)} if hasattr(env, "rules") else set()
-    different = [path for path, array in arrays.items() if not _equal(array, saved["arrays"][path])]
-    if any(id(arrays[path]) in rules for path in different):
-        raise WorldsChangedError("the units or the map of the worlds have changed since they were saved")
     vars(env).update(saved["plain"])
-    for path in different:
-        arrays[path][...] = saved["arrays"][path]
+    for path, array in arrays.items():
+        values = saved["arrays"][path]
+        if not np.array_equal(array, values, equal_nan=array.dtype.kind == "f"):
+            array[...] = values
     return env
 
 
 def _form(array: np.ndarray) -> tuple[tuple[int, ...], str]:
     return array.shape, array.dtype.str
-
-
-def _equal(left: np.ndarray, right: np.ndarray) -> bool:
-    return np.array_equal(left, right, equal_nan=left.dtype.kind == "f")
 
 
 def _saved_arrays(env: Any) -> dict[str, np.ndarray]:

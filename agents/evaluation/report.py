@@ -244,7 +244,7 @@ def _battles(content: dict[str, Any], config: AgentTrainingConfig, network: Agen
     if count == 0 or ":" in result["scenario"]:
         return ""
     if content["backend"] != "simulator":
-        return ""  # a film of the simulator would show other battles than those that were scored
+        return ""  # a film of the simulator would not show the battles that were scored
     panels = []
     for number in range(count):
         seed = content["first_seed"] + number

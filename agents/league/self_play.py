@@ -17,7 +17,7 @@ Weights = dict[str, np.ndarray]
 
 
 class OpponentWorlds(VectorEnv):
-    """Wraps a vector of two-player worlds; player 0 is whoever steps it, player 1 is an opponent of its own per world.
+    """Wraps a vector of two-player worlds: its user is player 0, and each world has an opponent of its own as player 1.
 
     `assign` names the opponent of the episodes that start from then on; running episodes keep theirs to their end.
     Finished episodes carry `opponent` and `outcome` (1 won, 1/2 drawn, 0 lost) in `final_info`.
@@ -33,7 +33,7 @@ class OpponentWorlds(VectorEnv):
         action_space: gymnasium.Space,
         opponent: str,
     ) -> None:
-        """env: made with `players=2`. The spaces are those of one player. opponent: scripted, to begin with."""
+        """env: made with `players=2`. observation_space, action_space: of one player. opponent: the first, scripted."""
         self.env = env
         self.num_envs = env.num_envs
         self.single_observation_space = observation_space
@@ -53,7 +53,7 @@ class OpponentWorlds(VectorEnv):
     def assign(self, name: str, weights: Weights | None) -> None:
         """Sets the opponent of coming episodes: a scripted policy (no weights), or the member `name` with its weights.
 
-        Weights of a name that is playing already replace what it plays with (the mirror gets better that way).
+        A name that is playing already goes on with the new weights (so the mirror gets better).
         """
         self._next = name
         if weights is not None:

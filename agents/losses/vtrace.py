@@ -5,8 +5,8 @@
 
 A world's action is the joint action of its units: its log-probability is the sum over units, and so is its entropy.
 
-Fragments are time-major. Truncation bootstraps, termination does not. After a step that the time limit cut off comes the
-value of the episode's last observation (`final_value`, zero elsewhere).
+Fragments are time-major. Truncation bootstraps, termination does not: a step that the time limit cut off is followed by
+the value of the last observation (`final_value`, zero elsewhere).
 """
 
 from __future__ import annotations

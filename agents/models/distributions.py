@@ -83,7 +83,7 @@ class TargetedOrders(NamedTuple):
         return legal.nonzero().squeeze(-1)
 
     def only(self, rows: Tensor) -> TargetedOrders:
-        """The same with those rows alone; what it says of an order without its row is never used."""
+        """The same with these rows alone. Nobody uses what it says of an order whose row is left out."""
         place = torch.zeros_like(self.row_order)
         place[rows] = torch.arange(len(rows), device=rows.device)
         return self._replace(

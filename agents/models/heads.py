@@ -83,7 +83,7 @@ class ActionHead(nn.Module):
         raise NotImplementedError
 
     def is_legal(self, observation: dict[str, Tensor], action: Any) -> Tensor:
-        """bool [M, U], whether units that may be left out could do what they did. Only for heads with a `layout`."""
+        """bool [M, U], whether the masks allowed each unit's action. Only for heads with a `layout`."""
         raise NotImplementedError
 
     def named_axes(self) -> dict[str, NamedAxis]:
@@ -118,7 +118,7 @@ class Pairs(nn.Module):
         nn.init.orthogonal_(self.surroundings.weight, 0.1)  # units start out as the encoder has them
 
     def forward(self, features: Features, observation: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """pairs [M, U, N, P], and what they add up to: units [M, U, D] that know of what is around them."""
+        """pairs [M, U, N, P], and units [M, U, D] that know of the entities around them."""
         position = observation["entities"][..., self.position].float() / RELATIVE_RANGE
         offset = position[:, None] - position[:, : features.units.shape[1], None]  # [M, U, N, 2]
         distance = offset.square().sum(-1, keepdim=True).add(1e-4).sqrt()

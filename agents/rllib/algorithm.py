@@ -181,7 +181,7 @@ class EntityAgent(Algorithm):
         self._last_fragment_at = time.monotonic()
         self._recent: dict[str, deque[float]] = {}
         self._matches_drawn = 0
-        # Whether a restored checkpoint's episodes go on; those of env runners always start anew.
+        # Whether the episodes of a restored checkpoint go on. Env runners always start new ones.
         self.episodes_restored = False
         self.league = League(self.agent.self_play) if self.agent.self_play.enabled else None
         self._snapshot_references: dict[str, ray.ObjectRef] = {}
@@ -410,9 +410,9 @@ class EntityAgent(Algorithm):
         self._log_update(means, update.env_steps)
 
     def _any_learner_died(self, update: _Update) -> bool:
-        """Whether an update failed because a learner is gone, and not because of what it was given.
+        """Whether an update failed because a learner is gone, and not because of its data.
 
-        The survivors see no more than a broken connection, often before Ray knows of the death.
+        The survivors only see a broken connection, often before Ray knows of the death.
         """
         done, _ = ray.wait(update.metrics, num_returns=len(update.metrics), timeout=_LEARNER_DEATH_SECONDS)
         for reference in done:
@@ -430,7 +430,7 @@ class EntityAgent(Algorithm):
             self._finish_update()
 
     def _publish_learner_weights(self) -> None:
-        """Makes the learners' weights those that the next requests to env runners carry."""
+        """Lets the next requests to env runners carry the learners' weights."""
         if not self._learners_act:
             self._weights = (ray.put(self._learner_weights()), self.updates)
 

@@ -58,7 +58,7 @@ class AgentLearner(TorchLearner):
     def build(self) -> None:
         super().build()
         if self.agent.cluster.num_env_runners == 0:
-            # The worlds of remote learners are those that as many remote env runners would have.
+            # Remote learners have the same worlds as an equal number of remote env runners.
             rank = self._learner_index + 1 if self.config.num_learners > 0 else 0
             self.env_runner = BatchedEnvRunner(config=self.config, worker_index=rank, network=self.network)
 
@@ -239,7 +239,7 @@ class AgentLearner(TorchLearner):
         # Seeded by the update, not carried along: a resumed run draws what an uninterrupted one would have.
         generator = np.random.default_rng((self.agent.seed, update, self._learner_index))
         if not batch["state"]:
-            # Without recurrence steps stand for themselves, and mixing them makes minibatches more alike.
+            # Without recurrence steps are independent, and mixing them makes minibatches more alike.
             batch = {
                 name: map_arrays(lambda tensor: tensor.flatten(0, 1)[None], value) for name, value in batch.items()
             }

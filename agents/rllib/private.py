@@ -53,8 +53,8 @@ def local_learner(group: LearnerGroup) -> Any:
 def abandon_learners(group: LearnerGroup) -> None:
     """Kills the remote learners at once.
 
-    The regular shutdown asks each to leave its process group, which hangs for as long as a survivor waits in a
-    collective for the dead.
+    The regular shutdown asks each to leave its process group, which hangs while a survivor waits in a collective
+    for the dead learner.
     """
     if group.is_remote and not group._is_shut_down:
         group._backend_executor.shutdown(graceful_termination=False)

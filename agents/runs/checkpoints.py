@@ -159,7 +159,7 @@ class RunFolder:
         os.rename(draft, final)
         _sync(folder)
         for old in self.checkpoints()[: -self.config.checkpoint.keep]:
-            # Out of sight first, so that what is half deleted never looks like a checkpoint.
+            # Hidden first, so that a half-deleted folder never looks like a checkpoint.
             hidden = old.rename(folder / _draft(old.name))
             shutil.rmtree(hidden)
         return final
