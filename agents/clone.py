@@ -20,12 +20,15 @@ from rich.console import Console
 
 from agents.acting.arrays import to_tensors
 from agents.acting.demonstrations import Recording, open_recording, read_batches, record
+from agents.acting.pysc2_worlds import resolve_transport
+from agents.acting.scripted import POLICIES
 from agents.acting.worlds import make_worlds
 from agents.configuration import ConfigError, check_at_least, check_positive, check_shares
 from agents.evaluation.playing import build_network
+from agents.evaluation.scoring import check_worlds
 from agents.losses.imitation import ImitationConfig, imitation_loss
 from agents.models.network import AgentNetwork, NetworkConfig
-from agents.presets import AgentTrainingConfig, ClusterConfig, WorldConfig
+from agents.presets import AgentTrainingConfig, ClusterConfig, EvaluationConfig, WorldConfig
 from agents.runs.checkpoints import CheckpointInfo, RunFolder
 
 
@@ -84,21 +87,29 @@ class CloneConfig:
 
 
 def record_demonstrations(config: RecordConfig) -> Recording:
-    """Records what `config.player` does."""
+    """Records what `config.player` does. Raises `ConfigError` for worlds or a player that do not exist."""
+    world = resolve_transport(config.world)
+    num_envs = min(world.num_envs, config.episodes)
+    check_worlds(world, EvaluationConfig(opponents=(world.opponent,), num_envs=num_envs))
     player: AgentNetwork | str = config.player
     if Path(config.player).is_dir():
         run = RunFolder.open(Path(config.player))
         checkpoint = run.latest()
         if checkpoint is None:
             raise ConfigError(f"{run.path} has no checkpoint yet")
-        player = build_network(run.config.network, config.world, checkpoint)
+        player = build_network(run.config.network, world, checkpoint)
+    elif config.player not in POLICIES:
+        raise ConfigError(
+            f"player {config.player!r} is neither a run folder nor a scripted policy: expected one of "
+            f"{', '.join(POLICIES)}, or the folder of a run"
+        )
     record(
         config.folder,
-        config.world,
+        world,
         player,
         episodes=config.episodes,
         steps=config.steps,
-        num_envs=min(config.world.num_envs, config.episodes),
+        num_envs=num_envs,
         discount=config.discount,
         seed=config.seed,
     )
