@@ -1,4 +1,4 @@
-"""What of a game is compiled: advancing it, and writing a seat's observation as protobuf bytes."""
+"""What of a game is compiled: advancing it, and writing a player's observation as protobuf bytes."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ STIMPACK_MARINE, STIMPACK_MARAUDER, MARAUDER = 27, 24, 51
 
 NOWHERE, NOT_BEGUN, HALF_WAY = np.float32(-1.0), np.float32(0.0), np.float32(0.5)
 
-# What a seat sees, the bits of `sees`.
+# What a player sees, the bits of `sees`.
 SEES_ALL = 1  # units out of sight are listed too, as hidden
 SEES_CLOAKED = 2  # cloaked units that are not detected are listed, as hidden and without details
 SEES_GRID = 4  # the whole map is in sight
@@ -140,7 +140,7 @@ SEES_SCORE = 16  # asks for the score
 ROLE_NONE, ROLE_WORKER, ROLE_ARMY = 0, 1, 2
 IN_ARMY, IN_ECONOMY, IN_TECHNOLOGY, NUM_CATEGORIES = range(4)
 
-UNSEEN, EXPLORED, SEEN = 0, 1, 2  # cells of a seat's grid
+UNSEEN, EXPLORED, SEEN = 0, 1, 2  # cells of a player's grid
 
 # Keys of protobuf fields, by message.
 U_DISPLAY, U_ALLIANCE, U_TAG, U_TYPE, U_OWNER = (key_of(n, VARINT) for n in (1, 2, 3, 4, 5))
@@ -199,7 +199,7 @@ class Tables(structref.StructRefProxy):
     tags, witnesses [N]: of the units that lived when deaths were last listed, 0 in empty slots; who saw them (bit p:
         player p).
     gone [N, 2]: the protocol's tags of those that died since, and who saw them.
-    selected [N]: of the observing seat.
+    selected [N]: of the observing player.
     map_head, map_tail: bytes of the map's part of the raw data before and behind the cells.
     out: bytes of the observation.
     """
@@ -550,7 +550,7 @@ def look_around(state, static, player, grid, looked):
 
 @kernel
 def bring_up_to_date(state, static, player, sees, grid, looked, memory):
-    """A seat's grid, see `look_around`, and memory [N]: tags of the buildings that the player has seen."""
+    """A player's grid, see `look_around`, and memory [N]: tags of the buildings that the player has seen."""
     ui = state.ui[0]
     for k in range(state.w[0, W_ALIVE]):
         i = state.alive[0, k]
@@ -565,7 +565,7 @@ def bring_up_to_date(state, static, player, sees, grid, looked, memory):
 
 @entry
 def look(tables, player, sees, grid, looked, memory):
-    """What a seat sees and has seen of the map, see `bring_up_to_date`."""
+    """What a player sees and has seen of the map, see `bring_up_to_date`."""
     bring_up_to_date(tables.state, tables.static, player, sees, grid, looked, memory)
 
 
@@ -660,12 +660,12 @@ def put_score(out, n, state, tech, economy, category, sums, player, loop, kind, 
 
 @entry
 def write_observation(tables, memory, grid, looked, player, sees, offset, loop, kind, score, cx, cy, x0, y0, x1, y1):
-    """Writes `ResponseObservation.observation` of a seat to `out`; returns where it begins and where it ends.
+    """Writes `ResponseObservation.observation` of a player to `out`; returns where it begins and where it ends.
 
     Args:
         tables: of the game.
-        memory, grid, looked: the seat's, see `bring_up_to_date`.
-        player: the seat's, 0 = an observer of everything.
+        memory, grid, looked: the player's, see `bring_up_to_date`.
+        player: its number, 0 = an observer of everything.
         sees: SEES_*.
         offset: what is added to the engine's tags.
         loop, kind, score: game loop, type of score, score.

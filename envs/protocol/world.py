@@ -85,12 +85,11 @@ from envs.scenarios.compiled import (
     P_TEAM_1_END,
     P_TEAM_2_END,
     Action,
-    Plan,
+    CompiledScenario,
     StepResult,
-    compile_scenario,
     new_episode,
-    unit_kinds,
 )
+from envs.scenarios.compiler import compile_scenario, unit_kinds
 from envs.scenarios.scenario import Scenario
 from envs.scenarios.units import Rules, unit_data
 
@@ -110,7 +109,7 @@ WAVE_LOOPS = 640  # every 40 s a melee computer gets its reinforcements: it gath
 
 @dataclass(frozen=True, kw_only=True)
 class Player:
-    """A seat: a race, and for a built-in computer its difficulty (1 to 10, 0 = not a computer)."""
+    """A player: a race, and for a built-in computer its difficulty (1 to 10, 0 = not a computer)."""
 
     race: str = "terran"
     difficulty: int = 0
@@ -160,27 +159,29 @@ class World:
         spec = replace(game_map.spec, fog=False) if disable_fog else game_map.spec
         self.rules = all_rules(game_map.scenario, spec)
         self.static = self.rules.static
-        self.plan: Plan | None = None
+        self.compiled: CompiledScenario | None = None
         slots = MELEE_SLOTS
         if game_map.scenario is not None:
-            self.plan = compile_scenario(game_map.scenario, self.rules, agents=max(self._agents(), 1), autoreset=False)
+            self.compiled = compile_scenario(
+                game_map.scenario, self.rules, agents=max(self._agents(), 1), autoreset=False
+            )
             if game_map.scenario.rules == "shards":
-                self.plan.i[P_KIND_NEUTRAL] = self.rules.kind["MineralShard"]  # these rules know beacons too
-            slots = int(self.plan.i[P_TEAM_2_END]) + SPARE_SLOTS
-            own, team_slots = int(self.plan.i[P_OWN]), int(self.plan.i[P_TEAM_2_END])
+                self.compiled.i[P_KIND_NEUTRAL] = self.rules.kind["MineralShard"]  # these rules know beacons too
+            slots = int(self.compiled.i[P_TEAM_2_END]) + SPARE_SLOTS
+            own, team_slots = int(self.compiled.i[P_OWN]), int(self.compiled.i[P_TEAM_2_END])
             self.episode = new_episode(1, team_slots, 1, own)
             self.episode.i[0, E_SEED], self.episode.i[0, E_EPISODE] = seed, episode
             policy = computer_policy(self._difficulty(2), game_map.scenario)
             self.episode.i[0, E_NEXT_OPPONENT] = opponent_id(policy)
         self.state = new_state(self.static, 1, slots, seed)
         slots = self.state.i.shape[2]
-        if self.plan is not None:
+        if self.compiled is not None:
             self._restart = np.ones(1, np.bool_)
             empty = np.zeros((1, 1, 0), np.int64)
             self._context = driver.make_context(
                 self.state,
                 self.static,
-                self.plan,
+                self.compiled,
                 self.episode,
                 # Orders come through the protocol; the environment's own action arrays stay empty.
                 Action(empty, empty, empty, empty.astype(np.bool_)),
@@ -188,12 +189,12 @@ class World:
                 self._restart,
             )
             self._run = driver.advance_battles if self.is_battle else driver.advance_games
-        # Mini-games have no second seat: their enemies follow the map's script like a computer's.
+        # Mini-games have no second player: their enemies follow the map's script like a computer's.
         self.commanded = self._difficulty(2) > 0 or 2 not in self.players
         self.has_fog = bool(self.static.options[st.O_FOG])
         self.tech = make_tech(self.rules)
         # Without an economy its arrays are empty, and nothing reads them.
-        self.has_economy = self.plan is None
+        self.has_economy = self.compiled is None
         self.economy = new_economy(self.state, self.tech) if self.has_economy else no_economy(self.tech)
         self.spells = Spells(self.rules, slots)
         makers = self.tech.i[:, X_MAKER]
@@ -302,7 +303,7 @@ class World:
                 return int(self.economy.made[0, player, self.rules.kind[game.scored]])
             bank = self.economy.bank[0, player]
             return int(bank[B_COLLECTED_MINERALS] + bank[B_COLLECTED_VESPENE])
-        if self.plan is None or self.is_battle:
+        if self.compiled is None or self.is_battle:
             return 0
         return round(float(self.episode.f[0, EF_SCORE])) * (1 if player == 1 else -1)
 
@@ -376,7 +377,7 @@ class World:
             # Spells are looked at once a loop while there are any.
             piece = 1 if self.spells.active else loops
             self.spells.advance(self)
-            if self.plan is not None:
+            if self.compiled is not None:
                 self._advance_scenario(piece)
             else:
                 self._advance_melee(piece)
@@ -386,7 +387,7 @@ class World:
             self.dead = [(tag, seen) for tag, seen in self.dead if self.slot(tag) < 0]  # not those given back
 
     def _advance_scenario(self, loops: int) -> None:
-        assert self.plan is not None and self.scenario is not None
+        assert self.compiled is not None and self.scenario is not None
         step = self.scenario.step_mul
         while loops > 0 and self.outcome is None:
             if self.is_battle and not len(self.alive_slots()):
@@ -414,9 +415,9 @@ class World:
             if self.map.economy is not None:
                 piece = min(piece, self.map.economy.loops - loop)
             if loop % 16 == 0:
-                for player, seat in self.players.items():
-                    if seat.difficulty:
-                        self._command_melee(player, seat)
+                for player, setup in self.players.items():
+                    if setup.difficulty:
+                        self._command_melee(player, setup)
             if self.god:
                 self._advance_gods(piece, lambda: self._advance_bases(1))
             else:
@@ -446,8 +447,8 @@ class World:
                 f[0, st.F_SHIELD, slot] = max(f[0, st.F_SHIELD, slot], shield[n])
 
     def _judge_scenario(self) -> None:
-        assert self.plan is not None and self.scenario is not None
-        over = self.state.w[0, st.W_LOOP] >= self.plan.i[P_STEP_LIMIT] * self.scenario.step_mul
+        assert self.compiled is not None and self.scenario is not None
+        over = self.state.w[0, st.W_LOOP] >= self.compiled.i[P_STEP_LIMIT] * self.scenario.step_mul
         first = bool(self.state.tally[0, 1, st.T_ALIVE])
         second = bool(self.state.tally[0, 2, st.T_ALIVE])
         if not self.is_battle:
@@ -471,7 +472,7 @@ class World:
         self.outcome = Outcome({player: 3 if tie else (1 if up else 2) for player, up in standing.items()})
 
     def _agents(self) -> int:
-        return sum(seat.difficulty == 0 for seat in self.players.values())
+        return sum(setup.difficulty == 0 for setup in self.players.values())
 
     def _difficulty(self, player: int) -> int:
         return self.players[player].difficulty if player in self.players else 0
@@ -482,14 +483,14 @@ class World:
         """The same game from its start; scenarios go on to their next episode."""
         self.loop_offset = self.tag_offset = 0
         self.dead, self.outcome = [], None
-        self.first_episode = self.first_episode + 1 if self.plan is None else int(self.episode.i[0, E_EPISODE])
+        self.first_episode = self.first_episode + 1 if self.compiled is None else int(self.episode.i[0, E_EPISODE])
         self.spells.clear()
         self.score_override.clear()
         self.god.clear()
         self._start()
 
     def _start(self) -> None:
-        if self.plan is not None:
+        if self.compiled is not None:
             self._begin_episode()
         else:
             self._begin_bases()
@@ -506,8 +507,8 @@ class World:
         if self.map.economy is not None:
             self._start_economy_game(self.map.economy)
         else:
-            for player, seat in self.players.items():
-                self._start_base(player, seat.race)
+            for player, setup in self.players.items():
+                self._start_base(player, setup.race)
         update_vision(self.state, self.static, 0)
         count_supply(self.state, self.tech, self.economy, 0)
 
@@ -578,10 +579,10 @@ class World:
 
     def create(self, kind: int, owner: int, x: float, y: float) -> int:
         """A unit outside the slots of the scenario's teams: its slot, -1 if the game is full."""
-        first = int(self.plan.i[P_TEAM_2_END]) if self.plan is not None else 0
+        first = int(self.compiled.i[P_TEAM_2_END]) if self.compiled is not None else 0
         count = self.state.i.shape[2]
         slot = int(create_unit_in(self.state, self.static, 0, kind, owner, x, y, first, count))
-        if slot >= 0 and self.plan is not None and owner == 1 and self.plan.i[P_OBEDIENT]:
+        if slot >= 0 and self.compiled is not None and owner == 1 and self.compiled.i[P_OBEDIENT]:
             self.state.i[0, st.I_FLAGS, slot] |= st.FLAG_OBEDIENT
         if slot >= 0:
             self._tags[slot], self._witnesses[slot] = self.state.ui[0, slot, st.I_TAG], 1 << owner
@@ -599,20 +600,20 @@ class World:
 
     # --- the built-in computer on melee maps ---
 
-    def _command_melee(self, player: int, seat: Player) -> None:
+    def _command_melee(self, player: int, setup: Player) -> None:
         """Reinforcements by difficulty, which attack; the highest levels send their workers along."""
-        if self.loop % WAVE_LOOPS == 0 and self.loop and seat.difficulty > 1:
+        if self.loop % WAVE_LOOPS == 0 and self.loop and setup.difficulty > 1:
             hall = next((slot for slot in self.slots_of(player) if self.is_structure(slot)), None)
-            for n in range(seat.difficulty if hall is not None else 0):
-                angle = 2 * np.pi * n / seat.difficulty
+            for n in range(setup.difficulty if hall is not None else 0):
+                angle = 2 * np.pi * n / setup.difficulty
                 x, y = self.state.f[0, st.F_X, hall], self.state.f[0, st.F_Y, hall]
                 spot = x + 4 * np.cos(angle), y + 4 * np.sin(angle)
-                self.create(self.rules.kind[SOLDIERS[seat.race]], player, *spot)
-        target = self._melee_target(player) if seat.difficulty > 1 else None
+                self.create(self.rules.kind[SOLDIERS[setup.race]], player, *spot)
+        target = self._melee_target(player) if setup.difficulty > 1 else None
         if target is None:
             return
         for slot in self.slots_of(player):
-            soldier = self.is_army(slot) or (seat.difficulty >= 7 and self.is_worker(slot) and self.loop >= WAVE_LOOPS)
+            soldier = self.is_army(slot) or (setup.difficulty >= 7 and self.is_worker(slot) and self.loop >= WAVE_LOOPS)
             if (
                 soldier
                 and self.state.i[0, st.I_ORDER, slot] == st.ORDER_STOP
@@ -648,7 +649,7 @@ class World:
         saved["state"] = [array.copy() for array in self.state]
         saved["economy"] = [array.copy() for array in self.economy]
         saved["spells"] = self.spells.snapshot()
-        if self.plan is not None:
+        if self.compiled is not None:
             saved["episode"] = [array.copy() for array in self.episode]
         return saved
 
@@ -730,7 +731,7 @@ class World:
         the lowest id on.
         """
         types = np.repeat(self.static.kind_i[None, :, st.KI_UNIT_TYPE], 2, axis=0).astype(np.int64)
-        if self.is_battle and self.scenario is not None and self.plan is not None and self.plan.i[P_OBEDIENT]:
+        if self.is_battle and self.scenario is not None and self.compiled is not None and self.compiled.i[P_OBEDIENT]:
             team = sorted({unit.unit_type for unit in self.scenario.teams[0].units})
             if self.scenario.random_teams is not None:
                 team = sorted(self.scenario.random_teams.types)
@@ -739,7 +740,7 @@ class World:
         return types
 
 
-def team_slots(plan: Plan) -> tuple[range, range]:
+def team_slots(compiled: CompiledScenario) -> tuple[range, range]:
     """The slots of the agent's and the opponent's team."""
-    first, last = int(plan.i[P_TEAM_1_END]), int(plan.i[P_TEAM_2_END])
+    first, last = int(compiled.i[P_TEAM_1_END]), int(compiled.i[P_TEAM_2_END])
     return range(first), range(first, last)
