@@ -9,15 +9,15 @@ from typing import Any
 
 from s2clientprotocol import debug_pb2, sc2api_pb2
 
-from envs.economy.economy import B_CHEATS, B_MINERALS, B_VESPENE, CHEAT_FAST, CHEAT_FOOD, CHEAT_FREE, CHEAT_TECH
+from envs.economy.tables import B_CHEATS, B_MINERALS, B_VESPENE, CHEAT_FAST, CHEAT_FOOD, CHEAT_FREE, CHEAT_TECH
 from envs.engine.state import layout as st
 from envs.protocol.maps import GameMap, find_map
 from envs.protocol.observation import Observer
 from envs.protocol.player import PlayerSession
 from envs.protocol.replay import Replay
+from envs.protocol.tables import LOOPS_PER_WALL_SECOND
 from envs.protocol.world import RACES, SPARE_SLOTS, Outcome, Player, World
 
-LOOPS_PER_WALL_SECOND = 22.4
 PATIENCE = 120.0  # seconds that a client waits for the others
 MAX_CREATED = SPARE_SLOTS
 GIFT = 5000  # minerals or vespene of a debug command
@@ -392,7 +392,7 @@ def apply_debug(world: World, player: int, command: debug_pb2.DebugCommand) -> s
 
 
 def _create(world: World, player: int, command: debug_pb2.DebugCreateUnit) -> str | None:
-    kind = world.kind_of_type(command.unit_type)
+    kind = world.kinds.of_type(command.unit_type)
     if kind < 0:
         return f"create_unit: the simulator has no unit of type {command.unit_type}"
     if command.owner not in (*world.players, 2, st.NEUTRAL):

@@ -5,19 +5,9 @@ from __future__ import annotations
 import numpy as np
 from s2clientprotocol import common_pb2, raw_pb2, sc2api_pb2, ui_pb2
 
-from envs.economy.economy import X_ABILITY, X_HEIGHT, X_WIDTH
+from envs.economy.tables import X_ABILITY, X_HEIGHT, X_WIDTH
 from envs.engine.state import layout as st
 from envs.protocol.abilities import available
-from envs.protocol.kernels import (
-    ENEMY,
-    M_BUFF_1,
-    M_BUFF_2,
-    NEUTRAL_ALLIANCE,
-    SEEN,
-    SEES_ALL,
-    SELF,
-    write_observation,
-)
 from envs.protocol.layers import (
     draw,
     height_image,
@@ -27,8 +17,11 @@ from envs.protocol.layers import (
     rgb,
     screen_layers,
 )
+from envs.protocol.message_keys import ENEMY, NEUTRAL_ALLIANCE, SELF
+from envs.protocol.observation_messages import write_observation
 from envs.protocol.player import PlayerSession
 from envs.protocol.spells import SHIELD_EFFECT, SHIELD_RADIUS
+from envs.protocol.tables import M_BUFF_1, M_BUFF_2, SEEN, SEES_ALL
 from envs.protocol.world import World
 
 STIMPACK_BUFF = 27
@@ -145,7 +138,7 @@ class Observer:
         owner = int(world.state.i[0, st.I_OWNER, slot])
         kind = int(world.state.i[0, st.I_KIND, slot])
         return ui_pb2.UnitInfo(
-            unit_type=int(world.types[0 if owner == 1 else 1, kind]),
+            unit_type=int(world.kinds.types[0 if owner == 1 else 1, kind]),
             player_relative=SELF if owner == player else (NEUTRAL_ALLIANCE if owner == st.NEUTRAL else ENEMY),
             health=int(f[st.F_HEALTH, slot]),
             shields=int(f[st.F_SHIELD, slot]),
@@ -169,7 +162,7 @@ class Observer:
             production.unit.CopyFrom(self._unit_info(slots[0], session.player))
             owner = 0 if int(world.state.i[0, st.I_OWNER, slots[0]]) == 1 else 1
             for kind, progress in world.production(slots[0]):
-                number = int(world.types[owner, kind])
+                number = int(world.kinds.types[owner, kind])
                 production.build_queue.add(unit_type=number, player_relative=SELF, build_progress=progress)
                 ability = int(world.tech.i[kind, X_ABILITY])
                 production.production_queue.add(ability_id=ability, build_progress=progress)

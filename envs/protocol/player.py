@@ -9,19 +9,10 @@ from s2clientprotocol import error_pb2, raw_pb2, sc2api_pb2, spatial_pb2, ui_pb2
 
 from envs.engine.state import layout as st
 from envs.protocol.abilities import GATHER, RALLY, VERBS, Command, ability_table, carry_out, interpret
-from envs.protocol.kernels import (
-    SEEN,
-    SEES_ALL,
-    SEES_CLOAKED,
-    SEES_GRID,
-    SEES_RAW,
-    SEES_SCORE,
-    TAG_MASK,
-    TAG_SHIFT,
-    look,
-)
 from envs.protocol.layers import View, covers, minimap_view, screen_view, visible_slots
+from envs.protocol.observation_messages import look
 from envs.protocol.spells import GRAVITON_BEAM
+from envs.protocol.tables import SEEN, SEES_ALL, SEES_CLOAKED, SEES_GRID, SEES_RAW, SEES_SCORE, TAG_MASK, TAG_SHIFT
 from envs.protocol.world import World
 
 MAX_SELECTED = 500
@@ -316,7 +307,7 @@ class PlayerSession:
         # A click names a unit only where the ability aims at units: moving to a beacon is moving to the place.
         verb = VERBS.get(command.ability_id, 0)
         aims = verb in (VERBS[23], VERBS[1], VERBS[386], GATHER, RALLY) or command.ability_id == GRAVITON_BEAM
-        aims = aims or command.ability_id in world.gas_abilities
+        aims = aims or command.ability_id in world.kinds.gas_abilities
         if target >= 0 and world.state.i[0, st.I_OWNER, target] == st.NEUTRAL:
             aims = aims and world.has_economy and verb != VERBS[23]
         if not aims:

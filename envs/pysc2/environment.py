@@ -22,8 +22,9 @@ from s2clientprotocol import query_pb2, raw_pb2, sc2api_pb2
 from envs.engine.state import layout as st
 from envs.engine.state.units import list_alive, set_kind
 from envs.engine.state.worlds import reset_world
-from envs.protocol.kernels import NEUTRAL_ALLIANCE, SELF, STIMPACK_MARAUDER, STIMPACK_MARINE, TAG_MASK, TAG_SHIFT
-from envs.protocol.world import CUSTOM_TYPE_IDS
+from envs.protocol.kinds import CUSTOM_TYPE_IDS
+from envs.protocol.message_keys import NEUTRAL_ALLIANCE, SELF, STIMPACK_MARAUDER, STIMPACK_MARINE
+from envs.protocol.tables import TAG_MASK, TAG_SHIFT
 from envs.pysc2.client import TRANSPORTS, GameMissing, find_game, scenario_map_class, simulator
 from envs.runtime import driver
 from envs.scenarios.compiled import (
