@@ -38,25 +38,38 @@ class _Source(NamedTuple):
     """Files of the package that the module imports, relative to `_ROOT`."""
 
 
+def modules_of(file: Path) -> list[Path]:
+    """A module and everything that it imports from the package, directly or not.
+
+    Raises:
+        ImportError: one imports something from the package that is not there, or by a relative name.
+    """
+    return [_ROOT / name for name in _closure(file)]
+
+
 def source_stamp(file: Path) -> str:
     """Digest of what a module, and everything that it imports from the package, mean.
 
     Raises:
-        ImportError: the module imports something from the package that is not there, or by a relative name.
+        ImportError: as `modules_of`.
     """
-    found: dict[str, str] = {}
+    # Without the names: a copy of the package elsewhere means the same.
+    digests = sorted(source.meaning_digest for source in _closure(file).values())
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _closure(file: Path) -> dict[str, _Source]:
+    found: dict[str, _Source] = {}
     left = [os.path.relpath(file.resolve(), _ROOT)]
-    sources, before = _sources(), len(_changed)
+    before = len(_changed)
     while left:
         name = left.pop()
         if name not in found:
-            sources[name] = source = _read(name)
-            found[name] = source.meaning_digest
-            left.extend(source.imports)
+            found[name] = _sources()[name] = _read(name)
+            left.extend(found[name].imports)
     if len(_changed) > before:
-        _store(sources)
-    # Without the names: a copy of the package elsewhere means the same.
-    return hashlib.sha256("".join(sorted(found.values())).encode()).hexdigest()
+        _store(_sources())
+    return found
 
 
 _changed: list[str] = []
