@@ -77,7 +77,9 @@ def test_kernels_of_others_are_not_told(told_at_once: None, capsys: pytest.Captu
     assert said[0].startswith("compiling the simulator's kernels (once): ") and said[-1].startswith("compiled in ")
 
 
-def test_the_longest_is_compiled_in_a_second_process_only_if_another_is_missing(tmp_path: Path, two_cores: None) -> None:
+def test_the_longest_is_compiled_in_a_second_process_only_if_another_is_missing(
+    tmp_path: Path, two_cores: None
+) -> None:
     kernel = new_kernel()
     order: list[str] = []
     for missing in (True, False):

@@ -14,11 +14,12 @@ from numba import njit
 from envs.runtime import atomics, stepping
 from envs.runtime.threads import Crew
 from envs.vector_env import SC2VectorEnv
+from tests.patience import PATIENCE
 
 
 def test_a_crew_works_side_by_side_and_tells_what_went_wrong() -> None:
     crew = Crew(2)
-    together = threading.Barrier(3, timeout=20.0)
+    together = threading.Barrier(3, timeout=PATIENCE)
     crew.run(together.wait)  # returns only if three threads are in it at the same time
 
     def fail() -> None:
@@ -78,7 +79,6 @@ def test_a_step_tells_what_a_helper_raised(monkeypatch: pytest.MonkeyPatch) -> N
     env.reset(seed=0)
     action = env.scripted_action("attack-move")
     env.step(action)
-    time.sleep(0.02)  # the helper sleeps, and has to be called anew
 
     def fail(*arguments: object) -> None:
         raise ValueError("cannot help")
@@ -86,7 +86,9 @@ def test_a_step_tells_what_a_helper_raised(monkeypatch: pytest.MonkeyPatch) -> N
     with monkeypatch.context() as patched:
         patched.setattr(stepping, "help_steps", fail)
         with pytest.raises(ValueError, match="cannot help"):
-            env.step(action)
+            while True:  # until the helper sleeps, and has to be called anew
+                time.sleep(0.02)
+                env.step(action)
     env.step(action)
     env.close()
 
@@ -104,7 +106,7 @@ def test_a_helper_that_is_leaving_is_called_only_when_it_is_away() -> None:
     caller.join(0.2)
     assert caller.is_alive() and not away and desk[seat] == stepping.LEAVING
     desk[seat] = stepping.AWAY
-    caller.join(20.0)
+    caller.join(PATIENCE)
     assert away == [2] and desk[seat] == stepping.CALLED
 
 

@@ -24,12 +24,12 @@ from multimodal.clips.datasets import find_files
 from multimodal.clips.synthetic import SyntheticConfig, generate
 from multimodal.common.runs import checkpoints, load_run, read_lines
 from tests.multimodal.material import training_processes
+from tests.patience import PATIENCE
 
 KILLS = 10
 STEPS = 400
 # Steps that a run gets beyond where it was before the next kill, at most: all kills fall before its end.
 STRIDE = STEPS // KILLS - 4
-PATIENCE = 1200.0  # s
 ROOT = Path(__file__).parents[2]
 OPTIONS = ["--batch-size", "4", "--steps", str(STEPS), "--checkpoint-every", "20", "--log-every", "1"]
 OPTIONS += ["--loss.video-queries", "64", "--loss.audio-queries", "32", "--max-failures", str(2 * KILLS)]
