@@ -205,6 +205,7 @@ def train(run: RunFolder, console: Console) -> Path:
     from agents.rllib.cluster import connect
 
     config, checkpoint = run.config, run.latest()
+    console.print("starting Ray, its env runners and learners ...", highlight=False)
     connect(config.cluster)
     # After `connect`, which sets what Ray reads from the environment when it is imported.
     from agents.rllib.algorithm import EnvRunnersLostError, LearnerLostError

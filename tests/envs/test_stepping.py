@@ -14,11 +14,12 @@ from numba import njit
 from envs.runtime import atomics, stepping
 from envs.runtime.threads import ThreadPool
 from envs.vector_env import SC2VectorEnv
+from tests.patience import PATIENCE
 
 
 def test_a_pool_works_side_by_side_and_tells_what_went_wrong() -> None:
     pool = ThreadPool(2)
-    together = threading.Barrier(3, timeout=20.0)
+    together = threading.Barrier(3, timeout=PATIENCE)
     pool.run(together.wait)  # returns only if three threads are in it at the same time
 
     def fail() -> None:
@@ -78,7 +79,6 @@ def test_a_step_tells_what_a_worker_raised(monkeypatch: pytest.MonkeyPatch) -> N
     env.reset(seed=0)
     action = env.scripted_action("attack-move")
     env.step(action)
-    time.sleep(0.02)  # the worker sleeps, and has to be woken
 
     def fail(*arguments: object) -> None:
         raise ValueError("cannot work")
@@ -86,7 +86,9 @@ def test_a_step_tells_what_a_worker_raised(monkeypatch: pytest.MonkeyPatch) -> N
     with monkeypatch.context() as patched:
         patched.setattr(stepping, "run_worker", fail)
         with pytest.raises(ValueError, match="cannot work"):
-            env.step(action)
+            while True:  # until the worker sleeps, and has to be started anew
+                time.sleep(0.02)
+                env.step(action)
     env.step(action)
     env.close()
 
@@ -104,7 +106,7 @@ def test_a_worker_that_is_stopping_is_started_only_when_it_sleeps() -> None:
     caller.join(0.2)
     assert caller.is_alive() and not asleep and control[record] == stepping.STOPPING
     control[record] = stepping.ASLEEP
-    caller.join(20.0)
+    caller.join(PATIENCE)
     assert asleep == [2] and control[record] == stepping.WORKING
 
 

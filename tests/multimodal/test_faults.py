@@ -27,12 +27,12 @@ from multimodal.common.records import read_lines
 from multimodal.common.run_folder import checkpoints
 from multimodal.common.training import alone, train
 from tests.multimodal.material import training_processes
+from tests.patience import PATIENCE
 
 KILLS = 10
 STEPS = 400
 # Steps that a run gets beyond where it was before the next kill, at most: all kills fall before its end.
 STRIDE = STEPS // KILLS - 4
-PATIENCE = 1200.0  # s
 ROOT = Path(__file__).parents[2]
 OPTIONS = ["--batch-size", "4", "--steps", str(STEPS), "--checkpoint-every", "20", "--log-every", "1"]
 OPTIONS += ["--loss.video-queries", "64", "--loss.audio-queries", "32", "--max-failures", str(2 * KILLS)]

@@ -25,6 +25,7 @@ from multimodal.common.records import read_lines
 from multimodal.common.run_folder import checkpoints
 from multimodal.common.training import alone, train
 from tests.multimodal.material import training_processes
+from tests.patience import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +85,8 @@ def test_two_processes_end_with_the_weights_of_one(tmp_path: Path, data: str) ->
 
 def kill_a_training_process(out: Path, killed: list[int]) -> None:
     """Wait for a checkpoint, then kill -9 the process that writes to the run."""
-    for _ in range(600):
-        if checkpoints(out):
-            break
+    began = time.monotonic()
+    while not checkpoints(out) and time.monotonic() - began < PATIENCE:
         time.sleep(0.2)
     for process in training_processes(out) - {os.getpid()}:
         os.kill(process, signal.SIGKILL)
