@@ -231,6 +231,8 @@ def run(config: ReconstructConfig) -> list[tuple[str, float]]:
         check_writable(out)
     except ValueError as error:
         raise DataError(str(error)) from error
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise DataError(f"--device {config.device}: PyTorch finds no GPU on this machine; leave --device out")
     model, info = load_model(config.run)
     clip = info.model.clip
     media = probe(config.clip)
