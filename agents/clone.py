@@ -21,13 +21,14 @@ from rich.console import Console
 from agents.acting.arrays import to_tensors
 from agents.acting.demonstrations import open_recording, read_batches, record
 from agents.acting.worlds import make_worlds
-from agents.configuration import ConfigError, make_absolute
+from agents.configuration import ConfigError
 from agents.evaluation.playing import build_network
 from agents.losses.imitation import ImitationConfig, imitation_loss
 from agents.models.network import AgentNetwork, NetworkConfig
 from agents.presets import AgentTrainingConfig, ClusterConfig, WorldConfig
 from agents.runs.checkpoints import CheckpointInfo, RunFolder
 from perceiver_agents import answer_version
+from perceiver_agents.paths import absolute_if_folder, make_absolute
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +49,7 @@ class RecordConfig:
 
     def __post_init__(self) -> None:
         make_absolute(self, "folder")
+        object.__setattr__(self, "player", absolute_if_folder(self.player))
 
 
 @dataclass(frozen=True, kw_only=True)

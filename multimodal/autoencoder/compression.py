@@ -37,8 +37,8 @@ from multimodal.clips.datasets import LabelledFile, find_files
 from multimodal.clips.loader import evaluation_loader
 from multimodal.clips.writing import Encoding, write_clip
 from multimodal.common.errors import DataError
-from multimodal.common.paths import make_absolute
 from multimodal.common.runs import load_model, load_run
+from perceiver_agents.paths import make_absolute
 
 BYTES_PER_NUMBER = 2
 SEI_UNIT = 6

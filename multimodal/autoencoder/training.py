@@ -24,7 +24,6 @@ from multimodal.clips.cache import CacheConfig
 from multimodal.clips.datasets import find_files
 from multimodal.clips.loader import ClipBatch, EpochBatches, LoaderConfig, evaluation_loader, training_loader
 from multimodal.common.optimizers import OptimizerConfig, Optimizers
-from multimodal.common.paths import make_absolute
 from multimodal.common.runs import (
     append_lines,
     claim,
@@ -35,6 +34,7 @@ from multimodal.common.runs import (
     restore,
     save_checkpoint,
 )
+from perceiver_agents.paths import make_absolute
 from perceiver_core.model import PerceiverIO
 
 

@@ -28,12 +28,14 @@ from multimodal.autoencoder.model import AutoencoderConfig
 from multimodal.clips.clip import ClipFormat
 from multimodal.clips.datasets import Problem
 from multimodal.common.errors import DataError
-from multimodal.common.paths import absolute
+from perceiver_agents.paths import absolute_if_folder
 from perceiver_core.model import PerceiverIO
 
 RUN_FILE = "run.json"
 STATE_FILE = "state.pt"
 KEPT_CHECKPOINTS = 2
+PATHS = ("data", "start_from")
+"""Settings in `RunInfo.training` that are paths."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +110,9 @@ def load_run(folder: str | Path) -> RunInfo:
     model = dict(data["model"])
     clip = ClipFormat(**model.pop("clip"))
     training = dict(data["training"])
-    for name in ("data", "start_from"):  # runs of version 0.1 kept these paths as they were typed
-        if training.get(name) is not None and Path(training[name]).is_dir():
-            training[name] = absolute(training[name])
+    for name in PATHS:  # kept as they were typed by version 0.1
+        if training.get(name) is not None:
+            training[name] = absolute_if_folder(training[name])
     return RunInfo(model=AutoencoderConfig(clip=clip, **model), classes=tuple(data["classes"]), training=training)
 
 
@@ -129,6 +131,10 @@ def check_same_run(folder: Path, info: RunInfo) -> None:
             f"{', '.join(new) or 'none'}); continue it on its own data, or give another --out"
         )
     before, now = asdict(begun.model) | begun.training, asdict(info.model) | json.loads(json.dumps(info.training))
+    for name in PATHS:
+        # As version 0.1 was given it, in another folder than this: it cannot be compared, but the classes can.
+        if before.get(name) is not None and not os.path.isabs(before[name]):
+            before[name] = now.get(name)
     changed = [f"{name} {before.get(name)} -> {now.get(name)}" for name in now if before.get(name) != now.get(name)]
     if changed:
         raise DataError(
