@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 # Seconds between two reports (progress line, metrics.jsonl, TensorBoard).
 REPORT_SECONDS = 2.0
-# What a resumed run may be told anew. The rest shapes what is learnt: changing it is a new run from these weights.
+# Fields that a resumed run may change. The others shape what is learnt: with another value it would be another run.
 _RESUMABLE = ("run", "budget", "cluster", "checkpoint", "evaluation")
 
 
@@ -86,8 +86,8 @@ def check_config(config: AgentTrainingConfig) -> None:
             f"learning.teacher needs worlds that know scripted policies (`scripted_action`), {config.world.scenario} "
             "does not: set --learning.teacher None"
         )
-    # The simulator compiles what a scenario needs at its first step and keeps it on disk: done here, once, and not by
-    # all env runners at the same time.
+    # The simulator compiles what a scenario needs at its first step and keeps it on disk. This process does it once,
+    # before all env runners would do it at the same time.
     observation, _ = env.reset(seed=0)
     if config.learning.teacher is not None:
         scripted_action(env, observation, config.learning.teacher)
@@ -206,6 +206,7 @@ def train(run: RunFolder, console: Console) -> Path:
     from agents.rllib.cluster import connect
 
     config, checkpoint = run.config, run.latest()
+    console.print("starting Ray, its env runners and learners ...", highlight=False)
     connect(config.cluster)
     # After `connect`, which sets what Ray reads from the environment when it is imported.
     from agents.rllib.algorithm import EnvRunnersLostError, LearnerLostError
@@ -216,7 +217,8 @@ def train(run: RunFolder, console: Console) -> Path:
         f"training {config.network.encoder} on {config.world.scenario}: {config.learning.algorithm}, "
         f"{config.cluster.num_env_runners} env runners, {config.cluster.num_learners} learners, "
         f"{config.cluster.num_acting} x {config.world.num_envs} worlds; run folder {run.path}"
-        + (f"; resumed at {duration(algorithm.seconds)}" if checkpoint else ""),
+        + (f"; resumed at {duration(algorithm.seconds)}" if checkpoint else "")
+        + ("; episodes start anew" if checkpoint and not algorithm.episodes_restored else ""),
         highlight=False,
     )
     resume = f"perceiver-train-agent --resume {run.path}"
@@ -302,7 +304,7 @@ def main(arguments: list[str] | None = None) -> None:
             if resumed:
                 run.write_config()
             checkpoint = train(run, console)
-            console.print(f"trained; all in all {duration(time.monotonic() - started)}. Evaluating:", highlight=False)
+            console.print(f"trained in {duration(time.monotonic() - started)}. Evaluating:", highlight=False)
             folder = evaluate_run(run, checkpoint, config.evaluation, console, workers=total_cpus())
     except ConfigError as error:
         console.print(f"[red]error:[/red] {error}", highlight=False)

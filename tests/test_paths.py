@@ -22,13 +22,13 @@ from multimodal.autoencoder.compression import CompressionConfig
 from multimodal.autoencoder.evaluate import EvaluateConfig
 from multimodal.autoencoder.published import PublishedConfig
 from multimodal.autoencoder.reconstruct import ReconstructConfig
-from multimodal.autoencoder.training import TrainConfig
+from multimodal.autoencoder.task import AutoencoderTrainingConfig
 from multimodal.clips.cache import CacheConfig
 from perceiver_agents.paths import absolute, absolute_if_folder
 
 # A maker of a config, and its fields that are paths.
 CONFIGS: list[tuple[Callable[..., Any], tuple[str, ...]]] = [
-    (TrainConfig, ("out", "data", "start_from")),
+    (AutoencoderTrainingConfig, ("out", "data", "start_from")),
     (CacheConfig, ("folder",)),
     (EvaluateConfig, ("run", "data", "out")),
     (ReconstructConfig, ("run", "clip", "out")),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.engine.decisions import ACT_FIRE
+from envs.engine.quiet import ACT_FIRE
 from envs.engine.state import layout as st
 from envs.engine.state.compilation import inline_kernel, kernel
 from envs.engine.state.units import list_alive

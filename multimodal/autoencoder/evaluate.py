@@ -23,11 +23,12 @@ from rich.table import Table
 from multimodal.autoencoder.measures import ClipMeasures, Summary, measure_files, summarize
 from multimodal.autoencoder.model import AutoencoderConfig, reconstruct
 from multimodal.autoencoder.report import Example, class_rows, summary_rows, write_overview, write_report
-from multimodal.clips.datasets import LabelledFile, Problem, Split, check_files, find_files
+from multimodal.autoencoder.runs import load_model, load_run
+from multimodal.clips.datasets import LabelledFile, Split, check_files, find_files
 from multimodal.clips.loader import evaluation_loader
 from multimodal.common.errors import DataError
 from multimodal.common.ray_cluster import connect
-from multimodal.common.runs import load_model, load_run
+from multimodal.common.records import Problem
 from perceiver_agents import answer_version
 from perceiver_agents.paths import make_absolute
 from perceiver_core.model import PerceiverIO

@@ -121,7 +121,7 @@ FLAG_GUARDED = 16384  # under a Guardian Shield: direct hits of ranged weapons d
     ORDER_STIM,  # at once, keeps the current order
     ORDER_BLINK,  # point
     ORDER_SIEGE,  # Siege mode, Assault mode, Burrow: the kind's `changes_to`
-    # Led by the economy (`envs.economy.economy`); the battle walks them only, to the target point, and never ends them.
+    # Of the economy (`envs.economy`). The battle only walks to their target point, and never ends them.
     ORDER_GATHER,  # unit: a mineral field or a gas building
     ORDER_RETURN,  # unit: a hall, or the nearest
     ORDER_BUILD,  # + kind; point, or unit: a geyser, or a building that is not finished
