@@ -25,13 +25,14 @@ from agents.acting.arrays import map_arrays
 from agents.acting.pysc2_worlds import check_backend, resolve_transport
 from agents.acting.scripted import POLICIES, WITHDRAW, scripted_action
 from agents.acting.worlds import make_worlds
-from agents.configuration import ConfigError, absolute
+from agents.configuration import ConfigError
 from agents.evaluation.scoring import check_worlds, evaluate_run
 from agents.models.network import AgentNetwork
 from agents.presets import PRESETS, AgentTrainingConfig, preset
 from agents.runs.checkpoints import CheckpointInfo, RunFolder, load_weights
 from agents.runs.progress import ProgressReporter, duration
 from perceiver_agents import answer_version
+from perceiver_agents.paths import absolute
 
 if TYPE_CHECKING:
     from agents.rllib.algorithm import EntityAgent

@@ -30,6 +30,7 @@ from s2clientprotocol import common_pb2, debug_pb2, sc2api_pb2
 
 from envs.pysc2.client import TRANSPORTS, SimulatorProcess, simulator
 from envs.scenarios.units import unit_data
+from perceiver_agents.paths import make_absolute
 
 ATTACK, MOVE, HEAL = 3674, 3794, 386
 OWN, ENEMY = 1, 2
@@ -77,6 +78,9 @@ class Calibration:
     """Recordings made before, in the place of new ones."""
     out: Path | None = None
     """JSON file for the recordings and the comparison."""
+
+    def __post_init__(self) -> None:
+        make_absolute(self, "recorded", "out")
 
 
 def duel(attacker: str, target: str, gap: float, loops: int = 800) -> Experiment:

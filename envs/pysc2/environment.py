@@ -40,6 +40,7 @@ from envs.scenarios.compiled import (
 )
 from envs.scenarios.scenario import Scenario, load_scenario
 from envs.vector_env import SC2VectorEnv
+from perceiver_agents.paths import absolute
 
 # Which built-in computer plays a scripted policy on the server (`envs.protocol.world.computer_policy`), and the
 # computers by PySC2's own names.
@@ -194,11 +195,11 @@ class PySC2VectorEnv(SC2VectorEnv):
             copy=copy,
         )
         # A user's own scenario goes to the server as its file's text.
-        self._text = Path(scenario).read_bytes() if str(scenario).endswith(".toml") else b""  # type: ignore[arg-type]
+        self._text = absolute(Path(scenario)).read_bytes() if str(scenario).endswith(".toml") else b""  # type: ignore[arg-type]
         self.transport = transport
         self.realtime = realtime
         self.crashes = 0
-        self.replay_dir = None if replay_dir is None else Path(replay_dir)
+        self.replay_dir = None if replay_dir is None else absolute(Path(replay_dir))
         self.replay_episodes = replay_episodes
         self._difficulty = DIFFICULTIES[opponent or self.scenario.teams[1].opponent]
         self._games = [None] * self.num_envs

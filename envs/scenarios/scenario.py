@@ -44,6 +44,7 @@ from pathlib import Path
 from typing import Any
 
 from envs.scenarios.units import unit_data
+from perceiver_agents.paths import absolute
 
 SCENARIO_FOLDER = Path(__file__).parent / "builtin"
 MAX_UNITS = 512
@@ -169,7 +170,7 @@ def load_scenario(scenario: str | Path | Scenario) -> Scenario:
             close = difflib.get_close_matches(str(scenario), names, n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(close)}?" if close else "see envs.scenarios.scenario.scenario_names()"
             raise ScenarioError(f"unknown scenario {str(scenario)!r}: {hint} (a scenario file's path ends in .toml)")
-    return _load(path.resolve())
+    return _load(absolute(path))
 
 
 @lru_cache(maxsize=256)

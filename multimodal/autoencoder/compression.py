@@ -37,7 +37,7 @@ from multimodal.clips.clip import ClipFormat, read_clip
 from multimodal.clips.datasets import find_files
 from multimodal.clips.writing import Encoding, write_clip
 from multimodal.common.errors import DataError
-from multimodal.common.paths import make_absolute
+from perceiver_agents.paths import make_absolute
 
 BYTES_PER_NUMBER = 2
 SEI_UNIT = 6

@@ -35,10 +35,10 @@ from multimodal.autoencoder.runs import load_model, load_run
 from multimodal.clips.datasets import LabelledFile, Split, check_files, find_files
 from multimodal.clips.loader import evaluation_loader
 from multimodal.common.errors import DataError
-from multimodal.common.paths import make_absolute
 from multimodal.common.ray_cluster import connect, parallel_map
 from multimodal.common.records import Problem
 from perceiver_agents import answer_version
+from perceiver_agents.paths import make_absolute
 from perceiver_core.model import PerceiverIO
 
 # More classes than this are listed in the report only.

@@ -27,8 +27,8 @@ from multimodal.clips.loader import ClipBatch
 from multimodal.clips.media import MediaInfo, UnreadableMedia, probe, read_window
 from multimodal.clips.writing import ClipWriter, Encoding, check_writable
 from multimodal.common.errors import DataError
-from multimodal.common.paths import make_absolute
 from perceiver_agents import answer_version
+from perceiver_agents.paths import make_absolute
 from perceiver_core.folding import fold_for_inference
 from perceiver_core.model import PerceiverIO
 
