@@ -32,6 +32,8 @@ SEEK_LEADS = (SOUND_PREROLL, 4.0, 30.0)
 # A header that claims more than this is damaged or not meant for us: refused before any buffer of its size exists.
 MAX_PIXELS = 8192 * 8192
 SAMPLE_RATES = range(1_000, 400_000)
+# As many channels as FFmpeg's sample converter takes.
+MAX_CHANNELS = 64
 OPEN_TIMEOUT = 20.0
 UNSPECIFIED_COLORSPACE = 2  # of ISO/IEC 23091-2; PyAV's enumeration has no name for it
 # How long to search, after the window, for packets of a stream that is stored late (badly interleaved files).
@@ -113,9 +115,21 @@ def _open(path: str | Path) -> Iterator[av.container.InputContainer]:
         raise UnreadableMedia(path, f"cannot be decoded ({reason})") from error
 
 
-def _streams(
-    container: av.container.InputContainer, path: str | Path
-) -> tuple[av.VideoStream | None, av.AudioStream | None]:
+@dataclass(frozen=True)
+class _Tracks:
+    """The picture and the sound that are read, at least one of them, and the mixing weights of the sound's layout."""
+
+    video: av.VideoStream | None
+    audio: av.AudioStream | None
+    weights: dict[str, np.ndarray]
+
+    @property
+    def channels(self) -> int | None:
+        """Sound channels that the header names."""
+        return len(next(iter(self.weights.values()))) if self.weights else None
+
+
+def _tracks(container: av.container.InputContainer, path: str | Path) -> _Tracks:
     """The first picture and sound stream that can be decoded (cover images are no picture)."""
     video = None
     for stream in container.streams.video:
@@ -129,17 +143,24 @@ def _streams(
         elif video.codec_context.width * video.codec_context.height > MAX_PIXELS:
             size = f"{video.codec_context.width} x {video.codec_context.height}"
             raise UnreadableMedia(path, f"the header claims frames of {size} pixels")
-    if audio is not None and audio.codec_context.sample_rate not in SAMPLE_RATES:
-        if audio.codec_context.sample_rate > 0:
-            raise UnreadableMedia(path, f"the header claims {audio.codec_context.sample_rate} sound samples a second")
-        audio = None
+    weights = {}
+    if audio is not None:
+        weights = _settle_layout(audio)
+        rate = audio.codec_context.sample_rate
+        if rate not in SAMPLE_RATES and rate > 0:
+            raise UnreadableMedia(path, f"the header claims {rate} sound samples a second")
+        if rate <= 0 or not weights:
+            audio, weights = None, {}
     if video is None and audio is None:
         raise UnreadableMedia(path, "has neither a picture nor a sound track that can be decoded")
+    tracks = _Tracks(video, audio, weights)
+    if (tracks.channels or 0) > MAX_CHANNELS:
+        raise UnreadableMedia(path, f"has {tracks.channels} sound channels; at most {MAX_CHANNELS} can be mixed down")
     for present in (video, audio):
         if present is not None:
             # Parallelism comes from the loader's processes; threads of the decoder would only compete with them.
             present.codec_context.thread_count = 1
-    return video, audio
+    return tracks
 
 
 def _seconds(value: int | None, time_base: Fraction | None) -> float | None:
@@ -171,7 +192,8 @@ def probe(path: str | Path) -> MediaInfo:
         UnreadableMedia: the file is missing, damaged, not a media file, or has neither picture nor sound.
     """
     with _open(path) as container:
-        video, audio = _streams(container, path)
+        tracks = _tracks(container, path)
+        video, audio = tracks.video, tracks.audio
         origin = _origin(video, audio)
         stream = video if video is not None else audio
         assert stream is not None
@@ -187,7 +209,6 @@ def probe(path: str | Path) -> MediaInfo:
             width, height = _shown_size(frame, _pixel_aspect(video))
             frame_rate = float(video.average_rate) if video.average_rate else None
         sample_rate = audio.codec_context.sample_rate if audio is not None else None
-        channels = audio.codec_context.channels if audio is not None else None
     if end is None:
         end = _last_packet_end(path, video is not None)
     duration = end - origin
@@ -200,7 +221,7 @@ def probe(path: str | Path) -> MediaInfo:
         height=height,
         frame_rate=frame_rate,
         sample_rate=sample_rate,
-        channels=channels,
+        channels=tracks.channels,
     )
 
 
@@ -310,13 +331,14 @@ class _Picture:
 class _Sound:
     """Collects the decoded sound around a window and lays it out on one sample grid."""
 
-    def __init__(self, sample_rate: int, tick: float) -> None:
+    def __init__(self, sample_rate: int, tick: float, weights: dict[str, np.ndarray]) -> None:
+        """`tick` is the container's unit of time in seconds; `weights` are those of known layouts, by their name."""
         self.sample_rate = sample_rate
         # Stamps are rounded to the container's tick; a larger jump is a gap or an overlap in the track.
         self.jump = max(2e-3, 1.01 * tick)
         self._runs: list[_SoundRun] = []
-        self._weights: dict[str, np.ndarray] = {}
-        self._converter = av.AudioResampler(format="fltp")
+        self._weights = dict(weights)
+        self._converter = _packed_floats()
 
     @property
     def first_stamp(self) -> float | None:
@@ -339,20 +361,22 @@ class _Sound:
     def _mono(self, frame: av.AudioFrame) -> np.ndarray:
         """float32 `[S]`, the weighted mean of the channels."""
         layout = frame.layout
+        channels = layout.nb_channels
+        if not 0 < channels <= MAX_CHANNELS:
+            raise ValueError(f"{channels} sound channels; from 1 to {MAX_CHANNELS} can be mixed down")
         weights = self._weights.get(layout.name)
         if weights is None:
-            weights = self._weights[layout.name] = _mono_weights(layout)
-        if frame.format.name != "fltp":
-            frame.pts = None  # the converter must neither fill gaps nor drop overlaps: the stamps are dealt with here
-            try:
-                converted = self._converter.resample(frame)
-            except ValueError:  # the channel layout changed: the converter is made for one
-                self._converter = av.AudioResampler(format="fltp")
-                converted = self._converter.resample(frame)
-            parts = [part.to_ndarray() for part in converted]
-        else:
-            parts = [frame.to_ndarray()]
-        return np.concatenate([weights @ part for part in parts]) if parts else np.zeros(0, np.float32)
+            weights = self._weights[layout.name] = _mono_weights([channel.name for channel in layout.channels])
+        if frame.format.name == "fltp" and channels < PLANES:
+            return weights @ frame.to_ndarray()
+        frame.pts = None  # the converter must neither fill gaps nor drop overlaps: the stamps are dealt with here
+        try:
+            converted = self._converter.resample(frame)
+        except ValueError:  # the channel layout changed: the converter is made for one
+            self._converter = _packed_floats()
+            converted = self._converter.resample(frame)
+        parts = [part.to_ndarray().reshape(-1, channels) @ weights for part in converted]
+        return np.concatenate(parts) if parts else np.zeros(0, np.float32)
 
     def finish(self, start: float, count: int) -> tuple[np.ndarray, np.ndarray]:
         """float32 `[count]` from the sample nearest to `start` on, and bool `[count]`: which of it the track has."""
@@ -370,17 +394,47 @@ class _Sound:
         return sound, present
 
 
-def _mono_weights(layout: av.AudioLayout) -> np.ndarray:
+# A frame has room for this many planes. PyAV reads planes until one is missing, hence beyond the frame where all are
+# used: such sound is read packed, in a single plane.
+PLANES = 8
+
+
+def _packed_floats() -> av.AudioResampler:
+    return av.AudioResampler(format="flt")
+
+
+def _mono_weights(names: list[str]) -> np.ndarray:
     """float32 `[channels]`, sum 1: both fronts alike, centre -3 dB, surrounds -6 dB, no low-frequency effects.
 
-    The proportions of ITU-R BS.775's stereo down-mix, its two channels averaged; stereo becomes the plain mean.
+    The proportions of ITU-R BS.775's stereo down-mix, its two channels averaged; stereo becomes the plain mean, and so
+    do channels of which FFmpeg knows no place (`names` are its names of the channels).
     """
-    names = [channel.name for channel in layout.channels]
-    if len(names) != layout.nb_channels or "FL" not in names:
-        return np.full(layout.nb_channels, 1 / layout.nb_channels, np.float32)
+    if "FL" not in names:
+        return np.full(len(names), 1 / len(names), np.float32)
     levels = {"FC": math.sqrt(0.5), "LFE": 0.0, "LFE2": 0.0, "FL": 0.5, "FR": 0.5}
     weights = np.array([levels.get(name, math.sqrt(0.5) / 2) for name in names], np.float32)
     return weights / weights.sum()
+
+
+def _settle_layout(audio: av.AudioStream) -> dict[str, np.ndarray]:
+    """Make the channel layout of a stream safe to read; weights of its channels by the layout's name.
+
+    PyAV copies a layout without the list that one with an order of its own points to, and frees that list with every
+    copy: a second free ends the process. So the decoder gets a layout that has only a number of channels, before
+    anything else looks at the first.
+    """
+    context = audio.codec_context
+    layout = context.layout
+    channels = layout.nb_channels
+    if channels <= 0:
+        return {}
+    context.layout = f"{channels}C"
+    weights = _mono_weights([channel.name for channel in layout.channels])
+    # Orders of their own are described as "2 channels (FR+FL)".
+    if " channels (" in layout.name:
+        return {f"{channels} channels": weights}
+    context.layout = layout
+    return {layout.name: weights}
 
 
 class _SoundRun:
@@ -448,7 +502,8 @@ def _read_from(
 ) -> Window | None:
     """`read_window` from one seek, `lead` s ahead (None: from the beginning). Returns None if it led behind `start`."""
     with _open(path) as container:
-        video, audio = _streams(container, path)
+        tracks = _tracks(container, path)
+        video, audio = tracks.video, tracks.audio
         origin = _origin(video, audio)
         opening = origin + start
         closing = opening + num_frames / frame_rate
@@ -468,7 +523,7 @@ def _read_from(
         if audio is not None:
             resampling = _Resampling(audio.codec_context.sample_rate, sample_rate)
             tick = float(audio.time_base) if audio.time_base else 0.0
-            sound = _Sound(audio.codec_context.sample_rate, tick)
+            sound = _Sound(audio.codec_context.sample_rate, tick, tracks.weights)
         sound_margin = resampling.margin_seconds if resampling is not None else 0.0
 
         wanted = [stream for stream in (video, audio) if stream is not None]

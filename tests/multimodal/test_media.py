@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import wave
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +12,16 @@ from hypothesis import strategies as st
 
 from multimodal.clips.media import UnreadableMedia, probe, read_window
 from multimodal.clips.writing import ClipWriter, Encoding, check_writable, write_clip
-from tests.multimodal.material import FAST_H264, chirp, lag_in_seconds, numbered_frames, read_numbers, write_numbered
+from tests.multimodal.material import (
+    FAST_H264,
+    channel_layout,
+    chirp,
+    lag_in_seconds,
+    numbered_frames,
+    read_numbers,
+    replace_box,
+    write_numbered,
+)
 
 VP9 = (("cpu-used", "8"), ("deadline", "realtime"), ("g", "20"))
 FILES = {
@@ -170,6 +180,71 @@ def test_sound_that_begins_late_stands_at_its_time(tmp_path: Path) -> None:
     assert np.abs(window.sound[:3_900]).max() < 1e-3
     assert abs(lag_in_seconds(window.sound[4_000:], 0.5, 8_000)) <= 1e-3
     assert window.sound_covered == pytest.approx(0.5, abs=0.01)
+
+
+def write_wav(path: Path, channels: int) -> Path:
+    """Two seconds of the chirp at 16 kHz, the same in every channel; PyAV's writer is not asked."""
+    samples = (chirp(np.arange(32_000) / 16_000) * 32767).astype("<i2")
+    with wave.open(str(path), "wb") as stream:
+        stream.setnchannels(channels)
+        stream.setsampwidth(2)
+        stream.setframerate(16_000)
+        stream.writeframes(np.repeat(samples, channels).tobytes())
+    return path
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 6, 7, 8, 9, 16, 24, 64])
+def test_any_number_of_channels_is_mixed_down(tmp_path: Path, channels: int) -> None:
+    path = write_wav(tmp_path / "many.wav", channels)
+    assert probe(path).channels == channels
+    window = read_window(path, start=0.6, num_frames=6, frame_rate=12.5, sample_rate=16_000)
+    assert window.sound is not None
+    np.testing.assert_allclose(window.sound, chirp(0.6 + np.arange(7_680) / 16_000), atol=2e-3)
+
+
+def test_more_channels_than_can_be_mixed_are_refused(tmp_path: Path) -> None:
+    for channels in (65, 255):
+        path = write_wav(tmp_path / "many.wav", channels)
+        with pytest.raises(UnreadableMedia, match=f"has {channels} sound channels; at most 64 can be mixed down"):
+            probe(path)
+    with pytest.raises(UnreadableMedia, match="neither a picture nor a sound track that can be decoded"):
+        probe(write_wav(tmp_path / "many.wav", 1_000))  # FFmpeg refuses them by itself
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.mp4", "aac"), ("a.mkv", "libopus"), ("a.mkv", "flac"), ("a.wav", "pcm_f32le"), ("a.mov", "pcm_s24le")],
+)
+def test_eight_channels_of_any_codec(tmp_path: Path, name: str, codec: str) -> None:
+    path = tmp_path / name
+    write_numbered(path, picture=False, encoding=Encoding(audio_codec=codec, audio_bit_rate=512_000, layout="7.1"))
+    window = read_window(path, start=0.6, num_frames=6, frame_rate=12.5, sample_rate=16_000)
+    assert probe(path).channels == 8 and window.sound is not None
+    assert abs(lag_in_seconds(window.sound, 0.6, 16_000)) <= 1e-3
+
+
+def test_channels_in_an_order_of_their_own(tmp_path: Path) -> None:
+    """QuickTime names each channel; FFmpeg keeps an order that is not the usual one as a list beside the stream."""
+    path = tmp_path / "ordered.mov"
+    centre = chirp(np.arange(48_000) / 48_000)
+    block = np.stack([0 * centre, centre, 0 * centre], axis=1).reshape(1, -1)  # as L, R, C is stored: only R sounds
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_f32le", rate=48_000)
+        assert isinstance(stream, av.AudioStream)
+        stream.layout = "3.0"
+        frame = av.AudioFrame.from_ndarray(block, format="flt", layout="3.0")
+        frame.sample_rate, frame.pts = 48_000, 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    # The box says: Left, Centre, Right (labels 1, 3, 2). What was stored as right is the centre now.
+    trail = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"fl32", b"chan")
+    replace_box(path, trail, channel_layout([1, 3, 2]))
+    for _ in range(3):
+        assert probe(path).channels == 3
+        window = read_window(path, start=0.2, num_frames=5, frame_rate=12.5, sample_rate=48_000)
+    assert window.sound is not None
+    share = np.sqrt(0.5) / (np.sqrt(0.5) + 1)
+    np.testing.assert_allclose(window.sound, share * centre[9_600 : 9_600 + 19_200], atol=1e-4)
 
 
 def test_odd_sample_rates_resample_without_a_giant_filter(tmp_path: Path) -> None:
