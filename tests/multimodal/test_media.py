@@ -96,32 +96,103 @@ def test_variable_frame_rate_shows_the_frame_whose_time_has_come(tmp_path: Path)
     assert read_numbers(late.frames).tolist() == expected[7:11]
 
 
-@pytest.mark.parametrize("degrees", [90, 180, 270])
-def test_rotation_metadata_turns_frames_upright(tmp_path: Path, degrees: int) -> None:
-    upright = np.zeros((5, 48, 64, 3), np.uint8)
-    upright[:, :24, :32] = 255  # the upper left quarter is white
-    path = tmp_path / "rotated.mp4"
+# The first four numbers of a display matrix, and the filters by which FFmpeg shows such a picture upright.
+ORIENTATIONS = {
+    (1, 0, 0, 1): [],
+    (-1, 0, 0, 1): ["hflip"],
+    (1, 0, 0, -1): ["vflip"],
+    (-1, 0, 0, -1): ["hflip", "vflip"],
+    (0, 1, -1, 0): ["transpose=clock"],
+    (0, -1, 1, 0): ["transpose=cclock"],
+    (0, 1, 1, 0): ["transpose=cclock_flip"],
+    (0, -1, -1, 0): ["transpose=clock_flip"],
+}
+
+
+def quarters(count: int) -> np.ndarray:
+    """uint8 `[count, 48, 64, 3]`: each quarter of another grey, so that all eight orientations differ."""
+    greys = np.array([[20, 80], [140, 230]], np.uint8)
+    frame = np.repeat(np.repeat(greys, 24, axis=0), 32, axis=1)
+    return np.ascontiguousarray(np.broadcast_to(frame[None, :, :, None], (count, 48, 64, 3)))
+
+
+def filtered(rgb: np.ndarray, filters: list[str]) -> np.ndarray:
+    """uint8 `[H, W, 3]` sent through filters of FFmpeg's."""
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+    frame.pts, frame.time_base = 0, Fraction(1, 25)
+    graph = av.filter.Graph()
+    nodes = [graph.add_buffer(width=frame.width, height=frame.height, format="rgb24", time_base=frame.time_base)]
+    for text in filters:
+        name, _, argument = text.partition("=")
+        nodes.append(graph.add(name, argument or None))
+    graph.link_nodes(*nodes, graph.add("buffersink")).configure()
+    graph.push(frame)
+    result = graph.pull()
+    assert isinstance(result, av.VideoFrame)
+    return result.to_ndarray(format="rgb24")
+
+
+def write_quarters(path: Path, matrix: tuple[int, int, int, int] | None = None, message: bytes = b"") -> Path:
+    """A file of `quarters` with a display matrix in the container, or a message before the first picture."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options=dict(FAST_H264))
-        stored = np.rot90(upright, -degrees // 90, axes=(1, 2))
-        stream.width, stream.height, stream.pix_fmt = stored.shape[2], stored.shape[1], "yuv420p"
-        stream.set_display_rotation(degrees)
-        for rgb in stored:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")))
-        container.mux(stream.encode(None))
-    with av.open(str(path)) as container:
-        frame = next(container.decode(video=0))
-        # What the file says is a fact of the container; reading must agree with it.
-        turns = round(frame.rotation / 90) % 4
-        raw = frame.to_ndarray(format="rgb24")
-    assert turns != 0
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv444p"
+        if matrix is not None:
+            a, b, c, d = (value << 16 for value in matrix)
+            stream.set_display_matrix([a, b, 0, c, d, 0, 0, 0, 1 << 30])
+        packets = []
+        for rgb in quarters(5):
+            packets += stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24"))
+        packets += stream.encode(None)
+        if message:
+            first = av.Packet(message + bytes(packets[0]))
+            first.pts, first.dts, first.time_base = packets[0].pts, packets[0].dts, packets[0].time_base
+            first.stream, first.is_keyframe = stream, True
+            packets[0] = first
+        container.mux(packets)
+    return path
+
+
+@pytest.mark.parametrize("matrix", ORIENTATIONS)
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_frames_are_shown_upright_as_ffmpeg_does(
+    tmp_path: Path, matrix: tuple[int, int, int, int], suffix: str
+) -> None:
+    stored = read_window(write_quarters(tmp_path / "a.mp4"), start=0.0, num_frames=2, frame_rate=25, sample_rate=8_000)
+    path = write_quarters(tmp_path / f"b{suffix}", matrix)
     window = read_window(path, start=0.0, num_frames=2, frame_rate=25, sample_rate=8_000)
-    assert window.frames is not None
-    assert window.frames.shape[1:3] == (48, 64)
-    assert np.abs(window.frames[0].astype(int) - np.rot90(raw, turns)).mean() < 3
-    assert (probe(path).width, probe(path).height) == (64, 48)
-    quarters = window.frames[0].reshape(2, 24, 2, 32, 3).mean(axis=(1, 3, 4))
-    assert quarters.argmax() == 0, "the white quarter is not at the upper left"
+    assert stored.frames is not None and window.frames is not None
+    np.testing.assert_array_equal(window.frames[1], filtered(stored.frames[1], ORIENTATIONS[matrix]))
+    info = probe(path)
+    assert (info.height, info.width) == window.frames.shape[1:3] == ((48, 64) if matrix[0] else (64, 48))
+
+
+def display_orientation(mirror_columns: bool, mirror_rows: bool, quarter_turns: int) -> bytes:
+    """An SEI message of H.264, D.1.27: mirror images, then quarter turns anticlockwise, for the whole sequence."""
+    bits = f"0{mirror_columns:b}{mirror_rows:b}{quarter_turns << 14:016b}" + "010" + "0"  # repetition period 1
+    bits += "1" + "0" * (-(len(bits) + 1) % 8)
+    payload = int(bits, 2).to_bytes(len(bits) // 8, "big")
+    return b"\0\0\0\1\x06" + bytes([47, len(payload)]) + payload + b"\x80"
+
+
+@pytest.mark.parametrize(
+    ("message", "filters"),
+    [
+        ((True, False, 0), ["hflip"]),
+        ((False, True, 0), ["vflip"]),
+        ((False, False, 1), ["transpose=cclock"]),
+        ((False, False, 2), ["hflip", "vflip"]),
+        ((True, False, 1), ["hflip", "transpose=cclock"]),
+        ((False, True, 3), ["vflip", "transpose=clock"]),
+    ],
+)
+def test_orientation_in_the_stream_itself(tmp_path: Path, message: tuple[bool, bool, int], filters: list[str]) -> None:
+    stored = read_window(write_quarters(tmp_path / "a.mp4"), start=0.0, num_frames=1, frame_rate=25, sample_rate=8_000)
+    path = write_quarters(tmp_path / "b.mkv", message=display_orientation(*message))
+    window = read_window(path, start=0.0, num_frames=1, frame_rate=25, sample_rate=8_000)
+    assert stored.frames is not None and window.frames is not None
+    np.testing.assert_array_equal(window.frames[0], filtered(stored.frames[0], filters))
 
 
 def test_colours_survive_for_tagged_and_untagged_video(tmp_path: Path) -> None:
