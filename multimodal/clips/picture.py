@@ -8,6 +8,7 @@ from fractions import Fraction
 
 import av
 import numpy as np
+from av.sidedata.sidedata import SideData
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.frame import VideoFrame
 from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
@@ -50,15 +51,32 @@ def _orientation(frame: VideoFrame) -> _Orientation | None:
     6.2.2. FFmpeg puts it on every frame, whether it stands in the container or in the stream.
     """
     try:
-        matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)
-    except ValueError:  # PyAV knows fewer kinds of side data than FFmpeg, and then shows none
-        return None
-    if matrix is None:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        matrix = _without_unknown_side_data(frame).side_data.get("DISPLAYMATRIX")
+    if not isinstance(matrix, SideData):
         return None
     a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
     transposed = abs(b) + abs(c) > abs(a) + abs(d)
     down, right = (b, c) if transposed else (d, a)
     return _Orientation(transposed, mirrored_rows=down < 0, mirrored_columns=right < 0)
+
+
+# Kinds of side data that came to FFmpeg after PyAV's list of them was made, such as a photograph's EXIF.
+FIRST_UNKNOWN = max(int(str(kind.value)) for kind in SideDataType) + 1
+UNKNOWN_SIDE_DATA = range(FIRST_UNKNOWN, FIRST_UNKNOWN + 8)
+
+
+def _without_unknown_side_data(frame: VideoFrame) -> VideoFrame:
+    """The same frame as PyAV can show it: a single kind that it does not know hides all side data of a frame."""
+    graph = av.filter.Graph()
+    nodes = [graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1))]
+    nodes += [graph.add("sidedata", f"mode=delete:type={kind}") for kind in UNKNOWN_SIDE_DATA]
+    graph.link_nodes(*nodes, graph.add("buffersink")).configure()
+    graph.push(frame)
+    result = graph.pull()
+    assert isinstance(result, VideoFrame)
+    return result
 
 
 def shown_size(frame: VideoFrame, aspect: float) -> tuple[int, int]:

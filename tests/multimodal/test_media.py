@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import struct
 import wave
 from fractions import Fraction
 from pathlib import Path
@@ -193,6 +194,35 @@ def test_orientation_in_the_stream_itself(tmp_path: Path, message: tuple[bool, b
     window = read_window(path, start=0.0, num_frames=1, frame_rate=25, sample_rate=8_000)
     assert stored.frames is not None and window.frames is not None
     np.testing.assert_array_equal(window.frames[0], filtered(stored.frames[0], filters))
+
+
+# EXIF orientations 1 to 8 (JEITA CP-3451, tag 274), as the matrices that mean the same.
+EXIF = [(1, 0, 0, 1), (-1, 0, 0, 1), (-1, 0, 0, -1), (1, 0, 0, -1), (0, 1, 1, 0), (0, 1, -1, 0), (0, -1, -1, 0)]
+EXIF += [(0, -1, 1, 0)]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_photographs(tmp_path: Path, orientation: int) -> None:
+    entry = struct.pack("<HHHIHHI", 1, 274, 3, 1, orientation, 0, 0)
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + entry
+    segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+    pictures = []
+    for message in (b"", segment):
+        path = tmp_path / f"photographs-{len(message)}.mov"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mjpeg", rate=25)
+            assert isinstance(stream, av.VideoStream)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj444p"
+            for rgb in quarters(2):
+                for packet in stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")):
+                    photograph = av.Packet(bytes(packet)[:2] + message + bytes(packet)[2:])
+                    photograph.pts, photograph.dts, photograph.time_base = packet.pts, packet.dts, packet.time_base
+                    photograph.stream = stream
+                    container.mux(photograph)
+        window = read_window(path, start=0.0, num_frames=1, frame_rate=25, sample_rate=8_000)
+        assert window.frames is not None
+        pictures.append(window.frames[0])
+    np.testing.assert_array_equal(pictures[1], filtered(pictures[0], ORIENTATIONS[EXIF[orientation - 1]]))
 
 
 def test_colours_survive_for_tagged_and_untagged_video(tmp_path: Path) -> None:
