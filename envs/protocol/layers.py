@@ -1,4 +1,4 @@
-"""Feature layers of the screen and the minimap, and plain pictures in the place of rendered ones."""
+"""Feature layers of the screen and the minimap, and plain pictures for clients that ask for rendered ones."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ UNIT_LAYERS = (
 )
 GROUND_LAYERS = (("height_map", 8), ("visibility_map", 8), ("pathable", 1), ("buildable", 1))
 EMPTY_LAYERS = (("creep", 1), ("power", 1), ("blip", 1), ("placeholder", 1))
-# What of a unit is told that is cloaked and not detected: whose and what it is, and that it is cloaked.
+# Layers that show a cloaked unit that is not detected: whose and what it is, and that it is cloaked.
 GHOST_LAYERS = ("player_id", "player_relative", "unit_type", "cloaked")
-# What of a building or a resource is told that is out of sight, but known.
+# Layers that show a building or a resource that is known but out of sight.
 SNAPSHOT_LAYERS = ("player_id", "player_relative", "unit_type")
 MINIMAP_UNIT_LAYERS = (("player_id", 8), ("player_relative", 8), ("unit_type", 32), ("selected", 1))
 _TYPES = {8: np.uint8, 32: np.int32}
@@ -224,8 +224,8 @@ def draw(
 ) -> Picture:
     """Draws a view; `grid` [height, width] is what the player sees and saw of the map.
 
-    `shields` are the (x, y, owner) of Guardian Shields; `show_cloaked` draws cloaked enemies in sight; `memory` [N],
-    the tags of buildings that the player has seen, draws what is known and out of sight.
+    `shields` are the (x, y, owner) of Guardian Shields. `show_cloaked` draws cloaked enemies in sight. `memory` [N] has
+    the tags of buildings that the player has seen; these are drawn out of sight too.
     """
     pathable = world.static.pathable.astype(np.int32)
     grids = np.stack([height_image(world), grid.astype(np.int32), pathable, pathable])
@@ -255,7 +255,7 @@ def draw(
 def _draw_in_part(
     world: World, player: int, view: View, slots: list[int], layers: Sequence[str], picture: Picture
 ) -> None:
-    """Draws units of which only some layers are told."""
+    """Draws units in some layers only."""
     if slots:
         places, values = _unit_values(world, player, slots, set())
         for n, (name, _) in enumerate(UNIT_LAYERS):
