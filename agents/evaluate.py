@@ -278,7 +278,7 @@ class EvaluateArguments:
 
 def check_worlds(world: WorldConfig, evaluation: EvaluationConfig) -> None:
     """Raises `ConfigError` for scenarios and opponents that do not exist."""
-    from envs.rules.opponents import OPPONENTS
+    from envs.scenarios.choices import OPPONENTS
     from envs.scenarios.scenario import load_scenario
 
     for scenario in {world.scenario, *evaluation.scenarios}:

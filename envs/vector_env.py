@@ -18,6 +18,7 @@ from envs.rules.opponents import opponent_id
 from envs.runtime import driver
 from envs.runtime.stepping import Stepper
 from envs.runtime.threads import ThreadPool
+from envs.scenarios.choices import OPPONENTS
 from envs.scenarios.compiled import (
     E_EPISODE,
     E_ILLEGAL,
@@ -33,7 +34,7 @@ from envs.scenarios.compiled import (
     new_episode,
 )
 from envs.scenarios.compiler import compile_scenario, scenario_rules
-from envs.scenarios.scenario import OPPONENTS, Scenario, load_scenario
+from envs.scenarios.scenario import Scenario, load_scenario
 from envs.scenarios.smac import smac_sizes
 from envs.views.frames import NUM_FRAME_COLUMNS, Frame
 from envs.views.observation import NUM_FEATURES, NUM_SCALARS

@@ -10,8 +10,8 @@ import numpy as np
 from s2clientprotocol import common_pb2, sc2api_pb2, spatial_pb2
 
 from envs.engine.state import layout as st
-from envs.engine.state.compilation import entry
 from envs.engine.state.layout import F_RADIUS, F_X, F_Y, I_KIND, I_OWNER, K_SIGHT
+from envs.protocol.drawing import draw_ground, draw_units
 from envs.protocol.message_keys import ENEMY, NEUTRAL_ALLIANCE, SELF, STIMPACK_MARINE
 from envs.protocol.spells import SHIELD_EFFECT, SHIELD_RADIUS
 from envs.protocol.tables import M_BUFF_1, M_BUFF_2, M_ILLUSION_KNOWN, SEEN
@@ -83,35 +83,6 @@ def minimap_view(setup: sc2api_pb2.SpatialCameraSetup, world: World) -> View:
         world.map.playable if setup.crop_to_playable_area else (0, 0, world.map.spec.width, world.map.spec.height)
     )
     return View(width, height, max((x1 - x0) / width, (y1 - y0) / height), x0, y1)
-
-
-@entry
-def draw_ground(x0, y1, pixel, grids, outside, out):
-    """out [L, H, W]: the cells of grids [L, height, width] under the pixels; outside [L] off the map."""
-    for py in range(out.shape[1]):
-        wy = np.int64(np.floor(y1 - (py + 0.5) * pixel))
-        for px in range(out.shape[2]):
-            wx = np.int64(np.floor(x0 + (px + 0.5) * pixel))
-            inside = 0 <= wx < grids.shape[2] and 0 <= wy < grids.shape[1]
-            for layer in range(out.shape[0]):
-                out[layer, py, px] = grids[layer, wy, wx] if inside else outside[layer]
-
-
-@entry
-def draw_units(x0, y1, pixel, places, values, out, density):
-    """Discs of places [n, 3] (x, y, radius) with values [n, L] into out [L, H, W]; density [H, W] counts them."""
-    height, width = density.shape
-    for n in range(places.shape[0]):
-        cx, cy = (places[n, 0] - x0) / pixel - 0.5, (y1 - places[n, 1]) / pixel - 0.5
-        # A unit is never smaller than the pixel that it stands on.
-        r = max(places[n, 2] / pixel, 0.5)
-        for py in range(max(0, int(np.ceil(cy - r))), min(height, int(np.floor(cy + r)) + 1)):
-            for px in range(max(0, int(np.ceil(cx - r))), min(width, int(np.floor(cx + r)) + 1)):
-                middle = abs(px - cx) <= 0.5 and abs(py - cy) <= 0.5
-                if middle or (px - cx) * (px - cx) + (py - cy) * (py - cy) <= r * r:
-                    density[py, px] += 1
-                    for layer in range(values.shape[1]):
-                        out[layer, py, px] = values[n, layer]
 
 
 def image(array: np.ndarray, bits: int) -> common_pb2.ImageData:

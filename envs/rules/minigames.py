@@ -14,6 +14,7 @@ from envs.engine.state.layout import F_X, F_Y, I_ALIVE, I_TAG, NEUTRAL, ORDER_ST
 from envs.engine.state.orders import issue_order
 from envs.engine.state.units import kill_unit
 from envs.rules.starts import empty_world, place, place_near, uniform
+from envs.scenarios.choices import GAME_PARAMETERS
 from envs.scenarios.compiled import (
     E_WAVE,
     EF_SCORE,
@@ -27,7 +28,6 @@ from envs.scenarios.compiled import (
     RULES_SHARDS,
     RULES_WAVES,
 )
-from envs.scenarios.scenario import GAME_PARAMETERS
 
 MARINE_SPACING = 1.0
 ATTEMPTS = 1000

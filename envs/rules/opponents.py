@@ -58,6 +58,7 @@ from envs.engine.state.layout import (
     WI_ATTACKS,
 )
 from envs.engine.state.orders import issue_order
+from envs.scenarios.choices import OPPONENTS
 from envs.scenarios.compiled import (
     E_STEP,
     P_MAP_HEIGHT,
@@ -70,7 +71,6 @@ from envs.scenarios.compiled import (
     VIEW_SMAC,
     VIEW_UNIT,
 )
-from envs.scenarios.scenario import OPPONENTS
 from envs.views.commands import (
     FN_ATTACK_POINT,
     FN_ATTACK_UNIT,

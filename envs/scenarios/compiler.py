@@ -8,6 +8,7 @@ from envs import actions
 from envs.engine.state import layout as st
 from envs.engine.state.layout import Static
 from envs.engine.state.maps import MapSpec
+from envs.scenarios.choices import GAME_PARAMETERS, RULES
 from envs.scenarios.compiled import (
     MAX_GAME_PARAMETERS,
     NUM_PARAMETERS,
@@ -35,7 +36,7 @@ from envs.scenarios.compiled import (
     P_TEAM_2_END,
     CompiledScenario,
 )
-from envs.scenarios.scenario import GAME_PARAMETERS, RULES, Scenario
+from envs.scenarios.scenario import Scenario
 from envs.scenarios.smac import smac_actions, smac_unit_types, team_has_shields
 from envs.scenarios.units import Rules, unit_data
 
