@@ -13,12 +13,13 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from envs.actions import ACTION_VIEWS, NUM_FUNCTIONS, NUM_ORDERS, POINT_GRID
-from envs.engine.state import W_LOOP, new_state
-from envs.rules.opponents import OPPONENTS, opponent_id
+from envs.engine.state.layout import W_LOOP
+from envs.engine.state.worlds import new_state
+from envs.rules.opponents import opponent_id
 from envs.runtime import driver
 from envs.runtime.first_use import compile_together
 from envs.runtime.stepping import Stepper
-from envs.runtime.threads import Crew
+from envs.runtime.threads import ThreadPool
 from envs.scenarios.compiled import (
     E_EPISODE,
     E_ILLEGAL,
@@ -31,12 +32,12 @@ from envs.scenarios.compiled import (
     Action,
     Output,
     StepResult,
-    compile_scenario,
     new_episode,
-    scenario_rules,
 )
-from envs.scenarios.scenario import Scenario, load_scenario
+from envs.scenarios.compiler import compile_scenario, scenario_rules
+from envs.scenarios.scenario import OPPONENTS, Scenario, load_scenario
 from envs.scenarios.smac import smac_sizes
+from envs.views.frames import NUM_FRAME_COLUMNS, Frame
 from envs.views.observation import NUM_FEATURES, NUM_SCALARS
 
 OBSERVATION_VIEWS = ("entities", "smac", "both")
@@ -60,10 +61,9 @@ class SC2VectorEnv(VectorEnv):
         action_view: "unit", "smac" or "function" (`envs.actions`).
         observation_view: "entities", "smac" (`agent_obs` and `state` in SMAC's layout) or "both".
         opponent: scripted policy of the other side (`envs.rules.opponents.OPPONENTS`); None: the scenario's. Ignored
-        with two agents.
+            with two agents.
         illegal_actions: "no_op" lets a unit with an illegal action do nothing and counts it in
-        `info["illegal_actions"]`;
-            "error" raises a ValueError before any world changes.
+            `info["illegal_actions"]`; "error" raises a ValueError before any world changes.
         num_threads: worlds are shared out among this many threads.
         copy: False returns views of two alternating sets of arrays: an observation, and those in `final_obs`, then
             stay valid until the second next step.
@@ -76,7 +76,7 @@ class SC2VectorEnv(VectorEnv):
         "render_modes": ["rgb_array", "rgb_array_list"],
         "render_fps": 16,
     }
-    _crew: Crew | None = None  # there also when an environment is refused half-made
+    _thread_pool: ThreadPool | None = None  # there also when an environment is refused half-made
 
     def __init__(
         self,
@@ -119,10 +119,10 @@ class SC2VectorEnv(VectorEnv):
         self._renderer: Any = None
 
         self.rules = scenario_rules(self.scenario)
-        self.plan = compile_scenario(self.scenario, self.rules, agents=players, autoreset=_autoreset)
-        self.num_units = int(self.plan.i[P_OWN])
-        self.num_entities = int(self.plan.i[P_ROWS])
-        slots = int(self.plan.i[P_TEAM_2_END])
+        self.compiled = compile_scenario(self.scenario, self.rules, agents=players, autoreset=_autoreset)
+        self.num_units = int(self.compiled.i[P_OWN])
+        self.num_entities = int(self.compiled.i[P_ROWS])
+        slots = int(self.compiled.i[P_TEAM_2_END])
         b, p, u = self.num_envs, players, self.num_units
         self.state = new_state(self.rules.static, b, slots)
         self.episode = new_episode(b, slots, p, u)
@@ -142,7 +142,7 @@ class SC2VectorEnv(VectorEnv):
         self._result = StepResult(np.zeros((b, p)), np.zeros(b, np.bool_), np.zeros(b, np.bool_))
         self._restart = np.zeros(b, np.bool_)
         self._context = driver.make_context(
-            self.state, self.rules.static, self.plan, self.episode, self.action, self._result, self._restart
+            self.state, self.rules.static, self.compiled, self.episode, self.action, self._result, self._restart
         )
         self._output_views = [self._views(out) for out in self._outputs]
         self._final_views = [self._views(out) for out in self._final]
@@ -356,7 +356,7 @@ class SC2VectorEnv(VectorEnv):
                 begin=driver.open_episodes,
                 observers=self._observers,
             )
-        self._stepper.step(self._turn, self.crew if self.num_threads > 1 else None)
+        self._stepper.step(self._turn, self.thread_pool if self.num_threads > 1 else None)
 
     def _compile(self) -> None:
         """Compiles the phases of a step, or loads them from disk."""
@@ -376,11 +376,11 @@ class SC2VectorEnv(VectorEnv):
         self._advance.address(self._context, 0, 0, 0)
 
     @property
-    def crew(self) -> Crew:
+    def thread_pool(self) -> ThreadPool:
         """The threads that help the caller's."""
-        if self._crew is None:
-            self._crew = Crew(self.num_threads - 1)
-        return self._crew
+        if self._thread_pool is None:
+            self._thread_pool = ThreadPool(self.num_threads - 1)
+        return self._thread_pool
 
     def _step_recorded(self) -> None:
         """As `_step_worlds`, phase by phase and in one thread, with the first world's frames kept for `render`."""
@@ -413,9 +413,9 @@ class SC2VectorEnv(VectorEnv):
         return ([self.renderer.draw(frame) for frame in self.recorded_frames()],)
 
     def close_extras(self, **kwargs: Any) -> None:
-        if self._crew is not None:
-            self._crew.close()
-            self._crew = None
+        if self._thread_pool is not None:
+            self._thread_pool.close()
+            self._thread_pool = None
 
     # --- beyond Gymnasium -----------------------------------------------------------------------------------
 
@@ -429,7 +429,7 @@ class SC2VectorEnv(VectorEnv):
         return self._renderer
 
     def recorded_frames(self) -> list[Any]:
-        """Takes the first world's recorded moments (`envs.render.pictures.Frame`) that `render` would draw; the last
+        """Takes the first world's recorded moments (`envs.views.frames.Frame`) that `render` would draw; the last
         one stays."""
         frames, self._frames = self._frames, self._frames[-1:]
         return frames
@@ -556,9 +556,7 @@ class SC2VectorEnv(VectorEnv):
 
     def _record(self) -> None:
         """Keeps the first world's frame for `render`; the last one only, unless frames are to be listed."""
-        from envs.render.pictures import Frame
-
-        units = np.zeros((self.state.i.shape[2], driver.NUM_FRAME_COLUMNS), np.float32)
+        units = np.zeros((self.state.i.shape[2], NUM_FRAME_COLUMNS), np.float32)
         driver.record_frame(self._context, 0, units)
         frame = Frame(units, int(self.state.w[0, W_LOOP]), float(self.episode.f[0, EF_SCORE]))
         if self.render_mode == "rgb_array":

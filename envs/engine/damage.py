@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.engine import state as st
-from envs.engine.decisions import ACT_FIRE
-from envs.engine.state import inline_kernel, kernel, list_alive
+from envs.engine.quiet import ACT_FIRE
+from envs.engine.state import layout as st
+from envs.engine.state.compilation import inline_kernel, kernel
+from envs.engine.state.units import list_alive
 
 ZERO = np.float32(0.0)
 ONE = np.float32(1.0)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.engine import state as st
 from envs.engine.neighbours import describe
 from envs.engine.pathing import way_point
 from envs.engine.quiet import (
@@ -27,7 +26,10 @@ from envs.engine.quiet import (
     recover,
 )
 from envs.engine.simd.lanes import IDLE, MOVING, RESTING, TELEPORT, first_bit
-from envs.engine.state import inline_kernel, next_order, set_kind
+from envs.engine.state import layout as st
+from envs.engine.state.compilation import inline_kernel
+from envs.engine.state.orders import next_order
+from envs.engine.state.units import set_kind
 from envs.engine.targeting import acquire, acquire_wounded, can_heal, enemies_within, lost
 
 ZERO = np.float32(0.0)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.engine import state as st
 from envs.engine.neighbours import KEY_COLOSSUS, KEY_FLYER, RADIUS_PARTS, SLACK, blocks_in_window, lanes_before
 from envs.engine.simd.lanes import (
     MOVING,
@@ -31,7 +30,10 @@ from envs.engine.simd.lanes import (
     share_lanes,
     turn_steps,
 )
-from envs.engine.state import inline_kernel, kernel, nearest_pathable, next_order
+from envs.engine.state import layout as st
+from envs.engine.state.compilation import inline_kernel, kernel
+from envs.engine.state.maps import nearest_pathable
+from envs.engine.state.orders import next_order
 
 ANYBODY = np.int32(-1)  # of any owner
 ALL_LANES = (1 << st.LANES) - 1

@@ -14,9 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from envs.engine import state as st
 from envs.engine.simd.lanes import ANCHORED, box_lanes, boxes_in_window, pack_rows
-from envs.engine.state import inline_kernel, kernel, rank, rank_grid
+from envs.engine.state import layout as st
+from envs.engine.state.compilation import inline_kernel, kernel
+from envs.engine.state.units import rank, rank_grid
 
 # A key holds what a look-up asks of a unit: bits 0..16 its owner, then:
 KEY_GROUND = 1 << 17  # can be hit by weapons against ground units

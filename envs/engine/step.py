@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.engine import state as st
 from envs.engine.damage import bury, land_projectiles
 from envs.engine.decisions import decide
 from envs.engine.movement import move_units
@@ -17,7 +16,8 @@ from envs.engine.neighbours import (
     list_places,
     near_units,
 )
-from envs.engine.state import inline_kernel, kernel
+from envs.engine.state import layout as st
+from envs.engine.state.compilation import inline_kernel, kernel
 from envs.engine.vision import see_units
 
 VISION_PERIOD = 4  # loops between two updates of who is seen

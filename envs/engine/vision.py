@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.engine import state as st
 from envs.engine.neighbours import (
     RADIUS_PARTS,
     SLACK,
@@ -17,7 +16,8 @@ from envs.engine.neighbours import (
     square,
 )
 from envs.engine.simd.lanes import first_bit, lanes_in_reach, lanes_in_window, owners_of_all, see_lanes
-from envs.engine.state import inline_kernel, kernel
+from envs.engine.state import layout as st
+from envs.engine.state.compilation import inline_kernel, kernel
 
 HIGHER = np.float32(1.0)  # terrain so much higher hides what stands on it
 FAR = np.float32(1e9)

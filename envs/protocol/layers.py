@@ -9,22 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from s2clientprotocol import common_pb2, sc2api_pb2, spatial_pb2
 
-from envs.engine import state as st
-from envs.engine.state import F_RADIUS, F_X, F_Y, I_KIND, I_OWNER, K_SIGHT
-from envs.protocol.kernels import (
-    ENEMY,
-    M_BUFF_1,
-    M_BUFF_2,
-    M_ILLUSION_KNOWN,
-    NEUTRAL_ALLIANCE,
-    SEEN,
-    SELF,
-    STIMPACK_MARINE,
-    stamp,
-)
+from envs.engine.state import layout as st
+from envs.engine.state.compilation import entry
+from envs.engine.state.layout import F_RADIUS, F_X, F_Y, I_KIND, I_OWNER, K_SIGHT
+from envs.protocol.message_keys import ENEMY, NEUTRAL_ALLIANCE, SELF, STIMPACK_MARINE
 from envs.protocol.spells import SHIELD_EFFECT, SHIELD_RADIUS
+from envs.protocol.tables import M_BUFF_1, M_BUFF_2, M_ILLUSION_KNOWN, SEEN
 from envs.protocol.world import World
-from envs.runtime.compilation import entry
 
 # (layer, bits per pixel) that are drawn from units; in the order of the columns of `_unit_values`.
 UNIT_LAYERS = (
@@ -123,9 +114,6 @@ def draw_units(x0, y1, pixel, places, values, out, density):
                         out[layer, py, px] = values[n, layer]
 
 
-stamp(draw_ground, draw_units)
-
-
 def image(array: np.ndarray, bits: int) -> common_pb2.ImageData:
     """An ImageData of array [H, W]; one bit a pixel is packed with the first pixel in the highest bit."""
     data = np.packbits(array != 0) if bits == 1 else np.ascontiguousarray(array, dtype=_TYPES[bits])
@@ -195,7 +183,7 @@ def _unit_values(world: World, player: int, slots: list[int], selected: set[int]
     columns = (
         owner,
         relative,
-        np.where(owner == 1, world.types[0, kinds], world.types[1, kinds]),
+        np.where(owner == 1, world.kinds.types[0, kinds], world.kinds.types[1, kinds]),
         np.isin(slots, list(selected)),
         np.where(mortal, f[st.F_HEALTH, slots], 0),
         np.where(mortal, ratio(f[st.F_HEALTH, slots], f[st.F_HEALTH_MAX, slots]), 0),

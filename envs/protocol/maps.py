@@ -19,8 +19,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from envs.engine.state import MapSpec
-from envs.scenarios.compiled import scenario_rules
+from envs.engine.state.maps import MapSpec
+from envs.scenarios.compiler import scenario_rules
 from envs.scenarios.scenario import Scenario, ScenarioError, load_scenario, scenario_names
 
 Point = tuple[float, float]

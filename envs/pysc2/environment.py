@@ -19,10 +19,12 @@ from pysc2_evolved.env import sc2_env
 from pysc2_evolved.lib import protocol, remote_controller, sc_process
 from s2clientprotocol import query_pb2, raw_pb2, sc2api_pb2
 
-from envs.engine import state as st
-from envs.engine.state import list_alive, reset_world, set_kind
-from envs.protocol.kernels import NEUTRAL_ALLIANCE, SELF, STIMPACK_MARAUDER, STIMPACK_MARINE, TAG_MASK, TAG_SHIFT
-from envs.protocol.world import CUSTOM_TYPE_IDS
+from envs.engine.state import layout as st
+from envs.engine.state.units import list_alive, set_kind
+from envs.engine.state.worlds import reset_world
+from envs.protocol.kinds import CUSTOM_TYPE_IDS
+from envs.protocol.message_keys import NEUTRAL_ALLIANCE, SELF, STIMPACK_MARAUDER, STIMPACK_MARINE
+from envs.protocol.tables import TAG_MASK, TAG_SHIFT
 from envs.pysc2.client import TRANSPORTS, GameMissing, find_game, scenario_map_class, simulator
 from envs.runtime import driver
 from envs.scenarios.compiled import (
@@ -207,7 +209,7 @@ class PySC2VectorEnv(SC2VectorEnv):
         kinds = self.rules.static.kind_i[:, st.KI_UNIT_TYPE]
         self._kind_of_type = {int(number): kind for kind, number in reversed(list(enumerate(kinds)))}
         # The slots of each agent's units.
-        ends = [int(self.plan.i[edge]) for edge in (P_TEAM_1_END, P_NEUTRAL_END, P_TEAM_2_END)]
+        ends = [int(self.compiled.i[edge]) for edge in (P_TEAM_1_END, P_NEUTRAL_END, P_TEAM_2_END)]
         self._own = (range(ends[0]), range(ends[1], ends[2]))[: self.players]
         self._start = self._start_marked
         self._observers.insert(0, self._restore_visibility)
@@ -247,7 +249,7 @@ class PySC2VectorEnv(SC2VectorEnv):
             for first, last in parts:
                 self._step_range(first, last)
 
-        self.crew.run(work)
+        self.thread_pool.run(work)
 
     def _step_range(self, first: int, last: int) -> None:
         stim = self.state.f[first:last, st.F_STIM].copy()
@@ -263,7 +265,7 @@ class PySC2VectorEnv(SC2VectorEnv):
             if not self._step_game(b, actions):
                 crashed.append((b, int(ei[b, E_STEP]) + 1))
                 self.state.i[b, st.I_ORDER] = orders[b - first]
-                ei[b, E_STEP] = self.plan.i[P_STEP_LIMIT]  # truncates the episode
+                ei[b, E_STEP] = self.compiled.i[P_STEP_LIMIT]  # truncates the episode
         driver.score_worlds(self._context, first, last)
         for b, steps in crashed:
             ei[b, E_STEP] = ei[b, E_FINAL_STEP] = steps
@@ -430,7 +432,7 @@ class PySC2VectorEnv(SC2VectorEnv):
         tags = self._tags[b]
         present = {unit.tag for raw in views for unit in raw.units}
         dead = {tag for raw in views for tag in raw.event.dead_units}
-        first_enemy = int(self.plan.i[P_NEUTRAL_END])
+        first_enemy = int(self.compiled.i[P_NEUTRAL_END])
         for tag, slot in list(tags.items()):
             # An enemy that is not listed may be out of sight; anything else that is not listed is gone.
             if tag not in present and (tag in dead or slot < first_enemy or self.players == 2):
@@ -494,7 +496,7 @@ class PySC2VectorEnv(SC2VectorEnv):
     def _free_slot(self, b: int, player: int, unit: raw_pb2.Unit) -> int:
         """A slot of the unit's side: the one that the tag names, as tags do in the game, else the first free one."""
         edges = (P_TEAM_1_END, P_NEUTRAL_END, P_TEAM_2_END)
-        ends = [0, *(int(self.plan.i[edge]) for edge in edges)]
+        ends = [0, *(int(self.compiled.i[edge]) for edge in edges)]
         side = 2 * player if unit.alliance == SELF else (1 if unit.alliance == NEUTRAL_ALLIANCE else 2)
         alive = self.state.i[b, st.I_ALIVE]
         named = (unit.tag >> TAG_SHIFT) - 1

@@ -32,12 +32,13 @@ from multimodal.autoencoder.evaluate import data_folder
 from multimodal.autoencoder.measures import measure_files, summarize
 from multimodal.autoencoder.metrics import AUDIO_PEAK, VIDEO_PEAK, psnr
 from multimodal.autoencoder.pca import ClipPCA
+from multimodal.autoencoder.runs import load_model, load_run
 from multimodal.clips.clip import ClipFormat, read_clip
 from multimodal.clips.datasets import LabelledFile, find_files
 from multimodal.clips.loader import evaluation_loader
 from multimodal.clips.writing import Encoding, write_clip
 from multimodal.common.errors import DataError
-from multimodal.common.runs import load_model, load_run
+from multimodal.common.paths import make_absolute
 
 BYTES_PER_NUMBER = 2
 SEI_UNIT = 6
@@ -61,6 +62,9 @@ class CompressionConfig:
     data: str | None = None
     max_windows: int = 4
     codec_clips: int = 32
+
+    def __post_init__(self) -> None:
+        make_absolute(self, "runs", "data", "out")
 
 
 @dataclass(frozen=True, kw_only=True)

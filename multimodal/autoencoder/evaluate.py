@@ -23,11 +23,13 @@ from rich.table import Table
 from multimodal.autoencoder.measures import ClipMeasures, Summary, measure_files, summarize
 from multimodal.autoencoder.model import AutoencoderConfig, reconstruct
 from multimodal.autoencoder.report import Example, class_rows, summary_rows, write_overview, write_report
-from multimodal.clips.datasets import LabelledFile, Problem, Split, check_files, find_files
+from multimodal.autoencoder.runs import load_model, load_run
+from multimodal.clips.datasets import LabelledFile, Split, check_files, find_files
 from multimodal.clips.loader import evaluation_loader
 from multimodal.common.errors import DataError
+from multimodal.common.paths import make_absolute
 from multimodal.common.ray_cluster import connect
-from multimodal.common.runs import load_model, load_run
+from multimodal.common.records import Problem
 from perceiver_agents import answer_version
 from perceiver_core.model import PerceiverIO
 
@@ -64,6 +66,7 @@ class EvaluateConfig:
     examples: int = 8
 
     def __post_init__(self) -> None:
+        make_absolute(self, "run", "data", "out")
         for name in ("max_windows", "batch_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
@@ -96,8 +99,7 @@ def measure_run(config: EvaluateConfig, files: Sequence[LabelledFile]) -> tuple[
     import ray
 
     share = ray.remote(num_cpus=1, num_gpus=1 if config.gpu else 0)(_measure_share)
-    run = str(Path(config.run).resolve())
-    tasks = [share.remote(run, files[first::count], config, 1) for first in range(count)]
+    tasks = [share.remote(config.run, files[first::count], config, 1) for first in range(count)]
     parts = ray.get(tasks)
     measures = [clip for part, _ in parts for clip in part]
     problems = [problem for _, part in parts for problem in part]

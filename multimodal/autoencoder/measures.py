@@ -10,8 +10,9 @@ import torch
 
 from multimodal.autoencoder.metrics import AUDIO_PEAK, VIDEO_PEAK, psnr, spectral_distance, ssim, top_k
 from multimodal.autoencoder.model import AutoencoderConfig, reconstruct
-from multimodal.clips.datasets import LabelledFile, Problem
+from multimodal.clips.datasets import LabelledFile
 from multimodal.clips.loader import ClipBatch, evaluation_loader
+from multimodal.common.records import Problem
 from perceiver_core.folding import FoldedDecoder, fold_for_inference
 from perceiver_core.model import PerceiverIO
 

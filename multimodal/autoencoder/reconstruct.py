@@ -21,12 +21,13 @@ from rich.console import Console
 from rich.progress import track
 
 from multimodal.autoencoder.model import AutoencoderConfig, reconstruct
+from multimodal.autoencoder.runs import load_model
 from multimodal.clips.clip import ClipFormat, check_long_enough, decoding_short_side, evaluation_transform
 from multimodal.clips.loader import ClipBatch
 from multimodal.clips.media import MediaInfo, UnreadableMedia, probe, read_window
 from multimodal.clips.writing import ClipWriter, Encoding, check_writable
 from multimodal.common.errors import DataError
-from multimodal.common.runs import load_model
+from multimodal.common.paths import make_absolute
 from perceiver_agents import answer_version
 from perceiver_core.folding import fold_for_inference
 from perceiver_core.model import PerceiverIO
@@ -61,6 +62,7 @@ class ReconstructConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        make_absolute(self, "run", "clip", "out")
         if self.from_audio_only and self.from_video_only:
             raise ValueError("--from-audio-only and --from-video-only hide everything together; give one of them")
         if self.batch_size < 1:

@@ -10,9 +10,13 @@ from perceiver_agents import require
 # Ray's own switch between "this machine only" (every server binds 127.0.0.1) and clusters; on by default on Linux,
 # where it would listen on all interfaces. Read when Ray is imported, so modules here import Ray after `connect`.
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-# Ray gives its workers a low priority: on a machine with other load, a training would take minutes to start. Read when
-# Ray is started.
-_NICENESS = "RAY_worker_niceness"
+# Read by Ray's modules when they are imported, or when Ray is started. Each can be set otherwise from outside.
+_QUIET = {
+    "RAY_AUTH_MODE": "disabled",  # no token in the user's home, and no warning that there is none
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray gives its workers a low priority: on a machine with other load, a training would take minutes to start.
+    "RAY_worker_niceness": "0",
+}
 
 
 def connect(address: str | None, num_cpus: int) -> None:
@@ -26,7 +30,8 @@ def connect(address: str | None, num_cpus: int) -> None:
     require("multimodal", "ray")
     if address is None and "ray" not in sys.modules:
         os.environ.setdefault(_CLUSTERS, "0")
-    os.environ.setdefault(_NICENESS, "0")
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
     import ray
 
     if ray.is_initialized():

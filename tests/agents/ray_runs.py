@@ -8,12 +8,12 @@ from agents.losses.ppo import PPOConfig
 from agents.losses.schedules import Schedule
 from agents.models.network import NetworkConfig
 from agents.presets import (
+    AgentTrainingConfig,
     BudgetConfig,
     CheckpointConfig,
     ClusterConfig,
     EvaluationConfig,
     LearningConfig,
-    TrainConfig,
     WorldConfig,
 )
 from tests.patience import PATIENCE
@@ -32,10 +32,10 @@ def tiny_config(
     scenario: str = TINY,
     network: NetworkConfig = NETWORK,
     **changes: Any,
-) -> TrainConfig:
+) -> AgentTrainingConfig:
     """A run of `updates` updates of 8 worlds by 8 steps per learner."""
     steps = 64 * max(1, learners) * updates
-    config = TrainConfig(
+    config = AgentTrainingConfig(
         name="tiny",
         world=WorldConfig(scenario=scenario, num_envs=8),
         network=network,
@@ -55,7 +55,7 @@ def tiny_config(
     return dataclasses.replace(config, **changes)
 
 
-def build(config: TrainConfig) -> Any:
+def build(config: AgentTrainingConfig) -> Any:
     """The algorithm of `config` on this process's Ray, which is started at the first call."""
     from agents.rllib.cluster import connect
     from agents.train import build_algorithm

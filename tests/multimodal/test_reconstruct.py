@@ -9,15 +9,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from multimodal.autoencoder import evaluate, reconstruct
 from multimodal.autoencoder.measures import measure_files, summarize
 from multimodal.autoencoder.metrics import AUDIO_PEAK, VIDEO_PEAK, psnr
-from multimodal.autoencoder.model import PRESETS, build, evaluate, reconstruct
+from multimodal.autoencoder.model import PRESETS, build
+from multimodal.autoencoder.runs import RunInfo, save_run
 from multimodal.clips.clip import ClipFormat
 from multimodal.clips.datasets import find_files
 from multimodal.clips.media import UnreadableMedia, probe, read_window
 from multimodal.clips.synthetic import CLASSES, SyntheticConfig, generate
 from multimodal.common.errors import DataError
-from multimodal.common.runs import RunInfo, save_checkpoint, save_run
+from multimodal.common.run_folder import save_checkpoint
 from tests.multimodal.material import lag_in_seconds, write_numbered
 from tests.multimodal.test_training import MICRO
 

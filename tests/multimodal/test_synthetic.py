@@ -7,7 +7,8 @@ import pytest
 
 from multimodal.autoencoder.metrics import AUDIO_PEAK, VIDEO_PEAK, psnr
 from multimodal.autoencoder.model import PRESETS
-from multimodal.clips import make_clips, read_clip
+from multimodal.clips import make_clips
+from multimodal.clips.clip import read_clip
 from multimodal.clips.datasets import find_files
 from multimodal.clips.digits import DigitsConfig, speech_program, write_digits
 from multimodal.clips.media import probe
