@@ -1,7 +1,10 @@
 """Settings shared by every test: fixed thread counts, and no verdict that depends on how busy the machine is."""
 
 import os
+import subprocess
+import sys
 
+import pytest
 import torch
 from hypothesis import HealthCheck, settings
 
@@ -22,3 +25,12 @@ for limit in ("gcs_server_request_timeout_seconds", "gcs_rpc_server_connect_time
     os.environ.setdefault(f"RAY_{limit}", f"{PATIENCE:.0f}")
 for limit in ("health_check_timeout_ms", "agent_register_timeout_ms"):
     os.environ.setdefault(f"RAY_{limit}", f"{1000 * PATIENCE:.0f}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Before test processes start on the whole suite, what they share is compiled, once."""
+    config = session.config
+    starts_processes = bool(getattr(config.option, "numprocesses", 0)) and not hasattr(config, "workerinput")
+    if starts_processes and config.args_source is pytest.Config.ArgsSource.TESTPATHS and not config.option.collectonly:
+        subprocess.run([sys.executable, "-m", "tests.kernels"], cwd=config.rootpath, check=True)
