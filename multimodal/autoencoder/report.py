@@ -95,10 +95,10 @@ def _draw_spectrogram(axis: Axes, samples: np.ndarray, sample_rate: int) -> Axes
     return axis.imshow(level.numpy(), origin="lower", aspect="auto", extent=extent, vmin=-90, vmax=0, cmap="magma")
 
 
-def spectrogram_figure(example: Example, sample_rate: int) -> Figure:
-    """Spectrograms of original and reconstruction."""
+def spectrogram_figure(original: np.ndarray, reconstruction: np.ndarray, sample_rate: int) -> Figure:
+    """Spectrograms of two sounds `[S]`."""
     figure, axes = plt.subplots(1, 2, figsize=(9, 2.2), sharey=True, layout="constrained")
-    pairs = (("original", example.audio), ("reconstruction", example.audio_out))
+    pairs = (("original", original), ("reconstruction", reconstruction))
     for axis, (title, samples) in zip(axes, pairs, strict=True):
         image = _draw_spectrogram(axis, samples, sample_rate)
         axis.set(title=title, xlabel="time in s")
@@ -228,7 +228,7 @@ def write_report(
         parts.append(f"<tr><td>{html.escape(name)}</td>{cells}</tr>")
     parts.append("</table><h2>Clips</h2>")
     for example in examples:
-        spectra = _picture(spectrogram_figure(example, clip_format.sample_rate))
+        spectra = _picture(spectrogram_figure(example.audio, example.audio_out, clip_format.sample_rate))
         parts += [
             f"<div class='clip'><p><b>{html.escape(example.label)}</b>, named {html.escape(example.named)} "
             f"({example.probability:.0%}); {html.escape(example.path)} at {example.start:.2f} s</p>",

@@ -4,6 +4,8 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import av
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -208,3 +210,15 @@ def test_sound_and_picture_of_a_long_file_stay_in_step(tmp_path: Path) -> None:
     assert abs(lag_in_seconds(last.audio[0].numpy(), start, 8_000)) < 1 / 25
     assert start > 5
     assert PRESETS["tiny"].clip == FORMAT
+
+
+def test_the_sound_alone_and_its_spectrogram(run: Path, data: Path, tmp_path: Path) -> None:
+    clip = next((data / "val").rglob("*.mp4"))
+    out, picture = tmp_path / "sound.wav", tmp_path / "sound.png"
+    reconstruct.main([str(run), str(clip), "--out", str(out), "--spectrogram", str(picture)])
+    with av.open(str(out)) as container:
+        assert not container.streams.video and container.streams.audio[0].codec_context.name == "pcm_s16le"
+    assert probe(out).duration == pytest.approx(probe(clip).duration, abs=1 / FORMAT.frame_rate)
+    assert plt.imread(picture).std() > 0.05, "an empty picture"
+    with pytest.raises(ValueError, match="holds sound alone; give a video file"):
+        reconstruct.ReconstructConfig(run=str(run), clip=str(clip), out=str(out), side_by_side=True)
