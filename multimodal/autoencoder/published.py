@@ -19,8 +19,8 @@ from multimodal.autoencoder.model import build, preset
 from multimodal.autoencoder.runs import RunInfo, save_run
 from multimodal.common.errors import DataError
 from multimodal.common.optimizers import OptimizerConfig, Optimizers
-from perceiver_agents.paths import absolute_if_folder, make_absolute
 from multimodal.common.run_folder import RUN_FILE, save_checkpoint
+from perceiver_agents.paths import absolute_if_folder, make_absolute
 from perceiver_core import pretrained
 from perceiver_core.hub import CONFIG_FILE, read_config, require
 
