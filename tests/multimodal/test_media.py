@@ -170,7 +170,7 @@ def test_frames_are_shown_upright_as_ffmpeg_does(
 
 
 def display_orientation(mirror_columns: bool, mirror_rows: bool, quarter_turns: int) -> bytes:
-    """An SEI message of H.264, D.1.27: mirror images, then quarter turns anticlockwise, for the whole sequence."""
+    """An SEI message of H.264, D.1.27: mirror images, then quarter turns anticlockwise, of the next picture."""
     bits = f"0{mirror_columns:b}{mirror_rows:b}{quarter_turns << 14:016b}" + "010" + "0"  # repetition period 1
     bits += "1" + "0" * (-(len(bits) + 1) % 8)
     payload = int(bits, 2).to_bytes(len(bits) // 8, "big")
