@@ -3,21 +3,26 @@
 Time is the file's presentation time in seconds, with zero at the first instant of the earliest stream. `read_window`
 returns the picture a player would show at each asked-for instant (the latest frame whose time stamp has come, so that
 variable frame rates need no special case) and the sound of the same instants.
+
+Of several pictures or sounds the one marked as default is taken, else the first. A picture that is a single frame, a
+still, is shown as long as the sound lasts.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import numpy as np
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 
 from multimodal.clips.picture import MAX_PIXELS, TIME_TOLERANCE, Picture, pixel_aspect, shown_size
@@ -55,7 +60,8 @@ class MediaInfo:
     """What the headers of a file say.
 
     Attributes:
-        duration: seconds from the first instant to the end of the picture (of the sound where there is no picture).
+        duration: seconds from the first instant to the end of the picture, or of the sound where there is no picture or
+            only a still.
         width, height: pixels as shown, after rotation metadata and pixel aspect ratio; None without a picture.
         frame_rate: mean frames per second; None without a picture or where the file does not say.
         sample_rate: sound samples per second; None without sound.
@@ -87,7 +93,8 @@ class Window:
         frames: uint8 `[T, H, W, 3]` RGB, or None if the file has no picture.
         sound: float32 `[S]` mono in [-1, 1], or None if the file has no sound; 0 where the sound track has a gap.
         frame_times: float64 `[T]`, the time stamp of the frame in each slot, in seconds; empty without a picture.
-        frames_covered: how many slots lie before the end of the last frame; the rest repeats that frame.
+        frames_covered: how many slots lie before the end of the last frame (of a still: of the sound); the rest repeats
+            that frame.
         sound_covered: share of the samples that the sound track has.
     """
 
@@ -111,6 +118,9 @@ def _open(path: str | Path) -> Iterator[av.container.InputContainer]:
     except (av.FFmpegError, OSError, ValueError, OverflowError, MemoryError) as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise UnreadableMedia(path, f"cannot be decoded ({reason})") from error
+
+
+AnyStream = TypeVar("AnyStream", av.VideoStream, av.AudioStream)
 
 
 @dataclass(frozen=True)
@@ -157,20 +167,28 @@ class _Tracks:
         return len(next(iter(self.weights.values()))) if self.weights else None
 
 
+def _preferred(streams: Iterable[AnyStream]) -> AnyStream | None:
+    """The stream that is marked as default, else the first."""
+    candidates = list(streams)
+    marked = [stream for stream in candidates if stream.disposition & Disposition.default]
+    return next(iter(marked or candidates), None)
+
+
 def _tracks(container: av.container.InputContainer, path: str | Path) -> _Tracks:
-    """The first picture and sound stream that can be decoded (cover images are no picture)."""
-    video = None
-    for stream in container.streams.video:
-        if stream.codec_context is not None and not stream.disposition & av.stream.Disposition.attached_pic:
-            video = stream
-            break
-    audio = next((stream for stream in container.streams.audio if stream.codec_context is not None), None)
-    if video is not None:
-        if video.codec_context.width <= 0 or video.codec_context.height <= 0:
-            video = None
-        elif video.codec_context.width * video.codec_context.height > MAX_PIXELS:
-            size = f"{video.codec_context.width} x {video.codec_context.height}"
-            raise UnreadableMedia(path, f"the header claims frames of {size} pixels")
+    """The picture and sound to read, of those that can be decoded (cover images are no picture)."""
+    pictures = (
+        stream
+        for stream in container.streams.video
+        if stream.codec_context is not None
+        and stream.codec_context.width > 0
+        and stream.codec_context.height > 0
+        and not stream.disposition & Disposition.attached_pic
+    )
+    video = _preferred(pictures)
+    audio = _preferred(stream for stream in container.streams.audio if stream.codec_context is not None)
+    if video is not None and video.codec_context.width * video.codec_context.height > MAX_PIXELS:
+        size = f"{video.codec_context.width} x {video.codec_context.height}"
+        raise UnreadableMedia(path, f"the header claims frames of {size} pixels")
     weights = {}
     if audio is not None:
         weights = settle_layout(audio)
@@ -196,14 +214,35 @@ def _seconds(value: int | None, time_base: Fraction | None) -> float | None:
     return None if value is None or time_base is None else value * time_base.numerator / time_base.denominator
 
 
-def _last_packet_end(path: str | Path) -> float:
-    """End of the last packet, by reading the whole file without decoding: for files whose headers give no duration."""
+def _last_packet_end(path: str | Path, kind: str) -> float:
+    """End of the last packet of the "video" or the "audio", for files whose headers do not say.
+
+    The whole file is read, not decoded.
+    """
     with _open(path) as container:
+        tracks = _tracks(container, path)
         end = 0.0
-        for packet in container.demux(_tracks(container, path).guide):
+        for packet in container.demux([stream for stream in tracks.streams if stream.type == kind]):
             if packet.pts is not None and packet.time_base is not None:
                 end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
     return end
+
+
+def _end(stream: av.VideoStream | av.AudioStream) -> float | None:
+    """When a stream ends by its header, in seconds on the container's clock."""
+    return _seconds((stream.start_time or 0) + stream.duration if stream.duration else None, stream.time_base)
+
+
+def _first_frame(container: av.container.InputContainer, video: av.VideoStream) -> tuple[VideoFrame | None, bool]:
+    """The first frame that can be decoded, and whether the picture has no other."""
+    first, packets = None, 0
+    for packet in container.demux(video):
+        packets += packet.size > 0
+        if first is None:
+            first = next(iter(_decode(packet)), None)
+        if first is not None and packets > 1:
+            break
+    return first, packets == 1
 
 
 def probe(path: str | Path) -> MediaInfo:
@@ -215,21 +254,23 @@ def probe(path: str | Path) -> MediaInfo:
     with _open(path) as container:
         tracks = _tracks(container, path)
         video, audio = tracks.video, tracks.audio
-        stream = tracks.guide
-        end = _seconds((stream.start_time or 0) + stream.duration if stream.duration else None, stream.time_base)
+        end = _end(tracks.guide)
         if end is None and container.duration:
             end = float(Fraction(container.duration, av.time_base)) + (container.start_time or 0) / av.time_base
         width = height = frame_rate = None
         if video is not None:
             # Rotation stands in the display matrix, which PyAV shows on decoded frames only.
-            frame = next(iter(container.decode(video)), None)
+            frame, still = _first_frame(container, video)
             if frame is None:
                 raise UnreadableMedia(path, "not one frame of the picture can be decoded")
             width, height = shown_size(frame, pixel_aspect(video))
             frame_rate = float(video.average_rate) if video.average_rate else None
+            if still and audio is not None:
+                sound_end = _end(audio) or _last_packet_end(path, "audio")
+                end = max(end or sound_end, sound_end)
         sample_rate = audio.codec_context.sample_rate if audio is not None else None
     if end is None:
-        end = _last_packet_end(path)
+        end = _last_packet_end(path, tracks.guide.type)
     duration = end - tracks.origin
     if not (math.isfinite(duration) and duration > 0):
         raise UnreadableMedia(path, f"has no duration (the file says {duration:g} s)")
@@ -359,6 +400,7 @@ class _Reading:
         # After seeking, decoding begins with a key frame.
         self._decodes = not sought
         self._whole = {stream.index: 0 for stream in tracks.streams}
+        self._picture_packets = 0
 
     def run(self) -> bool:
         """Decode up to the window's end; False if a sought place proves to lie too late for the window."""
@@ -403,6 +445,7 @@ class _Reading:
         """Decode a packet of the picture; False if the picture begins too late."""
         picture = self.picture
         assert picture is not None
+        self._picture_packets += packet.size > 0
         late = self.opening + TIME_TOLERANCE
         if not self._decodes:
             if not packet.is_keyframe:
@@ -438,6 +481,14 @@ class _Reading:
         for frame in _decode(packet):
             self.sound.add(frame, _seconds(frame.pts, time_base))
 
+    def _is_still(self) -> bool:
+        """Whether the picture is a single frame: no other was stored from the beginning to well after the window."""
+        if self.picture is None or self.picture.first_stamp is None or self._picture_packets != 1:
+            return False
+        assert self.tracks.video is not None
+        start = _seconds(self.tracks.video.start_time, self.tracks.video.time_base)
+        return not self.sought or (start is not None and self.picture.first_stamp <= start + TIME_TOLERANCE)
+
     def window(self) -> Window | None:
         """What was read; None if not one frame of the picture could be decoded."""
         frames, frames_covered = self.picture.finish() if self.picture is not None else (None, 0)
@@ -447,6 +498,8 @@ class _Reading:
         if self.sound is not None:
             count = round(self.request.num_frames * self.request.sample_rate / self.request.frame_rate)
             samples, sound_covered = self.resampling.window(self.sound, self.opening, count)
+            if self._is_still():
+                frames_covered = max(frames_covered, round(sound_covered * self.request.num_frames))
         return Window(
             frames=frames,
             sound=samples,
