@@ -4,14 +4,17 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 
-.PHONY: setup test train train-digits check clean
+.PHONY: setup test train train-digits check docs clean
 
 setup: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt perceiver_agents/__init__.py
+	@echo "== Set-up 1 of 2: a virtual environment in $(VENV), with $$($(PYTHON) --version)"
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@echo "== Set-up 2 of 2: about 130 packages (7 GB with CUDA) are installed, which takes minutes; later runs skip this"
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev]'
 	touch $@
+	@echo "== Set up. The simulator's kernels are compiled at their first use, for about a minute"
 
 # One torch thread a test process: two processes share the two cores of the smallest supported machine.
 test: $(INSTALLED)
@@ -29,6 +32,10 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site in build/site; a warning is an error.
+docs: $(INSTALLED)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 clean:
 	rm -rf $(VENV) build *.egg-info

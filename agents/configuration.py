@@ -7,6 +7,8 @@ import typing
 from pathlib import Path
 from typing import Any, TypeVar
 
+from perceiver_agents.paths import absolute
+
 Config = TypeVar("Config")
 
 
@@ -14,11 +16,32 @@ class ConfigError(ValueError):
     """A setting that cannot work; raised before any process or Ray is started. The message says what to change."""
 
 
-def check_discounting(discount: float, lam: float) -> None:
-    """Raises `ConfigError` unless both factors lie within 0 and 1."""
-    for name, factor in (("discount", discount), ("lam", lam)):
-        if not 0.0 <= factor <= 1.0:
-            raise ConfigError(f"{name} must lie within 0 and 1, not {factor}")
+def absolute_scenario(scenario: str) -> str:
+    """The name of a scenario as it is, or the absolute path of a scenario file."""
+    return absolute(scenario) if scenario.endswith(".toml") else scenario
+
+
+def check_shares(config: Any, *names: str) -> None:
+    """Raises `ConfigError` unless the fields called `names` lie within 0 and 1."""
+    for name in names:
+        if not 0.0 <= getattr(config, name) <= 1.0:
+            raise ConfigError(f"{name} must lie within 0 and 1, not {getattr(config, name)}")
+
+
+def check_at_least(config: Any, least: float, *names: str) -> None:
+    """Raises `ConfigError` for a field among `names` that is less than `least` (None is not compared)."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value >= least:
+            raise ConfigError(f"{name} must be at least {least:g}, not {value}")
+
+
+def check_positive(config: Any, *names: str) -> None:
+    """Raises `ConfigError` for a field among `names` that is not above 0 (None is not compared)."""
+    for name in names:
+        value = getattr(config, name)
+        if value is not None and not value > 0:
+            raise ConfigError(f"{name} must be above 0, not {value}")
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:

@@ -21,22 +21,25 @@ import numpy as np
 import tyro
 from rich.console import Console
 
+from agents.acting.arrays import map_arrays
 from agents.acting.pysc2_worlds import check_backend, resolve_transport
-from agents.acting.rollout import make_worlds, map_arrays
 from agents.acting.scripted import POLICIES, WITHDRAW, scripted_action
+from agents.acting.worlds import make_worlds
 from agents.configuration import ConfigError
-from agents.evaluate import check_worlds, evaluate_run
+from agents.evaluation.scoring import check_worlds, evaluate_run
 from agents.models.network import AgentNetwork
-from agents.presets import PRESETS, TrainConfig, preset
+from agents.presets import PRESETS, AgentTrainingConfig, preset
 from agents.runs.checkpoints import CheckpointInfo, RunFolder, load_weights
 from agents.runs.progress import ProgressReporter, duration
+from perceiver_agents import answer_version
+from perceiver_agents.paths import absolute
 
 if TYPE_CHECKING:
     from agents.rllib.algorithm import EntityAgent
 
 # Seconds between two reports (progress line, metrics.jsonl, TensorBoard).
 REPORT_SECONDS = 2.0
-# What a resumed run may be told anew. The rest shapes what is learnt: changing it is a new run from these weights.
+# Fields that a resumed run may change. The others shape what is learnt: with another value it would be another run.
 _RESUMABLE = ("run", "budget", "cluster", "checkpoint", "evaluation")
 
 
@@ -60,8 +63,11 @@ class Interrupt:
         signal.signal(number, signal.default_int_handler)
 
 
-def check_config(config: TrainConfig) -> None:
-    """Raises `ConfigError` for what could only fail later: worlds, network, initial weights, resources, budget."""
+def check_config(config: AgentTrainingConfig, checkpoint: Path | None = None) -> None:
+    """Raises `ConfigError` for what could only fail later: worlds, network, weights, resources, budget.
+
+    checkpoint: the one to resume from; its weights are checked instead of the initial ones.
+    """
     from agents.rllib.cluster import check_resources
 
     if config.budget.minutes is None and config.budget.env_steps is None:
@@ -83,18 +89,19 @@ def check_config(config: TrainConfig) -> None:
             f"learning.teacher needs worlds that know scripted policies (`scripted_action`), {config.world.scenario} "
             "does not: set --learning.teacher None"
         )
-    # The simulator compiles what a scenario needs at its first step and keeps it on disk: done here, once, and not by
-    # all env runners at the same time.
+    # The simulator compiles what a scenario needs at its first step and keeps it on disk. This process does it once,
+    # before all env runners would do it at the same time.
     observation, _ = env.reset(seed=0)
     if config.learning.teacher is not None:
         scripted_action(env, observation, config.learning.teacher)
     env.step(map_arrays(np.zeros_like, env.action_space.sample()))
     env.close()
-    if config.initial_weights is not None:
-        load_weights(config.initial_weights, network)
+    weights = checkpoint or config.initial_weights
+    if weights is not None:
+        load_weights(weights, network)
 
 
-def check_teacher(config: TrainConfig) -> None:
+def check_teacher(config: AgentTrainingConfig) -> None:
     """Raises `ConfigError` for a teacher that does not exist or cannot be asked."""
     teacher = config.learning.teacher
     if teacher is None:
@@ -109,7 +116,7 @@ def check_teacher(config: TrainConfig) -> None:
         raise ConfigError("learning.teacher plays one-player worlds only: set --learning.teacher None for self-play")
 
 
-def build_algorithm(config: TrainConfig, checkpoint: Path | None) -> "EntityAgent":
+def build_algorithm(config: AgentTrainingConfig, checkpoint: Path | None) -> "EntityAgent":
     """The algorithm at the start of a run, or where `checkpoint` left it. `connect` must have been called."""
     from agents.rllib.algorithm import EntityAgentConfig
 
@@ -153,12 +160,13 @@ class Training:
             updates=self.algorithm.updates,
             env_steps=self.algorithm.env_steps,
             seconds=self.algorithm.seconds,
-            processor_seconds=self.algorithm.processor_seconds,
+            cpu_seconds=self.algorithm.cpu_seconds,
         )
         league = self.algorithm.league
         path = self.run.save(
             info,
             weights,
+            self.algorithm.tables(),
             lambda folder: self.algorithm.save_to_path(folder.absolute()),
             league.standings() if league is not None else None,
         )
@@ -170,7 +178,7 @@ class Training:
         seconds, env_steps = self.algorithm.seconds, self.algorithm.env_steps
         record: dict[str, Any] = {
             "seconds": seconds,
-            "processor_seconds": self.algorithm.processor_seconds,
+            "cpu_seconds": self.algorithm.cpu_seconds,
             "updates": self.algorithm.updates,
             "env_steps": env_steps,
             "steps_per_second": (env_steps - self._reported[1]) / max(seconds - self._reported[0], 1e-9),
@@ -202,6 +210,7 @@ def train(run: RunFolder, console: Console) -> Path:
     from agents.rllib.cluster import connect
 
     config, checkpoint = run.config, run.latest()
+    console.print("starting Ray, its env runners and learners ...", highlight=False)
     connect(config.cluster)
     # After `connect`, which sets what Ray reads from the environment when it is imported.
     from agents.rllib.algorithm import EnvRunnersLostError, LearnerLostError
@@ -212,7 +221,8 @@ def train(run: RunFolder, console: Console) -> Path:
         f"training {config.network.encoder} on {config.world.scenario}: {config.learning.algorithm}, "
         f"{config.cluster.num_env_runners} env runners, {config.cluster.num_learners} learners, "
         f"{config.cluster.num_acting} x {config.world.num_envs} worlds; run folder {run.path}"
-        + (f"; resumed at {duration(algorithm.seconds)}" if checkpoint else ""),
+        + (f"; resumed at {duration(algorithm.seconds)}" if checkpoint else "")
+        + ("; episodes start anew" if checkpoint and not algorithm.episodes_restored else ""),
         highlight=False,
     )
     resume = f"perceiver-train-agent --resume {run.path}"
@@ -243,18 +253,20 @@ def train(run: RunFolder, console: Console) -> Path:
         algorithm.stop()
 
 
-def parse(arguments: list[str]) -> tuple[TrainConfig, bool]:
+def parse(arguments: list[str]) -> tuple[AgentTrainingConfig, bool]:
     """The config that the arguments ask for, and whether it is a resumed run's."""
     chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     chooser.add_argument("--preset")
     chooser.add_argument("--resume", type=Path)
     chosen, rest = chooser.parse_known_args(arguments)
+    if chosen.resume is not None:
+        chosen.resume = absolute(chosen.resume)
     if chosen.preset and chosen.resume:
         raise ConfigError("--preset and --resume exclude each other: a resumed run keeps its config")
     stored = RunFolder.open(chosen.resume).config if chosen.resume else None
-    default = stored or (preset(chosen.preset) if chosen.preset else TrainConfig())
+    default = stored or (preset(chosen.preset) if chosen.preset else AgentTrainingConfig())
     config = tyro.cli(
-        TrainConfig,
+        AgentTrainingConfig,
         default=default,
         args=rest,
         prog="perceiver-train-agent",
@@ -278,15 +290,17 @@ def parse(arguments: list[str]) -> tuple[TrainConfig, bool]:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `perceiver-train-agent`."""
+    answer_version("perceiver-train-agent", arguments)
     console = Console()
     try:
         config, resumed = parse(sys.argv[1:] if arguments is None else arguments)
-        check_config(config)
         if resumed:
             assert config.run is not None
             run = RunFolder(config.run, config)
+            check_config(config, run.latest())
         else:
-            folder = config.run or Path("runs") / f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}"
+            check_config(config)
+            folder = config.run or absolute(Path("runs") / f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}")
             run = RunFolder.create(folder, config)
         started = time.monotonic()
         from agents.rllib.cluster import total_cpus
@@ -295,7 +309,7 @@ def main(arguments: list[str] | None = None) -> None:
             if resumed:
                 run.write_config()
             checkpoint = train(run, console)
-            console.print(f"trained; all in all {duration(time.monotonic() - started)}. Evaluating:", highlight=False)
+            console.print(f"trained in {duration(time.monotonic() - started)}. Evaluating:", highlight=False)
             folder = evaluate_run(run, checkpoint, config.evaluation, console, workers=total_cpus())
     except ConfigError as error:
         console.print(f"[red]error:[/red] {error}", highlight=False)

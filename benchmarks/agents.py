@@ -32,11 +32,13 @@ from typing import Any, Literal
 import torch
 import tyro
 
-from agents.acting.rollout import Rollout, make_worlds, to_tensors
+from agents.acting.arrays import to_tensors
+from agents.acting.rollout import Rollout
+from agents.acting.worlds import make_worlds
 from agents.losses.schedules import Schedule
 from agents.losses.vtrace import vtrace_loss
 from agents.models.network import AgentNetwork, NetworkConfig
-from agents.presets import BudgetConfig, ClusterConfig, LearningConfig, TrainConfig, WorldConfig
+from agents.presets import AgentTrainingConfig, BudgetConfig, ClusterConfig, LearningConfig, WorldConfig
 from agents.rllib.malloc import keep_freed_memory
 
 # Updates before the clock starts.
@@ -69,8 +71,8 @@ class AgentsBenchmark:
     """JSON file of all rates. Rounds of an earlier run with the same settings that are in it are kept and counted."""
 
 
-def train_config(benchmark: AgentsBenchmark, runners: int, learners: int) -> TrainConfig:
-    return TrainConfig(
+def train_config(benchmark: AgentsBenchmark, runners: int, learners: int) -> AgentTrainingConfig:
+    return AgentTrainingConfig(
         world=WorldConfig(scenario=benchmark.scenario, num_envs=benchmark.num_envs),
         network=benchmark.network,
         learning=LearningConfig(
@@ -139,7 +141,7 @@ def bare(benchmark: AgentsBenchmark) -> Rate:
         evaluation = network.evaluate(
             fragment["observation"], fragment["action"], fragment["state"], fragment["is_first"]
         )
-        loss = vtrace_loss(evaluation, fragment, config.learning.vtrace)
+        loss = vtrace_loss(evaluation, fragment, config.learning.vtrace, config.learning.entropy_weight.start)
         optimizer.zero_grad(set_to_none=True)
         loss.total.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), config.learning.max_gradient_norm)

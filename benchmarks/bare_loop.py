@@ -19,7 +19,9 @@ import torch
 import tyro
 from torch import Tensor
 
-from agents.acting.rollout import Episodes, Rollout, to_tensors
+from agents.acting.arrays import to_tensors
+from agents.acting.episodes import Episodes
+from agents.acting.rollout import Rollout
 from agents.losses.ppo import PPOConfig, ppo_loss, prepare_ppo_batch
 from agents.losses.schedules import Schedule
 from agents.losses.vtrace import VTraceConfig, vtrace_loss
@@ -37,7 +39,9 @@ class BareLoopConfig:
         default_factory=lambda: NetworkConfig(channels=64, num_heads=2, num_layers=1, num_latents=8)
     )
     ppo: PPOConfig = field(default_factory=PPOConfig)
-    vtrace: VTraceConfig = field(default_factory=lambda: VTraceConfig(entropy_weight=0.004))
+    vtrace: VTraceConfig = field(default_factory=VTraceConfig)
+    entropy_weight: float = 0.004
+    """Of the policy's entropy, in either loss."""
     num_envs: int = 64
     fragment_length: int = 8
     """Small batches (512 steps) and many of them; PPO, which uses each one several times, does better with 32."""
@@ -93,7 +97,7 @@ class Trainer:
         evaluation = self.network.evaluate(
             fragment["observation"], fragment["action"], fragment["state"], fragment["is_first"]
         )
-        loss = vtrace_loss(evaluation, fragment, self.config.vtrace)
+        loss = vtrace_loss(evaluation, fragment, self.config.vtrace, self.config.entropy_weight)
         self._step(loss.total)
         return loss
 
@@ -106,7 +110,7 @@ class Trainer:
             for part in minibatches(batch, config.minibatches, self.network.lstm is not None):
                 is_first = part["is_first"][: part["advantage"].shape[0]]
                 evaluation = self.network.evaluate(part["observation"], part["action"], part["state"], is_first)
-                loss = ppo_loss(evaluation, part, config)
+                loss = ppo_loss(evaluation, part, config, self.config.entropy_weight)
                 self._step(loss.total)
         return loss
 

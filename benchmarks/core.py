@@ -305,7 +305,7 @@ def published_job(*, folder: str, model_name: str, who: str, train: bool, bf16: 
         from perceiver_core import pretrained
 
         module: nn.Module = pretrained.load(folder)
-        compute = lambda: {"logits": module(inputs)}  # noqa: E731
+        compute = lambda: {"logits": module(inputs).logits}  # noqa: E731
     elif who == "Hugging Face":
         module = peers.load_hugging_face(folder, PUBLISHED[model_name][0])
         compute = lambda: {"logits": module(inputs=inputs).logits}  # noqa: E731

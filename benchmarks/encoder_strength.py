@@ -28,15 +28,19 @@ import torch
 import tyro
 from rich.console import Console
 
+from agents.acting.arrays import to_tensors
 from agents.acting.demonstrations import INFO_FILE
-from agents.acting.rollout import Rollout, make_worlds, to_tensors
+from agents.acting.rollout import Rollout
+from agents.acting.worlds import make_worlds
 from agents.clone import CloneConfig, RecordConfig, clone, record_demonstrations
-from agents.evaluate import evaluate_run, wilson_interval
+from agents.evaluation.scoring import evaluate_run
+from agents.evaluation.statistics import wilson_interval
 from agents.losses.schedules import Schedule
 from agents.losses.vtrace import vtrace_loss
 from agents.models.network import AgentNetwork, NetworkConfig
-from agents.presets import ClusterConfig, EvaluationConfig, TrainConfig, WorldConfig, preset
+from agents.presets import AgentTrainingConfig, ClusterConfig, EvaluationConfig, WorldConfig, preset
 from agents.runs.checkpoints import RunFolder
+from agents.runs.earlier import upgrade_info
 from benchmarks.encoders import NUM_HEADS, NUM_LATENTS, NUM_LAYERS
 from benchmarks.learning import evaluated, line
 
@@ -106,12 +110,12 @@ class EncoderStrength:
     output: Path = Path(__file__).parent / "results" / "encoder_strength.json"
 
 
-def config_of(benchmark: EncoderStrength, encoder: str, seed: int = 0) -> TrainConfig:
+def config_of(benchmark: EncoderStrength, encoder: str, seed: int = 0) -> AgentTrainingConfig:
     network = dataclasses.replace(benchmark.network, encoder=encoder)  # type: ignore[arg-type]
     return dataclasses.replace(preset(benchmark.preset), network=network, seed=seed)
 
 
-def cloned_checkpoint(benchmark: EncoderStrength, config: TrainConfig, folder: Path) -> Path:
+def cloned_checkpoint(benchmark: EncoderStrength, config: AgentTrainingConfig, folder: Path) -> Path:
     """The checkpoint of a clone of the expert in `folder`, from its recording; both made unless there are.
 
     The network and the scale of rewards are those of `config`.
@@ -192,6 +196,7 @@ def update_rates(benchmark: EncoderStrength) -> dict[str, list[float]]:
     """Trained env-steps per second with 512 entities in view, one value a round."""
     torch.set_num_threads(1)
     worlds, length = 4, 4
+    learning = preset(benchmark.preset).learning
     rates: dict[str, list[float]] = {encoder: [] for encoder in benchmark.encoders}
     with tempfile.TemporaryDirectory() as folder:
         scenario = Path(folder) / "crowd.toml"
@@ -214,7 +219,7 @@ def update_rates(benchmark: EncoderStrength) -> dict[str, list[float]]:
                     fragment["observation"], fragment["action"], fragment["state"], fragment["is_first"]
                 )
                 optimizer.zero_grad(set_to_none=True)
-                vtrace_loss(evaluation, fragment, preset(benchmark.preset).learning.vtrace).total.backward()
+                vtrace_loss(evaluation, fragment, learning.vtrace, learning.entropy_weight.start).total.backward()
                 optimizer.step()
                 if number > 0:
                     rates[encoder].append(worlds * length / (time.process_time() - started))
@@ -246,7 +251,7 @@ def main(benchmark: EncoderStrength) -> None:
                 print(
                     f"{encoder:14s} {stage:8s} seed {seed} {line(part['result'])} after "
                     f"{part['training']['env_steps']:,} steps, "
-                    f"{part['training']['processor_seconds'] / 60:.1f} processor minutes"
+                    f"{upgrade_info(part['training'])['cpu_seconds'] / 60:.1f} processor minutes"
                 )
             print(f"{encoder:14s} {stage:8s} all    {pooled([part['result'] for part in parts])}")
     benchmark.output.parent.mkdir(parents=True, exist_ok=True)

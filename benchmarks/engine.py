@@ -13,7 +13,6 @@ after 20 s: so a unit has as many others near it in large battles as in small on
 from __future__ import annotations
 
 import argparse
-import hashlib
 import itertools
 import json
 import os
@@ -22,22 +21,15 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
 
-from envs.engine import source_digest, stamp_modules
-from envs.engine import state as st
-from envs.engine.state import (
-    MapSpec,
-    create_unit,
-    inline_kernel,
-    issue_order,
-    kernel,
-    new_state,
-    random_uniform,
-    reset_world,
-)
+from envs.engine.state import layout as st
+from envs.engine.state.compilation import inline_kernel, kernel
+from envs.engine.state.maps import MapSpec
+from envs.engine.state.orders import issue_order
+from envs.engine.state.units import create_unit
+from envs.engine.state.worlds import new_state, random_uniform, reset_world
 from envs.engine.step import advance_worlds
 from envs.scenarios.units import Rules
 
@@ -127,10 +119,6 @@ def run(state, static, first, last, units, gap, groups, steps, work):
             for b in range(begin, end):
                 prepare(state, static, b, units, gap, groups, work)
             advance_worlds(state, static, begin, end, LOOPS)
-
-
-# The machine code of `run` holds the engine's: compiled anew after a change there too.
-stamp_modules([sys.modules[__name__]], source_digest() + hashlib.sha256(Path(__file__).read_bytes()).hexdigest())
 
 
 def measure(units: int, threads: int, seconds: float, mix: tuple[str, ...], groups: bool = False) -> dict[str, float]:

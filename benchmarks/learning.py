@@ -12,7 +12,7 @@ Results: `benchmarks/results/learning/<preset>-<seed>.json` with the score over 
 times, the curve and the settings of every stage; `<preset>-scripted.json` with what the scripted policies reach in the
 agent's place; `curves.png` of all results that are there.
 
-Acting and learning take turns in one process, one thread: about one core, and what `processor_seconds` counts is all of
+Acting and learning take turns in one process, one thread: about one core, and what `cpu_seconds` counts is all of
 it. The same seed gives the same weights, however often the run is interrupted.
 """
 
@@ -28,10 +28,12 @@ from typing import Any
 import numpy as np
 import tyro
 
-from agents.acting.rollout import is_battle
-from agents.evaluate import FIRST_SEED, play, summarise
-from agents.presets import TrainConfig, WorldConfig, preset
+from agents.acting.worlds import is_battle
+from agents.evaluation.playing import FIRST_SEED, play
+from agents.evaluation.statistics import summarise
+from agents.presets import AgentTrainingConfig, WorldConfig, preset
 from agents.runs.checkpoints import RunFolder, read_info
+from agents.runs.earlier import upgrade_info
 from agents.runs.progress import read_metrics
 
 # Points kept of a curve.
@@ -155,8 +157,8 @@ def print_table(benchmark: LearningBenchmark) -> None:
                     print(f"{name:28s} {policy:14s} {line(result)}")
                 continue
             steps, processor, wall = (
-                sum(stage["training"][key] for stage in content["stages"])
-                for key in ("env_steps", "processor_seconds", "seconds")
+                sum(upgrade_info(stage["training"])[key] for stage in content["stages"])
+                for key in ("env_steps", "cpu_seconds", "seconds")
             )
             print(
                 f"{name:28s} seed {content['seed']}         {line(content['results'][0])}, {steps:,} steps, "
@@ -210,7 +212,7 @@ def plot(results: Path) -> None:
 
 def main(benchmark: LearningBenchmark) -> None:
     benchmark.results.mkdir(parents=True, exist_ok=True)
-    configs: dict[str, TrainConfig] = {name: preset(name) for name in benchmark.presets}
+    configs: dict[str, AgentTrainingConfig] = {name: preset(name) for name in benchmark.presets}
     for name, config in configs.items():
         scripted = benchmark.results / f"{name}-scripted.json"
         if not scripted.exists():

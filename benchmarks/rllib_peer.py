@@ -20,9 +20,10 @@ from ray.rllib.core.rl_module.torch import TorchRLModule
 from ray.tune.registry import register_env
 from torch import Tensor
 
-from agents.acting.rollout import final_observation, make_worlds
+from agents.acting.episodes import final_observation
+from agents.acting.worlds import make_worlds
 from agents.models.network import AgentNetwork
-from agents.presets import TrainConfig
+from agents.presets import AgentTrainingConfig
 
 _ENV_ID = "benchmark_worlds"
 
@@ -130,7 +131,7 @@ def _one_step(batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensor[None] for name, tensor in batch.items()}
 
 
-def stock_config(algorithm: str, config: TrainConfig) -> AlgorithmConfig:
+def stock_config(algorithm: str, config: AgentTrainingConfig) -> AlgorithmConfig:
     """Stock IMPALA or PPO with one env runner and a learner in the driver: worlds, network, fragments, batch, optimizer
     and loss weights of `config`. PPO goes over its batch once, like the others, so that steps count the same."""
     from ray.rllib.algorithms.impala import IMPALAConfig
@@ -162,7 +163,7 @@ def stock_config(algorithm: str, config: TrainConfig) -> AlgorithmConfig:
         lr=learning.learning_rate.start,
         gamma=learning.vtrace.discount,
         grad_clip=learning.max_gradient_norm,
-        entropy_coeff=learning.vtrace.entropy_weight,
+        entropy_coeff=learning.entropy_weight.start,
         vf_loss_coeff=learning.vtrace.value_weight,
     )
     if algorithm == "ppo":

@@ -25,7 +25,7 @@ import tyro
 from numba import njit
 
 from envs.actions import ORDER_TARGET_CLASS
-from envs.engine.state import W_ALIVE
+from envs.engine.state.layout import W_ALIVE
 from envs.runtime import atomics
 from envs.scenarios.scenario import Scenario, Team, UnitStart, formation, load_scenario
 from envs.vector_env import SC2VectorEnv
@@ -127,7 +127,7 @@ def measure(
             if order.size < DRAWN_ALONE:
                 draw()
             else:
-                env.crew.run(draw)
+                env.thread_pool.run(draw)
             spent += time.perf_counter() - drawn
             observation, _, _, _, infos = env.step({"order": order, "target": target})
             illegal += int(infos["illegal_actions"].sum())

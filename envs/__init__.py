@@ -8,7 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import gymnasium
+from perceiver_agents import require
+
+# Before the first of them is imported.
+require("envs", "gymnasium", "numba", "pettingzoo", "PIL", "av", "s2clientprotocol", "websockets", "mpyq", "tyro")
+
+import gymnasium  # noqa: E402
 
 
 def __getattr__(name: str) -> Any:

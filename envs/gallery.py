@@ -1,4 +1,4 @@
-"""Makes the pictures of the README: `python -m envs.gallery docs/images`."""
+"""Pictures of scripted battles. `python -m envs.gallery docs/images` makes those of the README."""
 
 from __future__ import annotations
 
@@ -6,10 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import tyro
 from PIL import Image
 
-from envs.render.video import record_battle, write_gif
+from envs.render.pictures import draw_battle
+from envs.render.video import write_gif
+from envs.scenarios.scenario import Scenario
+from envs.vector_env import SC2VectorEnv
+from perceiver_agents.paths import make_absolute
 
 # Scenario, the agent side's scripted policy, and the game loop of the still picture (a multiple of 8).
 STILLS = (
@@ -31,6 +36,31 @@ class Gallery:
 
     out: Annotated[Path, tyro.conf.Positional] = Path("docs/images")
     seed: int = 3
+
+    def __post_init__(self) -> None:
+        make_absolute(self, "out")
+
+
+def record_battle(
+    scenario: str | Path | Scenario,
+    policy: str = "focus-fire",
+    *,
+    opponent: str | None = None,
+    seed: int = 0,
+    max_steps: int | None = None,
+    every: int = 2,
+) -> list[np.ndarray]:
+    """Pictures (uint8 [height, width, 3]) of one episode that scripted `policy` plays, of where it is fought.
+
+    One every `every` game loops, of the first `max_steps` steps.
+    """
+    env = SC2VectorEnv(scenario, 1, opponent=opponent, render_mode="rgb_array_list", _autoreset=False)
+    env.reset(seed=seed)
+    for _ in range(max_steps or env.scenario.step_limit):
+        _, _, terminated, truncated, _ = env.step(env.scripted_action(policy))
+        if terminated[0] or truncated[0]:
+            break
+    return draw_battle(env.scenario, env.rules, env.recorded_frames()[::every])
 
 
 def main(config: Gallery) -> None:

@@ -7,14 +7,15 @@ Shapes: B batch, M inputs, N latents, O queries, H heads, E and V key and value 
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from perceiver_core.accelerated import fast
-from perceiver_core.accelerated.kernels import attend
-from perceiver_core.accelerated.padded import PaddedTokens
+from perceiver_core.accelerated.fast import Form
+from perceiver_core.accelerated.kernels import KeysValues, attend, attention_probabilities, in_blocks
+from perceiver_core.accelerated.padded import PaddedTokens, absorb_padded
 from perceiver_core.checks import check_heads, check_positive, check_tensor
 from perceiver_core.config import config_class
 
@@ -25,8 +26,8 @@ class AttentionConfig:
 
     Args:
         num_heads: heads; must divide both attention widths.
-        qk_channels: width of queries and keys over all heads; `"q"` takes the width of the layer's queries,
-            `"kv"` that of its inputs (the published default for cross-attention).
+        qk_channels: width of queries and keys over all heads. `"q"` takes the width of the layer's queries. `"kv"`
+            takes that of its inputs, the published default for cross-attention.
         v_channels: width of the values over all heads; None: as `qk_channels`.
         widening_factor: hidden width of the feed-forward network over its input width.
         query_residual: add the raw query to the attention's output; leave it out where queries and outputs mean
@@ -58,13 +59,6 @@ class AttentionConfig:
         check_heads("qk_channels", qk_channels, self.num_heads)
         check_heads("v_channels", v_channels, self.num_heads)
         return qk_channels, v_channels
-
-
-class KeysValues(NamedTuple):
-    """Projected inputs of a cross-attention: keys [B, H, M, E] and values [B, H, M, V]."""
-
-    keys: Tensor
-    values: Tensor
 
 
 def init_linear(linear: nn.Linear) -> nn.Linear:
@@ -143,21 +137,53 @@ class CrossAttention(nn.Module):
         Returns:
             [B, O, Q].
         """
-        return fast.by_slices(self._attend, queries, inputs, mask)
+        if isinstance(inputs, PaddedTokens):
+            return self._layer(queries, inputs, mask)
+        return fast.by_slices(self._layer, queries, inputs, mask)
 
-    def _attend(self, queries: Tensor, inputs: Tensor | KeysValues | PaddedTokens, mask: Tensor | None) -> Tensor:
-        x = fast.cross_attend(self, queries, inputs, mask)
+    def _layer(self, queries: Tensor, inputs: Tensor | KeysValues | PaddedTokens, mask: Tensor | None) -> Tensor:
+        x = self.attend_cheaply(queries, inputs, mask)
         return self.feed_forward(queries + x if self.query_residual else x)
 
-    def attend_to(self, queries: Tensor, inputs: Tensor | KeysValues, mask: Tensor | None = None) -> Tensor:
-        """The attention by itself, without residual and feed-forward, in its clear form: [B, O, Q].
+    def attend_cheaply(
+        self, queries: Tensor, inputs: Tensor | KeysValues | PaddedTokens, mask: Tensor | None = None
+    ) -> Tensor:
+        """`attend_to` in the form with the fewest multiply-adds, equal up to rounding."""
+        if isinstance(inputs, KeysValues):
+            num_inputs = inputs.keys.shape[2]
+        else:
+            num_inputs = inputs.length if isinstance(inputs, PaddedTokens) else inputs.shape[1]
+        form = fast.plan(
+            self,
+            num_queries=queries.shape[1],
+            num_inputs=num_inputs,
+            shared_queries=len(queries) == 1,
+            projected=isinstance(inputs, KeysValues),
+        )
+        if isinstance(inputs, PaddedTokens):
+            if form is Form.ABSORB_KEYS_VALUES and mask is None and in_blocks(queries):
+                return absorb_padded(self, queries, inputs)
+            inputs = inputs.joined()
+        if form is Form.ABSORB_QUERIES_OUTPUT:
+            memory = inputs if isinstance(inputs, KeysValues) else self.keys_values(inputs)
+            return fast.absorb_queries_output(self, queries, memory, mask)
+        if form is Form.ABSORB_KEYS_VALUES and not isinstance(inputs, KeysValues):
+            return fast.absorb_keys_values(self, queries, inputs, mask)
+        return self.attend_to(queries, inputs, mask)
 
-        `forward` takes the cheapest of this and the re-associated forms in `perceiver_core.accelerated.fast`, which
-        agree with it.
-        """
+    def attend_to(self, queries: Tensor, inputs: Tensor | KeysValues, mask: Tensor | None = None) -> Tensor:
+        """The attention by itself, without residual and feed-forward, in its clear form: [B, O, Q]."""
         keys, values = inputs if isinstance(inputs, KeysValues) else self.keys_values(inputs)
         heads = attend(split_heads(self.query(self.query_norm(queries)), self.num_heads), keys, values, mask)
         return self.output(merge_heads(heads))
+
+    def probabilities(
+        self, queries: Tensor, inputs: Tensor | KeysValues | PaddedTokens, mask: Tensor | None = None
+    ) -> Tensor:
+        """The attention's probabilities [B, H, O, M]; the arguments are those of `forward`."""
+        inputs = inputs.joined() if isinstance(inputs, PaddedTokens) else inputs
+        keys, _ = inputs if isinstance(inputs, KeysValues) else self.keys_values(inputs)
+        return attention_probabilities(split_heads(self.query(self.query_norm(queries)), self.num_heads), keys, mask)
 
 
 class SelfAttention(nn.Module):
@@ -178,6 +204,12 @@ class SelfAttention(nn.Module):
         normed = self.norm(x)
         queries, keys, values = (split_heads(p(normed), self.num_heads) for p in (self.query, self.key, self.value))
         return self.feed_forward(x + self.output(merge_heads(attend(queries, keys, values))))
+
+    def probabilities(self, x: Tensor) -> Tensor:
+        """The attention's probabilities [B, H, N, N]."""
+        normed = self.norm(x)
+        queries, keys = (split_heads(p(normed), self.num_heads) for p in (self.query, self.key))
+        return attention_probabilities(queries, keys)
 
 
 def check_mask(name: str, mask: Tensor | None, batch: int, length: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -73,6 +73,7 @@ def load_weights(
     weights: Mapping[str, Tensor],
     source: str | Path,
     file_name: Callable[[str], str] = lambda name: name,
+    keep: Collection[str] = (),
 ) -> None:
     """Give a module (on any device, also meta) its weights.
 
@@ -81,11 +82,14 @@ def load_weights(
         weights: tensors by their name in the file.
         source: the file, for errors.
         file_name: from the module's name of a parameter to the file's.
+        keep: the module's names of parameters that keep their values, whatever the file has.
 
     Raises:
         ValueError: keys are missing, unexpected or of another shape; all of them are named.
     """
-    expected = {file_name(name): (name, tensor.shape) for name, tensor in module.state_dict().items()}
+    own = module.state_dict()
+    weights = {**weights, **{file_name(name): own[name] for name in keep}}
+    expected = {file_name(name): (name, tensor.shape) for name, tensor in own.items()}
     problems = [f"missing `{key}` {list(shape)}" for key, (_, shape) in expected.items() if key not in weights]
     problems += [f"unexpected `{key}` {list(tensor.shape)}" for key, tensor in weights.items() if key not in expected]
     problems += [

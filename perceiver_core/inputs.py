@@ -62,9 +62,9 @@ def merge_patches(rows: Tensor, shape: tuple[int, int, int], patch: tuple[int, i
     return x.permute(0, 1, 4, 7, 2, 5, 3, 6).reshape(rows.shape[0], t * pt, -1, h * ph, w * pw)
 
 
-def _with_positions(features: Tensor, position: PositionEncoding) -> Tensor:
+def _with_positions(features: Tensor, position: PositionEncoding, *, interpolate: bool = False) -> Tensor:
     """Flatten a channels-last grid [B, *sizes, C] and concatenate the encoding of its places."""
-    places = position(shape=features.shape[1:-1]).to(features.dtype)
+    places = position(shape=features.shape[1:-1], interpolate=interpolate).to(features.dtype)
     features = features.flatten(1, -2)
     return torch.cat([features, places.expand(features.shape[0], -1, -1)], dim=-1)
 
@@ -97,10 +97,11 @@ class _PatchInput(InputAdapter):
         self.channels = features + self.position.channels
         self.length = self.position.count
 
-    def embed(self, grid: Tensor) -> Tensor:
+    def embed(self, grid: Tensor, *, interpolate: bool = False) -> Tensor:
         """[B, *sizes, channels] -> tokens [B, M, C]."""
         _check_multiple("inputs", grid.shape[1:-1], self.config.patch)
-        return _with_positions(self.projection(split_patches(grid, self.config.patch)), self.position)
+        patches = self.projection(split_patches(grid, self.config.patch))
+        return _with_positions(patches, self.position, interpolate=interpolate)
 
 
 class ImageInput(_PatchInput):
@@ -126,9 +127,12 @@ class ImageInput(_PatchInput):
         def build(self) -> ImageInput:
             return ImageInput(self)
 
-    def forward(self, inputs: Tensor) -> Tensor:
+    def forward(self, inputs: Tensor, *, interpolate_positions: bool = False) -> Tensor:
+        """Images [B, channels, H, W] to tokens; other sizes than the configured one need `interpolate_positions` where
+        positions are trainable.
+        """
         check_tensor("inputs", inputs, "B C H W", C=self.config.channels)
-        return self.embed(inputs.movedim(1, -1))
+        return self.embed(inputs.movedim(1, -1), interpolate=interpolate_positions)
 
 
 class VideoInput(_PatchInput):
@@ -363,6 +367,13 @@ class FlowInput(InputAdapter):
 
     def forward(self, inputs: Tensor) -> Tensor:
         check_tensor("inputs", inputs, "B T C H W", T=2, C=(3, 27))
+        height, width = self.position.shape
+        if inputs.shape[3:] != (height, width):
+            raise ValueError(
+                f"`inputs` has frames of {inputs.shape[3]} x {inputs.shape[4]} pixels, and this model computes flow of "
+                f"{height} x {width} only: cut larger frames into (overlapping) tiles of that size, pad or resize "
+                "smaller ones"
+            )
         patches = pixel_neighbourhoods(inputs) if inputs.shape[2] == 3 else inputs
         features = self.projection(patches.flatten(1, 2).movedim(1, -1))
         return _with_positions(features, self.position)
@@ -401,9 +412,9 @@ class EntityInput(InputAdapter):
 class MultimodalInput(InputAdapter):
     """Adapters by modality, padded with learned vectors to a common width and concatenated in order of sorted names.
 
-    A modality is hidden by replacing its tokens with its learned mask token: at random while training, with the
-    probability of the configuration, and otherwise on request. A modality that is missing from the inputs counts as
-    hidden. Hiding the label makes a classifier of an autoencoder.
+    A hidden modality has its tokens replaced by its learned mask token. Training hides tokens at random, with the
+    probability of the configuration; otherwise they are hidden on request. A modality that is missing from the inputs
+    counts as hidden. Hiding the label makes a classifier of an autoencoder.
     """
 
     @config_class

@@ -15,8 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from perceiver_core.accelerated.kernels import KeysValues
 from perceiver_core.accelerated.padded import PaddedTokens
-from perceiver_core.attention import AttentionConfig, CrossAttention, KeysValues, SelfAttention, check_mask, init_linear
+from perceiver_core.attention import AttentionConfig, CrossAttention, SelfAttention, check_mask, init_linear
 from perceiver_core.bottleneck import Bottleneck, BottleneckConfig
 from perceiver_core.checks import check_positive, check_tensor
 from perceiver_core.config import config_class
@@ -276,14 +277,32 @@ class PerceiverIO(HubModel):
 
         Args:
             inputs: what the input adapter takes; a mapping by modality for a multimodal one.
-            mask: bool [B, M] over the adapter's tokens, True for valid ones; multimodal models also take one per
-                modality, where a missing entry means that all of its tokens are valid.
+            mask: bool [B, M] over the adapter's tokens, True for valid ones. Multimodal models also take one per
+                modality; all tokens of a modality without an entry are valid.
             masked: modalities to replace by their mask token (see `MultimodalInput`).
 
         Returns:
             Latents [B, N, D], or with a bottleneck the code [B, N, c].
         """
-        return self._encode(inputs, mask, masked)[0]
+        return self.encode_with_tokens(inputs, mask, masked=masked)[0]
+
+    def encode_with_tokens(
+        self,
+        inputs: Any,
+        mask: Tensor | Mapping[str, Tensor] | None = None,
+        *,
+        masked: Collection[str] | Mapping[str, Tensor] = (),
+    ) -> tuple[Tensor, Tensor | None]:
+        """`encode`, and the tokens [B, M, C] that `decode` needs where queries are derived from the inputs.
+
+        The tokens are None where nothing needed them as one array.
+        """
+        if isinstance(self.inputs, MultimodalInput) and mask is None and not self.queries.uses_inputs:
+            tokens, latents = None, self.encoder(self.inputs.padded(inputs, masked))
+        else:
+            tokens = self.tokens(inputs, masked)
+            latents = self.encoder(tokens, self._token_mask(mask, tokens))
+        return (latents if self.bottleneck is None else self.bottleneck.narrow(latents)), tokens
 
     def decode(
         self,
@@ -291,6 +310,7 @@ class PerceiverIO(HubModel):
         positions: Positions | None = None,
         *,
         inputs: Any = None,
+        tokens: Tensor | None = None,
         query_mask: Tensor | None = None,
         chunk_size: int | None = None,
     ) -> Outputs:
@@ -301,6 +321,7 @@ class PerceiverIO(HubModel):
             positions: which outputs, as integer indices [O] or [B, O]; None: all. For queries by name (modalities,
                 tasks) a mapping from name to indices or None; names that are left out are not decoded.
             inputs: the raw inputs again, where the queries are derived from them.
+            tokens: what `tokens` made of the inputs, in the place of `inputs`.
             query_mask: bool [B, O]: outputs to leave as zeros. For models with a single kind of query.
             chunk_size: most queries to decode at a time, which bounds memory; the latents' keys and values are
                 computed once. None: all at once.
@@ -308,54 +329,10 @@ class PerceiverIO(HubModel):
         Returns:
             What the output adapter makes of [B, O, F]; a dict of it by name for queries by name.
         """
-        tokens = self.tokens(inputs) if inputs is not None and self.queries.uses_inputs else None
-        return self._decode(latents, positions, tokens, query_mask, chunk_size)
-
-    def forward(
-        self,
-        inputs: Any,
-        mask: Tensor | Mapping[str, Tensor] | None = None,
-        positions: Positions | None = None,
-        *,
-        masked: Collection[str] | Mapping[str, Tensor] = (),
-        query_mask: Tensor | None = None,
-        chunk_size: int | None = None,
-    ) -> Outputs:
-        """`encode`, then `decode`; the arguments are theirs."""
-        latents, tokens = self._encode(inputs, mask, masked)
-        return self._decode(latents, positions, tokens, query_mask, chunk_size)
-
-    def _encode(
-        self,
-        inputs: Any,
-        mask: Tensor | Mapping[str, Tensor] | None,
-        masked: Collection[str] | Mapping[str, Tensor],
-    ) -> tuple[Tensor, Tensor | None]:
-        """Latents or their code, and the tokens if they were needed as such."""
-        if isinstance(self.inputs, MultimodalInput) and mask is None and not self.queries.uses_inputs:
-            tokens, latents = None, self.encoder(self.inputs.padded(inputs, masked))
-        else:
-            tokens = self.tokens(inputs, masked)
-            latents = self.encoder(tokens, self._token_mask(mask, tokens))
-        return (latents if self.bottleneck is None else self.bottleneck.narrow(latents)), tokens
-
-    def _token_mask(self, mask: Tensor | Mapping[str, Tensor] | None, tokens: Tensor) -> Tensor | None:
-        if not isinstance(mask, Mapping):
-            return mask
-        if not isinstance(self.inputs, MultimodalInput):
-            raise TypeError("`mask` by modality needs a multimodal input; pass a bool tensor [B, M]")
-        return self.inputs.token_mask(mask, tokens)
-
-    def _decode(
-        self,
-        latents: Tensor,
-        positions: Positions | None,
-        tokens: Tensor | None,
-        query_mask: Tensor | None,
-        chunk_size: int | None,
-    ) -> Outputs:
         if chunk_size is not None:
             check_positive("decode", chunk_size=chunk_size)
+        if tokens is None and inputs is not None and self.queries.uses_inputs:
+            tokens = self.tokens(inputs)
         if self.bottleneck is not None:
             latents = self.bottleneck.widen(latents)
         if isinstance(self.queries, NamedQueries) and isinstance(self.outputs, MultimodalOutput):
@@ -376,6 +353,27 @@ class PerceiverIO(HubModel):
             ]
             rows = torch.cat(decoded, dim=1)
         return self.outputs.assemble(rows, whole=positions is None)
+
+    def forward(
+        self,
+        inputs: Any,
+        mask: Tensor | Mapping[str, Tensor] | None = None,
+        positions: Positions | None = None,
+        *,
+        masked: Collection[str] | Mapping[str, Tensor] = (),
+        query_mask: Tensor | None = None,
+        chunk_size: int | None = None,
+    ) -> Outputs:
+        """`encode`, then `decode`; the arguments are theirs."""
+        latents, tokens = self.encode_with_tokens(inputs, mask, masked=masked)
+        return self.decode(latents, positions, tokens=tokens, query_mask=query_mask, chunk_size=chunk_size)
+
+    def _token_mask(self, mask: Tensor | Mapping[str, Tensor] | None, tokens: Tensor) -> Tensor | None:
+        if not isinstance(mask, Mapping):
+            return mask
+        if not isinstance(self.inputs, MultimodalInput):
+            raise TypeError("`mask` by modality needs a multimodal input; pass a bool tensor [B, M]")
+        return self.inputs.token_mask(mask, tokens)
 
     @staticmethod
     def _chunks(positions: Tensor | None, count: int, chunk_size: int, device: torch.device) -> Sequence[Tensor]:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from perceiver_core.attention import init_linear
@@ -23,8 +24,8 @@ def axis_positions(size: int, spacing: Spacing, device: torch.device | str = "cp
     """Coordinates [size] of one axis in [-1, 1].
 
     `"closed"` is `linspace(-1, 1)` with both ends. `"half_open"` is `-1 + 2 i / size`, which never reaches 1. The
-    reference encodes whole grids in the first way and subsampled output queries in the second, so weights that were
-    trained on subsampled queries (the video-audio-label autoencoder) expect the second wherever they are queried.
+    reference encodes whole grids in the first way and subsampled output queries in the second. The weights of the
+    video-audio-label autoencoder were trained on subsampled queries, so they expect the second for every query.
     """
     if spacing == "closed":
         return torch.linspace(-1.0, 1.0, size, device=device)
@@ -42,8 +43,8 @@ def fourier_axis_features(positions: Tensor, num_bands: int, resolution: int) ->
     Returns:
         [n, 2, num_bands].
     """
-    # Float32 in this order of operations, as the published weights saw it: at 15,360 half-waves (audio) the rounding
-    # of the phase reaches 1e-3, and a more exact phase would be another encoding.
+    # Float32 in this order of operations, as the published weights saw it. At 15,360 half-waves (audio) the rounding of
+    # the phase reaches 1e-3, so a more exact phase would be another encoding.
     frequencies = torch.linspace(1.0, resolution / 2, num_bands, device=positions.device)
     phase = math.pi * (positions[:, None] * frequencies)
     return torch.stack([phase.sin(), phase.cos()], dim=1)
@@ -60,13 +61,20 @@ class PositionEncoding(nn.Module):
         """Number of places in the grid."""
         return math.prod(self.shape)
 
-    def forward(self, positions: Tensor | None = None, shape: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self,
+        positions: Tensor | None = None,
+        shape: Sequence[int] | None = None,
+        *,
+        interpolate: bool = False,
+    ) -> Tensor:
         """Encode places.
 
         Args:
             positions: integers [...], flat row-major indices into the grid; None: the whole grid.
-            shape: another grid than the configured one. Fourier features are made for it on the same range [-1, 1];
-                a trainable table has no others and refuses.
+            shape: another grid than the configured one. Fourier features are made for it on the same range [-1, 1].
+            interpolate: let a trainable table over a picture serve another grid, resized by bicubic interpolation;
+                otherwise it refuses. Fourier features need no such leave.
 
         Returns:
             [..., channels], or [prod(shape), channels] for the whole grid.
@@ -153,7 +161,13 @@ class FourierPosition(PositionEncoding):
         """Per axis: [size, 1 + 2 * num_bands] with the coordinate, the sines and the cosines."""
         return [getattr(self, f"axis_{axis}") for axis in range(len(self.shape))]
 
-    def forward(self, positions: Tensor | None = None, shape: Sequence[int] | None = None) -> Tensor:
+    def forward(
+        self,
+        positions: Tensor | None = None,
+        shape: Sequence[int] | None = None,
+        *,
+        interpolate: bool = False,
+    ) -> Tensor:
         tables = self.axis_tables()
         if shape is not None and tuple(shape) != self.shape:
             if len(shape) != len(self.shape):
@@ -208,10 +222,29 @@ class TrainablePosition(PositionEncoding):
             else nn.Identity()
         )
 
-    def forward(self, positions: Tensor | None = None, shape: Sequence[int] | None = None) -> Tensor:
-        if shape is not None and tuple(shape) != self.shape:
-            raise ValueError(f"trainable positions exist for the grid {self.shape} only, got `shape` {tuple(shape)}")
+    def forward(
+        self,
+        positions: Tensor | None = None,
+        shape: Sequence[int] | None = None,
+        *,
+        interpolate: bool = False,
+    ) -> Tensor:
+        shape = self.shape if shape is None else tuple(shape)
+        table: Tensor = self.table
+        if shape != self.shape:
+            if not (interpolate and len(shape) == len(self.shape) == 2):
+                remedy = "; `interpolate_pos_encoding` of a published model resizes them" if len(shape) == 2 else ""
+                raise ValueError(
+                    f"trainable positions exist for the grid {self.shape} only, got `shape` {shape}{remedy}"
+                )
+            table = self._resized(shape)
         if positions is None:
-            return self.projection(self.table)
-        _check_positions(positions, self.count)
-        return self.projection(self.table[positions])
+            return self.projection(table)
+        _check_positions(positions, len(table))
+        return self.projection(table[positions])
+
+    def _resized(self, shape: Sequence[int]) -> Tensor:
+        """The table for another picture size, [prod(shape), channels]."""
+        picture = self.table.unflatten(0, self.shape).movedim(-1, 0)[None]
+        resized = F.interpolate(picture, size=tuple(shape), mode="bicubic", align_corners=False)
+        return resized[0].flatten(1).T

@@ -11,13 +11,16 @@
 | `image_classifier_conv` | convolutional stem | 48,646,522 |
 | `perceiver_image_classifier` | the original Perceiver | 44,912,254 |
 | `entity_encoder` | StarCraft II units | by width |
+| `autoregressive_language_model` | next byte, Perceiver AR | 164,289,798 |
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from perceiver_core.attention import AttentionConfig
+from perceiver_core.autoregressive import AutoregressiveConfig, PerceiverAR
 from perceiver_core.bottleneck import BottleneckConfig
 from perceiver_core.entities import EntityEncoder, EntityEncoding, entity_encoder
 from perceiver_core.inputs import (
@@ -47,12 +50,16 @@ from perceiver_core.outputs import (
     TiedEmbeddingOutput,
     VideoPatchOutput,
 )
-from perceiver_core.position import FourierPosition, TrainablePosition
+from perceiver_core.position import FourierPosition, Spacing, TrainablePosition
 from perceiver_core.queries import InputQueries, MultimodalQueries, PositionQueries
 
 __all__ = [
+    "AudioModality",
     "EntityEncoder",
     "EntityEncoding",
+    "LabelModality",
+    "VideoModality",
+    "autoregressive_language_model",
     "entity_encoder",
     "image_classifier_conv",
     "image_classifier_fourier",
@@ -149,7 +156,7 @@ def perceiver_image_classifier(
 ) -> Perceiver:
     """The original Perceiver on ImageNet (arXiv 2103.03206): eight cross-attends, 44.9 M parameters.
 
-    All blocks share their weights, and so do all cross-attends but the first.
+    All blocks share their weights. All cross-attends but the first share theirs.
     Images [B, 3, H, W] -> logits [B, num_classes]. Paper: 78.0% top-1.
     """
     encoder = encoder or EncoderConfig(
@@ -210,6 +217,45 @@ def sequence_classifier(
     return _classifier(inputs, encoder or byte_encoder(), num_classes)
 
 
+def autoregressive_language_model(
+    *,
+    vocabulary: int = 262,
+    max_length: int = 8192,
+    num_latents: int = 1024,
+    channels: int = 1024,
+    num_self_attends: int = 12,
+    num_heads: int = 16,
+    positions: Literal["rotary", "learned"] = "rotary",
+    prefix_dropout: float = 0.0,
+) -> PerceiverAR:
+    """Perceiver AR (arXiv 2202.07765): bytes to the next byte. Sizes are those of the reference implementation.
+
+    Integers [B, L] with L <= max_length -> logits [B, N, vocabulary] at the last N = min(num_latents, L) positions.
+
+    Args:
+        vocabulary: tokens.
+        max_length: longest context.
+        num_latents: last positions that are latents.
+        channels: width.
+        num_self_attends: layers over the latents.
+        num_heads: heads of every layer.
+        positions: rotary or learned ones.
+        prefix_dropout: share of the tokens before the latents that a training step leaves out.
+    """
+    return PerceiverAR(
+        AutoregressiveConfig(
+            vocabulary=vocabulary,
+            max_length=max_length,
+            num_latents=num_latents,
+            channels=channels,
+            num_self_attends=num_self_attends,
+            num_heads=num_heads,
+            positions=positions,
+            prefix_dropout=prefix_dropout,
+        )
+    )
+
+
 def optical_flow(*, image_size: Size = (368, 496), encoder: EncoderConfig | None = None) -> PerceiverIO:
     """Optical flow: the queries are the adapted pixels.
 
@@ -233,103 +279,178 @@ def optical_flow(*, image_size: Size = (368, 496), encoder: EncoderConfig | None
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class VideoModality:
+    """The video of an autoencoder: clips [B, T, 3, H, W]; by default as published.
+
+    Args:
+        num_frames: T.
+        size: H, W.
+        patch: height and width of an input patch.
+        query_patch: height and width of what one query decodes; published: a pixel.
+        bands: Fourier bands of time, height and width.
+        resolution: highest frequencies of these bands, as a grid; None: the grid of the input patches.
+    """
+
+    num_frames: int = 16
+    size: Size = (224, 224)
+    patch: Size = (4, 4)
+    query_patch: Size = (1, 1)
+    bands: int = 32
+    resolution: tuple[int, int, int] | None = None
+
+    def __post_init__(self) -> None:
+        for name, patch in (("patch", self.patch), ("query_patch", self.query_patch)):
+            if self.size[0] % patch[0] or self.size[1] % patch[1]:
+                raise ValueError(f"VideoModality: `size` = {self.size} must be a multiple of `{name}` = {patch}")
+
+    def grid(self, patch: Size) -> tuple[int, int, int]:
+        """Numbers of patches along time, height and width."""
+        return self.num_frames, self.size[0] // patch[0], self.size[1] // patch[1]
+
+    def position(self, patch: Size, spacing: Spacing) -> FourierPosition.Config:
+        """Places of patches of one size. Queries keep the resolution of the inputs: the published weights expect it."""
+        resolution = self.resolution or self.grid(self.patch)
+        return FourierPosition.Config(
+            shape=self.grid(patch), num_bands=self.bands, resolution=resolution, spacing=spacing
+        )
+
+    def inputs(self) -> VideoInput.Config:
+        """Its input adapter."""
+        return VideoInput.Config(position=self.position(self.patch, "closed"), patch=(1, *self.patch))
+
+    def queries(self) -> PositionQueries.Config:
+        """Its queries."""
+        return PositionQueries.Config(position=self.position(self.query_patch, "half_open"))
+
+    def outputs(self) -> ProjectionOutput.Config | VideoPatchOutput.Config:
+        """Its output adapter."""
+        if self.query_patch == (1, 1):
+            return ProjectionOutput.Config(channels=3)
+        return VideoPatchOutput.Config(shape=(self.num_frames, *self.size), patch=(1, *self.query_patch))
+
+
+@dataclass(frozen=True, kw_only=True)
+class AudioModality:
+    """The sound of an autoencoder: [B, S] or [B, S, 1]; by default as published.
+
+    Args:
+        num_samples: S.
+        samples_per_patch: samples of an input token and of a query.
+        bands: Fourier bands of the patches.
+        resolution: Nyquist resolution of these bands; None: the samples, so that bands above half the number of
+            patches alias.
+    """
+
+    num_samples: int = 30_720
+    samples_per_patch: int = 16
+    bands: int = 192
+    resolution: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num_samples % self.samples_per_patch:
+            raise ValueError(
+                f"AudioModality: `num_samples` = {self.num_samples} must be a multiple of `samples_per_patch` = "
+                f"{self.samples_per_patch}"
+            )
+
+    def position(self, spacing: Spacing) -> FourierPosition.Config:
+        """Places of the patches."""
+        grid, resolution = (self.num_samples // self.samples_per_patch,), (self.resolution or self.num_samples,)
+        return FourierPosition.Config(shape=grid, num_bands=self.bands, resolution=resolution, spacing=spacing)
+
+    def inputs(self) -> AudioInput.Config:
+        """Its input adapter."""
+        return AudioInput.Config(position=self.position("closed"), samples_per_patch=self.samples_per_patch)
+
+    def queries(self) -> PositionQueries.Config:
+        """Its queries."""
+        return PositionQueries.Config(position=self.position("half_open"))
+
+    def outputs(self) -> AudioPatchOutput.Config:
+        """Its output adapter."""
+        return AudioPatchOutput.Config(samples_per_patch=self.samples_per_patch)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelModality:
+    """The class label of an autoencoder: [B] or [B, K]; by default as published.
+
+    Args:
+        num_classes: K.
+        query_channels: width of the learned query.
+        mask_probability: how often training hides the label.
+    """
+
+    num_classes: int = 700
+    query_channels: int = 1024
+    mask_probability: float = 0.5
+
+    def inputs(self) -> LabelInput.Config:
+        """Its input adapter."""
+        return LabelInput.Config(num_classes=self.num_classes)
+
+    def queries(self) -> PositionQueries.Config:
+        """Its query."""
+        return learned_queries(1, self.query_channels)
+
+    def outputs(self) -> ClassificationOutput.Config:
+        """Its output adapter."""
+        return ClassificationOutput.Config(num_classes=self.num_classes)
+
+
 def multimodal_autoencoder(
     *,
-    num_frames: int = 16,
-    image_size: Size = (224, 224),
-    image_patch: Size = (4, 4),
-    audio_samples: int = 30_720,
-    samples_per_patch: int = 16,
-    num_classes: int = 700,
-    image_bands: int = 32,
-    image_resolution: tuple[int, int, int] | None = None,
-    image_query_patch: Size = (1, 1),
-    audio_bands: int = 192,
-    audio_resolution: int | None = None,
-    label_query_channels: int = 1024,
+    video: VideoModality | None = None,
+    audio: AudioModality | None = None,
+    label: LabelModality | None = None,
     query_channels: int | None = None,
     output_channels: int | None = 512,
-    label_mask_probability: float = 0.5,
     encoder: EncoderConfig | None = None,
     bottleneck: BottleneckConfig | None = None,
     decoder_attention: AttentionConfig | None = None,
 ) -> PerceiverIO:
     """Video-audio-label autoencoder, published for Kinetics-700.
 
-    Inputs: `{"audio": [B, S] or [B, S, 1], "image": [B, T, 3, H, W], "label": [B] or [B, K]}`, where what is missing is
-    hidden by its mask token. Outputs: `{"audio": [B, S], "image": [B, T * H * W, 3], "label": [B, K]}`, or the asked
-    positions of the asked modalities: audio patches, pixels in row-major order, the one label. Where image queries are
-    patches, the whole image is [B, T, 3, H, W] and a part [B, O, patch * 3].
+    Inputs: `{"audio": [B, S] or [B, S, 1], "image": [B, T, 3, H, W], "label": [B] or [B, K]}`. A modality may be
+    missing; its mask token replaces it.
+
+    Outputs: `{"audio": [B, S], "image": [B, T * H * W, 3], "label": [B, K]}`, or the asked positions of the asked
+    modalities. Positions are audio patches, pixels in row-major order, and the one label. Where image queries are
+    patches, the whole image is [B, T, 3, H, W] and a part is [B, O, patch * 3].
 
     Args:
-        num_frames: T.
-        image_size: H, W.
-        image_patch: height and width of an input patch.
-        audio_samples: S.
-        samples_per_patch: samples of an audio token and of an audio query.
-        num_classes: K.
-        image_bands: Fourier bands of time, height and width.
-        image_resolution: highest frequencies of these bands, as a grid; None: the grid of the input patches.
-        image_query_patch: height and width of what one image query decodes; published: a pixel.
-        audio_bands: Fourier bands of the audio patches.
-        audio_resolution: Nyquist resolution of these bands; None: the samples, so that bands above half the number of
-            patches alias.
-        label_query_channels: width of the learned label query.
+        video: format and queries of the video; None: as published.
+        audio: the same of the sound.
+        label: the same of the label.
         query_channels: width of all queries, which learned padding fills up; None: two more than the widest needs.
         output_channels: width of decoded rows before the modalities' own linear maps; None: that of the queries.
-        label_mask_probability: how often training hides the label.
         encoder: other sizes than the published 784 latents of 512 channels with 8 self-attends.
         bottleneck: a code narrower than the latents; None, as published: the latents are the code.
         decoder_attention: the decoder's layer; None: the published single head without query residual.
+
+    Raises:
+        ValueError: `query_channels` is narrower than a modality's query.
     """
-    if audio_samples % samples_per_patch:
-        raise ValueError(
-            f"`audio_samples` = {audio_samples} must be a multiple of `samples_per_patch` = {samples_per_patch}"
-        )
-    if image_size[0] % image_patch[0] or image_size[1] % image_patch[1]:
-        raise ValueError(f"`image_size` = {image_size} must be a multiple of `image_patch` = {image_patch}")
-    if image_size[0] % image_query_patch[0] or image_size[1] % image_query_patch[1]:
-        raise ValueError(f"`image_size` = {image_size} must be a multiple of `image_query_patch` = {image_query_patch}")
-    patches = (num_frames, image_size[0] // image_patch[0], image_size[1] // image_patch[1])
-    image_resolution = image_resolution or patches
-    audio_grid = (audio_samples // samples_per_patch,)
-    audio_nyquist = (audio_resolution or audio_samples,)
-    audio = FourierPosition.Config(shape=audio_grid, num_bands=audio_bands, resolution=audio_nyquist)
-    image = FourierPosition.Config(shape=patches, num_bands=image_bands, resolution=image_resolution)
-    # Queries lie at half-open positions and keep the resolution of the patches: the published weights were trained so.
-    audio_query = FourierPosition.Config(
-        shape=audio_grid, num_bands=audio_bands, resolution=audio_nyquist, spacing="half_open"
-    )
-    query_grid = (num_frames, image_size[0] // image_query_patch[0], image_size[1] // image_query_patch[1])
-    image_query = FourierPosition.Config(
-        shape=query_grid, num_bands=image_bands, resolution=image_resolution, spacing="half_open"
-    )
-    widest = max(1 + 2 * audio_bands, 3 * (1 + 2 * image_bands), label_query_channels)
+    video, audio, label = video or VideoModality(), audio or AudioModality(), label or LabelModality()
+    modalities: dict[str, AudioModality | VideoModality | LabelModality] = {
+        "audio": audio,
+        "image": video,
+        "label": label,
+    }
+    widest = max(1 + 2 * audio.bands, 3 * (1 + 2 * video.bands), label.query_channels)
     if query_channels is not None and query_channels < widest + 1:
         raise ValueError(f"`query_channels` = {query_channels} must exceed the widest modality's query, {widest}")
-    image_output = (
-        ProjectionOutput.Config(channels=3)
-        if image_query_patch == (1, 1)
-        else VideoPatchOutput.Config(shape=(num_frames, *image_size), patch=(1, *image_query_patch))
-    )
     return PerceiverIO(
         PerceiverIOConfig(
             inputs=MultimodalInput.Config(
-                modalities={
-                    "audio": AudioInput.Config(position=audio, samples_per_patch=samples_per_patch),
-                    "image": VideoInput.Config(position=image, patch=(1, *image_patch)),
-                    "label": LabelInput.Config(num_classes=num_classes),
-                },
+                modalities={name: modality.inputs() for name, modality in modalities.items()},
                 min_padding=4,
-                mask_probabilities={"audio": 0.0, "image": 0.0, "label": label_mask_probability},
+                mask_probabilities={"audio": 0.0, "image": 0.0, "label": label.mask_probability},
             ),
             encoder=encoder or EncoderConfig(num_latents=784, latent_channels=512, num_self_attends=8),
             queries=MultimodalQueries.Config(
-                modalities={
-                    "audio": PositionQueries.Config(position=audio_query),
-                    "image": PositionQueries.Config(position=image_query),
-                    "label": learned_queries(1, label_query_channels),
-                },
+                modalities={name: modality.queries() for name, modality in modalities.items()},
                 min_padding=2 if query_channels is None else query_channels - widest,
             ),
             decoder=DecoderConfig(
@@ -337,11 +458,7 @@ def multimodal_autoencoder(
                 output_channels=output_channels,
             ),
             outputs=MultimodalOutput.Config(
-                modalities={
-                    "audio": AudioPatchOutput.Config(samples_per_patch=samples_per_patch),
-                    "image": image_output,
-                    "label": ClassificationOutput.Config(num_classes=num_classes),
-                }
+                modalities={name: modality.outputs() for name, modality in modalities.items()}
             ),
             bottleneck=bottleneck,
         )

@@ -12,7 +12,10 @@ episode of one world (longer episodes are cut into several rows, in order):
     observation.<name>            tensor [T, ...] of the simulator's observation
     action.<name>                 tensor [T, ...] of the action taken ("action" where the action is a single array)
 
-`_demonstrations.json` holds the format's version, the world, who played, and the columns' shapes and types.
+`_demonstrations.json` holds the format's version, the world, who played, and the shapes and types of the columns. It
+also holds the tables (features, scalars, orders, functions) that columns and action numbers stand for. `read_batches`
+puts them into the order of today's tables. What is new is zero; an entry that is gone is refused by its name.
+
 Tensors are stored as flat lists of their type; `read_batches` gives them their shapes back.
 """
 
@@ -28,16 +31,43 @@ import pyarrow
 import pyarrow.parquet
 import torch
 
-from agents.acting.rollout import make_worlds, map_arrays, to_arrays, to_tensors
-from agents.acting.scripted import scripted_action
+from agents.acting.arrays import map_arrays
+from agents.acting.player import Player
+from agents.acting.worlds import make_worlds
 from agents.configuration import ConfigError, config_to_dict
+from agents.models.earlier_vocabulary import EARLIER_TABLES
 from agents.models.network import AgentNetwork
+from agents.models.vocabulary import (
+    Tables,
+    check_tables,
+    map_axis,
+    map_values,
+    simulator_vocabulary,
+    tables_from_json,
+    tables_to_json,
+)
 from agents.presets import WorldConfig
-from agents.runs.checkpoints import FORMAT
 
+# Raised when recordings change so that older ones can no longer be read.
+FORMAT = 3
+# Recordings that name no tables: theirs are `EARLIER_TABLES`.
+_EARLIER_FORMAT = 2
+# Columns that have an axis, counted from the end, along a table.
+_TABLE_AXES = {
+    "observation.entities": (-1, "entity_features"),
+    "observation.scalars": (-1, "scalars"),
+    "observation.order_mask": (-1, "orders"),
+    "observation.target_mask": (-2, "target_classes"),
+    "observation.action_mask": (-1, "smac_actions"),
+    "observation.function_mask": (-1, "functions"),
+    "observation.selected_mask": (-2, "functions"),
+    "observation.target_unit_mask": (-2, "functions"),
+}
+# Columns whose values are numbers of a table's entries.
+_TABLE_VALUES = {"action": "smac_actions", "action.order": "orders", "action.function": "functions"}
 # Readers of Parquet folders leave out files whose names start with an underscore.
 INFO_FILE = "_demonstrations.json"
-# Demonstrations are recorded on seeds of their own, apart from those of training and evaluation.
+# Demonstrations have seeds of their own: neither training nor evaluation uses them.
 FIRST_SEED = 2**41
 
 
@@ -55,7 +85,8 @@ def record(
 ) -> int:
     """Lets `player` (a network, or the name of a scripted policy) play and writes what it did; returns the row count.
 
-    steps: T. Whole episodes only: the same number from every world, so that short ones are not favoured.
+    steps: T. Every world plays the same number of whole episodes, so that short ones are not favoured. `episodes` is
+    rounded up for it. Raises `ConfigError` where `folder` is not empty.
     """
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} exists already and is not overwritten: choose another folder")
@@ -63,7 +94,7 @@ def record(
     writer = _Writer(folder, steps, discount, rows_per_file)
     env = make_worlds(world, num_envs, FIRST_SEED + seed)
     observation, _ = env.reset(seed=FIRST_SEED + seed)
-    state = {} if isinstance(player, str) else player.initial_state(num_envs)
+    playing = Player(env, player)
     is_first = np.ones(num_envs, dtype=bool)
     rounds = -(-episodes // num_envs)
     played = np.zeros(num_envs, dtype=np.int64)
@@ -71,22 +102,13 @@ def record(
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(seed)
         while (played < rounds).any():
-            if isinstance(player, str):
-                action = scripted_action(env, observation, player)
-            else:
-                step = player.act(to_tensors(observation), state, torch.as_tensor(is_first))
-                action, state = to_arrays(step.action), step.state
+            action = playing.act(observation, is_first)
             before = map_arrays(np.array, observation)
             observation, reward, terminated, truncated, infos = env.step(action)
             is_first = terminated | truncated
             for slot in np.flatnonzero(played < rounds):
-                running[slot].append(
-                    {
-                        "observation": {name: array[slot] for name, array in before.items()},
-                        "action": _of_world(action, int(slot)),
-                        "reward": float(reward[slot]),
-                    }
-                )
+                seen, done = (_of_world(part, int(slot)) for part in (before, action))
+                running[slot].append({"observation": seen, "action": done, "reward": float(reward[slot])})
             for slot in np.flatnonzero(is_first & (played < rounds)):
                 writer.add_episode(running[slot], bool(infos["final_info"]["battle_won"][slot]))
                 running[slot] = []
@@ -96,8 +118,8 @@ def record(
     return writer.rows_written
 
 
-def _of_world(action: Any, slot: int) -> Any:
-    return map_arrays(lambda array: array[slot], action)
+def _of_world(arrays: Any, slot: int) -> Any:
+    return map_arrays(lambda array: array[slot], arrays)
 
 
 class _Writer:
@@ -150,6 +172,7 @@ class _Writer:
             "steps": self.steps,
             "discount": self.discount,
             "columns": self.columns,
+            "tables": tables_to_json(simulator_vocabulary().tables()),
         }
         (self.folder / INFO_FILE).write_text(json.dumps(info, indent=2))
 
@@ -180,6 +203,8 @@ class Recording:
     steps: int
     discount: float
     columns: dict[str, dict[str, Any]]
+    tables: Tables
+    """What columns and action numbers stand for in the files."""
 
 
 def open_recording(folder: Path) -> Recording:
@@ -188,15 +213,22 @@ def open_recording(folder: Path) -> Recording:
     if not file.is_file():
         raise ConfigError(f"{folder} is not a recording: it has no {INFO_FILE}")
     info = json.loads(file.read_text())
-    if info.pop("format", None) != FORMAT:
-        raise ConfigError(f"{folder} is a recording of another version: record it again")
-    return Recording(folder=folder, world=WorldConfig(**info.pop("world")), **info)
+    written = info.pop("format", None)
+    if written not in (_EARLIER_FORMAT, FORMAT):
+        raise ConfigError(
+            f"{folder} is a recording of format {written!r}, this version reads {FORMAT}: use the version of "
+            "perceiver-agents that wrote it, or record it again"
+        )
+    tables = EARLIER_TABLES if written == _EARLIER_FORMAT else tables_from_json(info.pop("tables"))
+    recording = Recording(folder=folder, world=WorldConfig(**info.pop("world")), tables=tables, **info)
+    check_tables(tables, simulator_vocabulary().tables(), str(folder))
+    return recording
 
 
 def read_batches(recording: Recording, *, rows_per_batch: int, epochs: int, seed: int) -> Iterator[dict[str, Any]]:
     """`epochs` passes over the recording in random order, as time-major batches; needs a connected Ray.
 
-    Ray Data reads the files once, in parallel, and streams blocks from its object store; each pass shuffles the blocks
+    Ray Data reads the files once, in parallel, and streams blocks from its object store. Each pass shuffles the blocks
     and, within a buffer of 32 batches, the rows. Batches hold `observation {name: [T, B, ...]}`, `action`,
     `value_target` (the return to go), `weight [T, B]` (0 on padding), `start` and `episode` `[B]`.
     """
@@ -207,6 +239,7 @@ def read_batches(recording: Recording, *, rows_per_batch: int, epochs: int, seed
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
+    present = simulator_vocabulary().tables()
     data = ray.data.read_parquet(str(recording.folder.absolute()), file_extensions=["parquet"]).materialize()
     for epoch in range(epochs):
         shuffled = data.randomize_block_order(seed=seed + epoch)
@@ -216,16 +249,21 @@ def read_batches(recording: Recording, *, rows_per_batch: int, epochs: int, seed
             local_shuffle_buffer_size=32 * rows_per_batch,
             local_shuffle_seed=seed + epoch,
         ):
-            yield _time_major(recording, columns)
+            yield _time_major(recording, columns, present)
 
 
-def _time_major(recording: Recording, columns: dict[str, np.ndarray]) -> dict[str, Any]:
+def _time_major(recording: Recording, columns: dict[str, np.ndarray], present: Tables) -> dict[str, Any]:
+    """A batch as `read_batches` describes it, in the order of the tables `present`."""
     count = len(columns["length"])
     # Copies: Ray Data's arrays are read-only views of its object store.
     batch: dict[str, Any] = {"observation": {}} | {name: np.array(columns[name]) for name in ("start", "episode")}
     for name, description in recording.columns.items():
         flat = np.stack(list(columns[name])) if columns[name].dtype == object else columns[name]
         values = flat.astype(description["dtype"], copy=False).reshape(count, *description["shape"]).swapaxes(0, 1)
+        if name in _TABLE_AXES:
+            values = map_axis(values, *_TABLE_AXES[name], recording.tables, present, str(recording.folder))
+        if name in _TABLE_VALUES:
+            values = map_values(values, _TABLE_VALUES[name], recording.tables, present, str(recording.folder))
         kind, _, part = name.partition(".")
         if kind == "observation":
             batch["observation"][part] = np.array(values, order="C")

@@ -3,6 +3,8 @@
 import dataclasses
 import os
 
+import gymnasium
+
 from agents.configuration import ConfigError
 from agents.presets import WorldConfig
 
@@ -45,9 +47,10 @@ def check_backend(world: WorldConfig, num_envs: int) -> None:
         )
 
 
-def make_pysc2_worlds(world: WorldConfig, num_envs: int, seed: int, players: int):
+def make_pysc2_worlds(
+    world: WorldConfig, num_envs: int, seed: int, players: int, opponent: str | None
+) -> gymnasium.vector.VectorEnv:
     """`num_envs` games behind PySC2, with the spaces of the simulator's worlds. Starts no game before `reset`."""
-    from agents.acting.rollout import is_battle
     from envs.pysc2.environment import PySC2VectorEnv
 
     transport = resolve_transport(world).transport
@@ -59,7 +62,7 @@ def make_pysc2_worlds(world: WorldConfig, num_envs: int, seed: int, players: int
             seed=seed,
             players=players,
             action_view=world.action_view,
-            opponent=world.opponent if is_battle(world.scenario) and players == 1 else None,
+            opponent=opponent,
             # Games are processes of their own; simulators in memory share the interpreter.
             num_threads=world.num_threads if transport == "memory" else num_envs,
             copy=False,

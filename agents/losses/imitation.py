@@ -1,5 +1,4 @@
-"""Behavioural cloning: maximise the likelihood of demonstrated actions (AlphaStar's and Perceiver IO's supervised
-setting).
+"""Behavioural cloning: maximise the likelihood of demonstrated actions, the supervised setting of AlphaStar.
 
     loss = -sum over units with a choice of log pi(a_u|x), divided by their number  [- entropy_weight * mean_u H]
 
@@ -15,17 +14,21 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from agents.configuration import check_at_least
 from agents.models.network import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImitationConfig:
-    """value_weight: of the value loss where the batch has `value_target`. entropy_weight: keeps a clone from being
-    certain.
-    """
+    """Settings of behavioural cloning."""
 
     value_weight: float = 0.5
+    """Weight of the value loss, where the batch has targets for it."""
     entropy_weight: float = 0.0
+    """Weight of the policy's entropy, which keeps a clone from being certain."""
+
+    def __post_init__(self) -> None:
+        check_at_least(self, 0, "value_weight", "entropy_weight")
 
 
 class ImitationLoss(NamedTuple):

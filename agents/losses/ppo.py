@@ -16,31 +16,32 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from agents.configuration import check_discounting
+from agents.configuration import check_at_least, check_positive, check_shares
 from agents.models.network import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
 class PPOConfig:
-    """discount: gamma. lam: lambda of GAE. clip: epsilon of the ratio. epochs, minibatches: passes over a batch, and
-    its cuts.
-    """
+    """Settings of proximal policy optimisation."""
 
     discount: float = 0.99
-    lam: float = 0.95
+    """Discount factor gamma of future rewards."""
+    gae_lambda: float = 0.95
+    """Lambda of generalised advantage estimation: 0 trusts the value function, 1 the observed returns."""
     clip: float = 0.2
+    """Epsilon: how far a unit's probability ratio may leave 1 before its gradient stops."""
     epochs: int = 4
+    """Passes over the steps of an update."""
     minibatches: int = 4
+    """Optimizer steps of a pass; each takes an equal part of the steps."""
     value_weight: float = 0.5
-    entropy_weight: float = 0.01
+    """Weight of the value loss."""
 
     def __post_init__(self) -> None:
-        check_discounting(self.discount, self.lam)
-        if self.clip <= 0.0 or self.epochs < 1 or self.minibatches < 1:
-            raise ValueError(
-                f"clip ({self.clip}) must be positive, epochs ({self.epochs}) and minibatches ({self.minibatches}) "
-                "at least 1"
-            )
+        check_shares(self, "discount", "gae_lambda")
+        check_positive(self, "clip")
+        check_at_least(self, 1, "epochs", "minibatches")
+        check_at_least(self, 0, "value_weight")
 
 
 @torch.no_grad()
@@ -52,7 +53,7 @@ def generalised_advantages(
     truncated: Tensor,
     final_value: Tensor,
     discount: float,
-    lam: float,
+    gae_lambda: float,
 ) -> Tensor:
     """Advantages [T, B] of reward [T, B] and the behaviour policy's value [T+1, B] (the last row for the bootstrap).
 
@@ -60,7 +61,7 @@ def generalised_advantages(
     """
     next_value = torch.where(truncated & ~terminated, final_value, value[1:]) * ~terminated
     delta = reward + discount * next_value - value[:-1]
-    carried = discount * lam * (~(terminated | truncated)).to(delta.dtype)
+    carried = discount * gae_lambda * (~(terminated | truncated)).to(delta.dtype)
     advantage = torch.empty_like(delta)
     following = torch.zeros_like(delta[0])
     for t in reversed(range(len(delta))):
@@ -80,11 +81,12 @@ class PPOLoss(NamedTuple):
     kl: Tensor
 
 
-def ppo_loss(evaluation: Evaluation, batch: dict[str, Tensor], config: PPOConfig) -> PPOLoss:
+def ppo_loss(evaluation: Evaluation, batch: dict[str, Tensor], config: PPOConfig, entropy_weight: float) -> PPOLoss:
     """Loss of one minibatch: `behaviour_log_prob` [T, B, U]; `advantage` (normalised by the caller) and `value_target`
     [T, B].
 
-    evaluation: of the same observations and actions under the present parameters, with T values.
+    evaluation: of the same observations and actions under the present parameters, with T values. entropy_weight: of the
+    policy's entropy, which is maximised.
     """
     mask = evaluation.unit_mask.to(evaluation.log_prob.dtype)
     count = mask.sum().clamp_min(1.0)
@@ -95,7 +97,7 @@ def ppo_loss(evaluation: Evaluation, batch: dict[str, Tensor], config: PPOConfig
     policy = -(torch.minimum(unclipped, clipped) * mask).sum() / count
     value = 0.5 * (evaluation.value - batch["value_target"]).square().mean()
     entropy = (evaluation.entropy * mask).sum() / count
-    total = policy + config.value_weight * value - config.entropy_weight * entropy
+    total = policy + config.value_weight * value - entropy_weight * entropy
     with torch.no_grad():
         clip_fraction = (((ratio - 1.0).abs() > config.clip) * mask).sum() / count
         kl = ((ratio - 1.0 - log_ratio) * mask).sum() / count  # an estimate of KL(mu || pi) that is never negative
@@ -116,7 +118,7 @@ def prepare_ppo_batch(fragment: dict[str, Tensor], config: PPOConfig) -> dict[st
         truncated=fragment["truncated"].bool(),
         final_value=fragment["final_value"],
         discount=config.discount,
-        lam=config.lam,
+        gae_lambda=config.gae_lambda,
     )
     normalised = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
     return {**fragment, "advantage": normalised, "value_target": advantage + value[:-1]}

@@ -9,17 +9,18 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """A value as a function of progress from 0 (start of training) to 1 (its end).
-
-    start: after the warm-up. end: from progress `until` on. warmup: share of training in which it rises linearly from 0
-    to `start`.
-    """
+    """A value as a function of progress from 0 (start of training) to 1 (its end)."""
 
     start: float
+    """Value in the beginning, after the warm-up."""
     end: float
+    """Value from the share `until` of training on."""
     shape: Literal["linear", "cosine"] = "linear"
+    """How it goes from `start` to `end`."""
     warmup: float = 0.0
+    """Share of training in which it rises linearly from 0 to `start`."""
     until: float = 1.0
+    """Share of training after which it stays at `end`."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.warmup < 1.0:

@@ -5,8 +5,8 @@
 
 A world's action is the joint action of its units: its log-probability is the sum over units, and so is its entropy.
 
-Fragments are time-major. The bootstrap value of a step that was cut off by the time limit is the value of the
-observation which ended the episode (`final_value`, zero elsewhere): truncation bootstraps, termination does not.
+Fragments are time-major. Truncation bootstraps, termination does not: a step that the time limit cut off is followed by
+the value of the last observation (`final_value`, zero elsewhere).
 """
 
 from __future__ import annotations
@@ -17,29 +17,32 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from agents.configuration import check_discounting
+from agents.configuration import check_at_least, check_positive, check_shares
 from agents.losses.upgo import upgo_returns
 from agents.models.network import Evaluation
 
 
 @dataclass(frozen=True, kw_only=True)
 class VTraceConfig:
-    """discount: gamma. rho_clip, c_clip: truncation of the importance ratios (rho-bar and c-bar of the paper, section
-    4.1).
-
-    lam: multiplies c-bar (lambda of remark 2 of the paper). upgo_weight: 0 leaves UPGO out.
-    """
+    """Settings of V-trace (section 4.1 of the paper) and UPGO."""
 
     discount: float = 0.99
-    lam: float = 0.95
+    """Discount factor gamma of future rewards."""
+    trace_lambda: float = 0.95
+    """Multiplies the trace coefficients c (lambda of remark 2): 0 trusts the value function, 1 the observed returns."""
     rho_clip: float = 1.0
+    """Where importance ratios are cut off in targets and advantages (rho-bar)."""
     c_clip: float = 1.0
+    """Where importance ratios are cut off in the trace coefficients (c-bar)."""
     value_weight: float = 0.5
-    entropy_weight: float = 0.01
+    """Weight of the value loss."""
     upgo_weight: float = 0.0
+    """Weight of the upgoing policy update; 0 leaves it out."""
 
     def __post_init__(self) -> None:
-        check_discounting(self.discount, self.lam)
+        check_shares(self, "discount", "trace_lambda")
+        check_positive(self, "rho_clip", "c_clip")
+        check_at_least(self, 0, "value_weight", "upgo_weight")
 
 
 class VTraceTargets(NamedTuple):
@@ -59,7 +62,7 @@ def vtrace_targets(
     truncated: Tensor,
     final_value: Tensor,
     discount: float,
-    lam: float = 1.0,
+    trace_lambda: float = 1.0,
     rho_clip: float = 1.0,
     c_clip: float = 1.0,
 ) -> VTraceTargets:
@@ -69,7 +72,7 @@ def vtrace_targets(
     bootstrap. final_value [T, B]: value of the observation that ended a truncated episode.
     """
     ratio = log_ratio.exp()
-    rho, c = ratio.clamp(max=rho_clip), lam * ratio.clamp(max=c_clip)
+    rho, c = ratio.clamp(max=rho_clip), trace_lambda * ratio.clamp(max=c_clip)
     ended = terminated | truncated
     next_value = torch.where(truncated & ~terminated, final_value, value[1:]) * ~terminated
     delta = rho * (reward + discount * next_value - value[:-1])
@@ -96,10 +99,13 @@ class VTraceLoss(NamedTuple):
     explained_variance: Tensor
 
 
-def vtrace_loss(evaluation: Evaluation, fragment: dict[str, Tensor], config: VTraceConfig) -> VTraceLoss:
+def vtrace_loss(
+    evaluation: Evaluation, fragment: dict[str, Tensor], config: VTraceConfig, entropy_weight: float
+) -> VTraceLoss:
     """Loss of one fragment: `behaviour_log_prob` [T, B, U]; `reward`, `terminated`, `truncated`, `final_value` [T, B].
 
-    evaluation: of the same fragment under the present parameters, with T+1 values.
+    evaluation: of the same fragment under the present parameters, with T+1 values. entropy_weight: of the policy's
+    entropy, which is maximised.
     """
     log_prob = evaluation.log_prob.sum(-1)
     behaviour_log_prob = fragment["behaviour_log_prob"].sum(-1)
@@ -115,7 +121,7 @@ def vtrace_loss(evaluation: Evaluation, fragment: dict[str, Tensor], config: VTr
         truncated=truncated,
         final_value=fragment["final_value"],
         discount=config.discount,
-        lam=config.lam,
+        trace_lambda=config.trace_lambda,
         rho_clip=config.rho_clip,
         c_clip=config.c_clip,
     )
@@ -134,7 +140,7 @@ def vtrace_loss(evaluation: Evaluation, fragment: dict[str, Tensor], config: VTr
         )
         rho = log_ratio.exp().clamp(max=config.rho_clip)
         upgo = -(rho * (returns - value[:-1].detach()) * log_prob).mean()
-    total = policy + config.value_weight * value_error - config.entropy_weight * entropy + config.upgo_weight * upgo
+    total = policy + config.value_weight * value_error - entropy_weight * entropy + config.upgo_weight * upgo
     unexplained = (targets.vs - value[:-1].detach()).var() / targets.vs.var().clamp_min(1e-8)
     return VTraceLoss(
         total,

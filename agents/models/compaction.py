@@ -1,7 +1,7 @@
 """Rows that no world of a batch uses are left out before the network, and put back after it.
 
-Units die, and some worlds have room for many more units than ever stand in them. What is absent changes no output, so
-the network need not be run on it. Rows are dropped for the batch as a whole: a row stays if any world needs it.
+Units die, and some worlds have room for many more units than ever stand in them. Absent rows change no output, so the
+network need not run on them. Rows are dropped for the batch as a whole: a row stays if any world needs it.
 """
 
 from __future__ import annotations
@@ -11,23 +11,42 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from agents.models.distributions import LOWEST, log_prob_of
+from agents.models.distributions import LOWEST
+
+
+class Layout(NamedTuple):
+    """What a head says of the rows in its observations and actions, so that absent ones can be left out.
+
+    unit_axes, entity_axes: by the name of an array in the observation, its axis (M is axis 0) that runs over unit slots
+    or entity rows. `entities` and `mask` are known. entity_parts: parts of an action that are numbers of entity rows.
+    Every part of an action is [M, U, ...].
+    """
+
+    unit_axes: dict[str, int]
+    entity_axes: dict[str, int]
+    entity_parts: tuple[str, ...]
+
+
+_OF_ENTITIES = {"entities": 1, "mask": 1}
 
 
 class Compaction(NamedTuple):
-    """Which rows of a batch with `U` unit slots and `N` entity rows are kept, for the action view "unit".
+    """Which rows of a batch with `U` unit slots and `N` entity rows are kept.
 
-    units: long [U'], the kept unit slots. entities: long [N'], the kept entity rows: the units', in the same order,
-    then the others', one absent row last, which stands for all that are left out. place: long [N], the kept row of
-    each entity row.
+    units: long [U'], the kept unit slots.
+    entities: long [N'], the kept entity rows: the units' in the same order, then the others'. The last one is absent
+    and stands for all rows that are left out.
+    place: long [N], the kept row of each entity row.
+    layout: which arrays have these rows.
     """
 
     units: Tensor
     entities: Tensor
     place: Tensor
+    layout: Layout
 
     @classmethod
-    def of(cls, mask: Tensor, num_units: int) -> Compaction | None:
+    def of(cls, mask: Tensor, num_units: int, layout: Layout) -> Compaction | None:
         """For entity masks bool [M, N]; None where there is next to nothing to leave out."""
         present = mask.any(0)
         kept = int(present.sum())
@@ -42,37 +61,35 @@ class Compaction(NamedTuple):
         entities = torch.cat([units, others.nonzero().squeeze(-1), units.new_tensor([absent])])
         place = torch.full((len(present),), len(entities) - 1, device=mask.device)
         place[entities] = torch.arange(len(entities), device=mask.device)
-        return cls(units, entities, place)
+        return cls(units, entities, place, layout)
 
     def observation(self, observation: dict[str, Tensor]) -> dict[str, Tensor]:
         """The kept rows of an observation [M, ...]."""
-        return observation | {
-            "entities": observation["entities"].index_select(1, self.entities),
-            "mask": observation["mask"].index_select(1, self.entities),
-            "order_mask": observation["order_mask"].index_select(1, self.units),
-            "target_mask": observation["target_mask"].index_select(1, self.units).index_select(3, self.entities),
-        }
+        kept = dict(observation)
+        for name, axis in self.layout.unit_axes.items():
+            kept[name] = kept[name].index_select(axis, self.units)
+        for name, axis in (_OF_ENTITIES | self.layout.entity_axes).items():
+            kept[name] = kept[name].index_select(axis, self.entities)
+        return kept
 
     def action(self, action: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The kept units' part of an action [M, U]."""
-        return {
-            "order": action["order"].index_select(1, self.units),
-            "target": self.place[action["target"].index_select(1, self.units).long()],
-        }
+        """The kept units' part of an action {part: [M, U, ...]}."""
+        kept = {part: values.index_select(1, self.units) for part, values in action.items()}
+        return kept | {part: self.place[kept[part].long()] for part in self.layout.entity_parts}
 
     def put_back(self, values: Tensor, num_units: int) -> Tensor:
-        """Values [M, U'] of the kept units as [M, U], 0 for the others (who have one action, `no_op`, which is 0)."""
-        return values.new_zeros(len(values), num_units).index_copy(1, self.units, values)
+        """Values [M, U', ...] of the kept units as [M, U, ...], 0 for the others (whose one action is all zeros)."""
+        full = values.new_zeros(len(values), num_units, *values.shape[2:])
+        return full.index_copy(1, self.units, values)
 
     def full_action(self, action: dict[str, Tensor], num_units: int) -> dict[str, Tensor]:
-        """An action of the kept units as one of all [M, U]."""
-        return {
-            "order": self.put_back(action["order"], num_units),
-            "target": self.put_back(self.entities[action["target"]], num_units),
-        }
+        """An action of the kept units as one of all, {part: [M, U, ...]}."""
+        named = action | {part: self.entities[action[part]] for part in self.layout.entity_parts}
+        return {part: self.put_back(values, num_units) for part, values in named.items()}
 
-    def full_log_prob(self, log_prob: Tensor, observation: dict[str, Tensor], action: dict[str, Tensor]) -> Tensor:
-        """Log-probabilities [M, U'] as [M, U]; of units left out 0, or the lowest number for what they cannot do."""
-        order_mask = observation["order_mask"]
-        legal = log_prob_of(order_mask, action["order"].long())
-        return self.put_back(log_prob, order_mask.shape[1]).masked_fill(~legal, LOWEST)
+    def full_log_prob(self, log_prob: Tensor, legal: Tensor) -> Tensor:
+        """Log-probabilities [M, U'] as [M, U]: 0 for units left out, the lowest number for what is illegal.
+
+        legal: bool [M, U], as the head's `is_legal` says.
+        """
+        return self.put_back(log_prob, legal.shape[1]).masked_fill(~legal, LOWEST)

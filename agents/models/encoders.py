@@ -1,13 +1,12 @@
 """Entities in, one vector per entity and one per scene out: the embedding of raw columns, and three encoders behind it.
 
-`perceiver_io` reads the entities into a few latents, thinks there, and answers one query per entity (Perceiver IO,
-section 4.5 of arXiv:2107.14795: the drop-in replacement of AlphaStar's entity Transformer). `transformer` is what it
-replaces (three layers of full self-attention), `deep_sets` is the cheapest set function. They differ in nothing else.
+`perceiver_io` reads the entities into a few latents, processes these, and answers one query per entity. It is the
+drop-in replacement of AlphaStar's entity Transformer (Perceiver IO, arXiv:2107.14795, section 4.5). `transformer` is
+the replaced model, three layers of full self-attention. `deep_sets` is the cheapest set function.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -15,14 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from agents.models.vocabulary import UNKNOWN_TYPE, EntityVocabulary, NamedAxis
 from perceiver_core.presets import entity_encoder
 
 ENCODERS = ("perceiver_io", "transformer", "deep_sets")
 MAX_TYPE_ID = 4096
 
-# Columns of an entity that are numbers, and the value that maps to 1 (a typical large one, so that inputs stay within
-# about [-1, 1] for combat units). What is not listed here is categorical or derived below, or carries nothing a policy
-# may use.
+# Columns of an entity that are numbers, and the value that maps to 1. It is a typical large one, so that inputs of
+# combat units stay within about [-1, 1]. Other columns are categorical or derived below, or of no use to a policy.
 NUMERIC_RANGES = {
     "health": 100.0,
     "shield": 100.0,
@@ -46,6 +45,8 @@ CODES = {
     "order_id_0": (2, 3, 12, 13, 15, 17, 111, 311),  # attack (point, unit), smart, move, patrol, hold, blink, heal
     "buff_id_0": (27,),  # Stimpack
 }
+# What is computed from columns: the place in two frames, and the direction.
+DERIVED_INPUTS = ("map_x", "map_y", "relative_x", "relative_y", "facing_cos", "facing_sin")
 SCALAR_RANGES = {
     "time_fraction": 1.0,
     "score": 100.0,
@@ -56,30 +57,11 @@ SCALAR_RANGES = {
     "food_used": 50.0,
     "food_cap": 50.0,
 }
-# Positions are given twice: in the map's frame (0 to 64 -> -1 to 1, where walls and the map's edge matter) and
-# relative to the centre of the own units (a fight looks the same anywhere).
+# Positions are given twice. In the map's frame (0 to 64 -> -1 to 1) walls and the map's edge have a place. Relative to
+# the centre of the own units a fight looks the same anywhere.
 MAP_HALF_SIZE = 32.0
 RELATIVE_RANGE = 10.0
 SELF = 1
-
-
-@dataclass(frozen=True, kw_only=True)
-class EntityVocabulary:
-    """What the columns of an entity array mean: the names, and the unit types with their static data.
-
-    features: names of the F columns of `entities`.
-    unit_types: the game's type ids that have an embedding of their own; any other id shares one for unknown types.
-    static: float32 [len(unit_types), S], constant data of each type (speed, range, damage...), scaled to about [-1, 1].
-    """
-
-    features: tuple[str, ...]
-    unit_types: tuple[int, ...]
-    static: np.ndarray
-
-    def column(self, name: str) -> int:
-        if name not in self.features:
-            raise ValueError(f"entities lack the column {name!r}, which the agent needs; they have {self.features}")
-        return self.features.index(name)
 
 
 class EntityEncoding(NamedTuple):
@@ -105,6 +87,8 @@ class EntityEmbedding(nn.Module):
         super().__init__()
         numeric = {name: reach for name, reach in NUMERIC_RANGES.items() if name in vocabulary.features}
         coded = [(name, code) for name, codes in CODES.items() if name in vocabulary.features for code in codes]
+        self.inputs = (*numeric, *DERIVED_INPUTS, *(f"{name}={code}" for name, code in coded))
+        self.unit_types, self.static_names = vocabulary.unit_types, vocabulary.static_names
         self._keep("numeric_columns", torch.tensor([vocabulary.column(name) for name in numeric]))
         self._keep("numeric_scale", 1.0 / torch.tensor(list(numeric.values())))
         self._keep("code_columns", torch.tensor([vocabulary.column(name) for name, _ in coded]))
@@ -120,10 +104,18 @@ class EntityEmbedding(nn.Module):
         self._keep("static", F.pad(torch.from_numpy(np.asarray(vocabulary.static, dtype=np.float32)), (0, 0, 1, 0)))
         self.type_table = nn.Parameter(torch.randn(len(vocabulary.unit_types) + 1, channels) * 0.1)
         self.static_projection = nn.Linear(self.static.shape[1], channels, bias=False)
-        self.projection = nn.Linear(len(numeric) + 6 + len(coded), channels)
+        self.projection = nn.Linear(len(self.inputs), channels)
+
+    def named_axes(self) -> dict[str, NamedAxis]:
+        """What the rows and columns of the parameters stand for."""
+        return {
+            "type_table": NamedAxis(0, "unit_types", (UNKNOWN_TYPE, *self.unit_types), new=UNKNOWN_TYPE),
+            "static_projection.weight": NamedAxis(1, "unit_data", self.static_names),
+            "projection.weight": NamedAxis(1, "entity_inputs", self.inputs),
+        }
 
     def _keep(self, name: str, constant: Tensor) -> None:
-        """What follows from the vocabulary moves with the module but is no part of a checkpoint."""
+        """Stores a constant that follows from the vocabulary: it moves with the module and is in no checkpoint."""
         self.register_buffer(name, constant, persistent=False)
 
     def forward(self, entities: Tensor, mask: Tensor) -> Tensor:
@@ -159,7 +151,12 @@ class ScalarEmbedding(nn.Module):
         super().__init__()
         scale = torch.tensor([1.0 / SCALAR_RANGES.get(name, 1.0) for name in names])
         self.register_buffer("scale", scale, persistent=False)
+        self.names = names
         self.projection = nn.Linear(len(names), channels)
+
+    def named_axes(self) -> dict[str, NamedAxis]:
+        """What the columns of the weights stand for."""
+        return {"projection.weight": NamedAxis(1, "scalars", self.names)}
 
     def forward(self, scalars: Tensor) -> Tensor:
         return self.projection(scalars.float() * self.scale)

@@ -1,18 +1,20 @@
 """Action heads, one per action view of the simulator: they turn features into a masked, structured action distribution.
 
-All heads share one interface. `sample(features, observation, deterministic)` returns the action and its log-
-probability; `evaluate(features, observation, action)` returns log-probability, entropy and which log-probabilities
-belong to a real choice. Features, observation and action carry one leading axis M (worlds, or worlds times steps).
+All heads share the interface of `ActionHead`; `HEADS` lists them. An action is an array or a dict of parts. Nothing
+outside the heads looks into it, so a new head with parts of its own is a class here and a line in `HEADS`.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
+import gymnasium
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from agents.models.compaction import Layout
 from agents.models.distributions import (
     TargetedOrders,
     UnitOrders,
@@ -23,6 +25,7 @@ from agents.models.distributions import (
     masked_log_softmax,
     sample_categorical,
 )
+from agents.models.vocabulary import NamedAxis, Vocabulary
 
 POINTER_CHANNELS = 32
 PAIR_CHANNELS = 16
@@ -32,8 +35,11 @@ HEALER_TYPES = (54,)  # Medivac: its "attack" actions in SMAC's numbering heal a
 
 
 class Features(NamedTuple):
-    """What heads see: units [M, U, D] (the own units' slots), entities [M, N, D], core [M, E] (the
-    scene as a whole, through the recurrent core)."""
+    """What heads see.
+
+    units: [M, U, D], the own units' slots. entities: [M, N, D]. core: [M, E], the scene as a whole after the recurrent
+    core.
+    """
 
     units: Tensor
     entities: Tensor
@@ -46,6 +52,43 @@ class ActionEvaluation(NamedTuple):
     log_prob: Tensor
     entropy: Tensor
     unit_mask: Tensor
+
+
+class ActionHead(nn.Module):
+    """What the network asks of a head. Features, observation and action carry one leading axis M (worlds x steps).
+
+    num_units: U, the unit slots of the action space.
+    layout: which rows of observations and actions may be left out; None where every row must stay.
+    """
+
+    num_units: int
+    layout: ClassVar[Layout | None] = None
+
+    @classmethod
+    def for_space(
+        cls, action_space: gymnasium.Space, channels: int, core_channels: int, vocabulary: Vocabulary
+    ) -> Self | None:
+        """The head for that action space; None where it is another head's.
+
+        channels: D of `Features.units` and `Features.entities`. core_channels: E of `Features.core`.
+        """
+        raise NotImplementedError
+
+    def sample(self, features: Features, observation: dict[str, Tensor], deterministic: bool) -> tuple[Any, Tensor]:
+        """An action and its log-probability [M, U] ([M, 1] where one action is for all units)."""
+        raise NotImplementedError
+
+    def evaluate(self, features: Features, observation: dict[str, Tensor], action: Any) -> ActionEvaluation:
+        """What the policy says of a given action."""
+        raise NotImplementedError
+
+    def is_legal(self, observation: dict[str, Tensor], action: Any) -> Tensor:
+        """bool [M, U], whether the masks allowed each unit's action. Only for heads with a `layout`."""
+        raise NotImplementedError
+
+    def named_axes(self) -> dict[str, NamedAxis]:
+        """What the rows and columns of the parameters stand for, by the parameter's name within the head."""
+        return {}
 
 
 def _initialise_policy(layer: nn.Linear, gain: float = 1.0) -> nn.Linear:
@@ -61,8 +104,8 @@ def _initialise_policy(layer: nn.Linear, gain: float = 1.0) -> nn.Linear:
 class Pairs(nn.Module):
     """Each unit's view of each entity: a vector of what the entity is and where it stands from the unit.
 
-    The encoder tells of the scene as a whole. Who is in whose reach is a matter of pairs, which embeddings that met in
-    a few latents can only approximate.
+    The encoder tells of the scene as a whole. Who is in whose reach is a matter of pairs; embeddings that met in a few
+    latents can only approximate it.
     """
 
     def __init__(self, channels: int, position: tuple[int, int]) -> None:
@@ -75,7 +118,7 @@ class Pairs(nn.Module):
         nn.init.orthogonal_(self.surroundings.weight, 0.1)  # units start out as the encoder has them
 
     def forward(self, features: Features, observation: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """pairs [M, U, N, P], and what they add up to: units [M, U, D] that know of what is around them."""
+        """pairs [M, U, N, P], and units [M, U, D] that know of the entities around them."""
         position = observation["entities"][..., self.position].float() / RELATIVE_RANGE
         offset = position[:, None] - position[:, : features.units.shape[1], None]  # [M, U, N, 2]
         distance = offset.square().sum(-1, keepdim=True).add(1e-4).sqrt()
@@ -97,8 +140,10 @@ class TargetPointer(nn.Module):
         self.pair = _initialise_policy(nn.Linear(PAIR_CHANNELS, num_rows), PAIR_GAIN)
 
     def forward(self, units: Tensor, entities: Tensor, pairs: Tensor, rows: Tensor | None = None) -> Tensor:
-        """units [M, U, D], entities [M, N, D], pairs [M, U, N, P] -> logits [M, U, R, N]; with rows, long [R'], those
-        alone: [M, U, R', N]."""
+        """units [M, U, D], entities [M, N, D], pairs [M, U, N, P] -> logits [M, U, R, N].
+
+        rows: long [R'], for logits [M, U, R', N] of these rows alone.
+        """
         batch, num_units, _ = units.shape
         query, pair = self.query, self.pair
         if rows is None:
@@ -111,16 +156,44 @@ class TargetPointer(nn.Module):
         return logits.view(batch, num_units, len(rows), -1) + of_pairs.transpose(-1, -2)
 
 
-class UnitHead(nn.Module):
+class UnitHead(ActionHead):
     """An order for each own unit, then a pointer to its target given the order (view "unit")."""
 
-    def __init__(self, channels: int, num_orders: int, order_target_class: Tensor, position: tuple[int, int]) -> None:
+    layout = Layout(
+        unit_axes={"order_mask": 1, "target_mask": 1}, entity_axes={"target_mask": 3}, entity_parts=("target",)
+    )
+
+    def __init__(self, channels: int, num_units: int, vocabulary: Vocabulary) -> None:
         super().__init__()
-        for name, constant in TargetedOrders.from_classes(order_target_class)._asdict().items():
+        self.num_units = num_units
+        self.orders = vocabulary.orders
+        target_class = torch.as_tensor(vocabulary.order_target_class)
+        self.targeted = tuple(order for order, taken in zip(self.orders, target_class, strict=True) if taken >= 0)
+        for name, constant in TargetedOrders.from_classes(target_class)._asdict().items():
             self.register_buffer(name, constant, persistent=False)
-        self.order = _initialise_policy(nn.Linear(channels, num_orders))
-        self.pairs = Pairs(channels, position)
-        self.pointer = TargetPointer(channels, int((order_target_class >= 0).sum()))
+        self.order = _initialise_policy(nn.Linear(channels, len(self.orders)))
+        self.pairs = Pairs(channels, _position(vocabulary))
+        self.pointer = TargetPointer(channels, len(self.targeted))
+
+    @classmethod
+    def for_space(
+        cls, action_space: gymnasium.Space, channels: int, core_channels: int, vocabulary: Vocabulary
+    ) -> Self | None:
+        if not isinstance(action_space, gymnasium.spaces.Dict) or set(action_space.spaces) != {"order", "target"}:
+            return None
+        order = action_space["order"]
+        assert isinstance(order, gymnasium.spaces.MultiDiscrete)
+        if int(order.nvec[0]) != len(vocabulary.orders):
+            raise ValueError(
+                f"the action space has {order.nvec[0]} orders, the vocabulary names {len(vocabulary.orders)}"
+            )
+        return cls(channels, len(order.nvec), vocabulary)
+
+    def named_axes(self) -> dict[str, NamedAxis]:
+        orders = NamedAxis(0, "orders", self.orders)
+        targeted = NamedAxis(0, "targeted_orders", self.targeted)
+        pointers = ("query.weight", "query.bias", "pair.weight", "pair.bias")
+        return {"order.weight": orders, "order.bias": orders} | {f"pointer.{name}": targeted for name in pointers}
 
     def distribution(self, features: Features, observation: dict[str, Tensor]) -> UnitOrders:
         pairs, units = self.pairs(features, observation)
@@ -147,24 +220,39 @@ class UnitHead(nn.Module):
         has_choice = observation["order_mask"].sum(-1) > 1
         return ActionEvaluation(distribution.log_prob(action), distribution.entropy(), has_choice)
 
+    def is_legal(self, observation: dict[str, Tensor], action: dict[str, Tensor]) -> Tensor:
+        return log_prob_of(observation["order_mask"], action["order"].long())
 
-class SmacHead(nn.Module):
-    """SMAC's numbering (view "smac"): six fixed actions, then one per enemy, scored by pointing at that enemy's entity.
+
+class SmacHead(ActionHead):
+    """SMAC's numbering (view "smac"): fixed actions, then one per enemy, scored by pointing at that enemy's entity.
 
     A Medivac's targets are the allies instead, in the same action slots.
     """
 
     healers: Tensor
 
-    def __init__(
-        self, channels: int, num_units: int, num_actions: int, type_column: int, position: tuple[int, int]
-    ) -> None:
+    def __init__(self, channels: int, num_units: int, num_actions: int, vocabulary: Vocabulary) -> None:
         super().__init__()
-        self.num_units, self.num_targets, self.type_column = num_units, num_actions - 6, type_column
+        self.num_units, self.fixed_actions = num_units, vocabulary.smac_actions
+        self.num_targets = num_actions - len(self.fixed_actions)
+        self.type_column = vocabulary.entities.column("unit_type")
         self.register_buffer("healers", torch.tensor(HEALER_TYPES, dtype=torch.float32), persistent=False)
-        self.fixed = _initialise_policy(nn.Linear(channels, 6))
-        self.pairs = Pairs(channels, position)
+        self.fixed = _initialise_policy(nn.Linear(channels, len(self.fixed_actions)))
+        self.pairs = Pairs(channels, _position(vocabulary))
         self.pointer = TargetPointer(channels, 1)
+
+    @classmethod
+    def for_space(
+        cls, action_space: gymnasium.Space, channels: int, core_channels: int, vocabulary: Vocabulary
+    ) -> Self | None:
+        if not isinstance(action_space, gymnasium.spaces.MultiDiscrete):
+            return None
+        return cls(channels, len(action_space.nvec), int(action_space.nvec[0]), vocabulary)
+
+    def named_axes(self) -> dict[str, NamedAxis]:
+        fixed = NamedAxis(0, "smac_actions", self.fixed_actions)
+        return {"fixed.weight": fixed, "fixed.bias": fixed}
 
     def _log_probs(self, features: Features, observation: dict[str, Tensor]) -> Tensor:
         pairs, units = self.pairs(features, observation)
@@ -187,23 +275,27 @@ class SmacHead(nn.Module):
         return ActionEvaluation(log_prob_of(log_probs, action.long()), categorical_entropy(log_probs), has_choice)
 
 
-class FunctionHead(nn.Module):
+class FunctionHead(ActionHead):
     """AlphaStar's autoregressive action (view "function"): function, queued, selected units, target unit, target point.
 
     Each argument is conditioned on all earlier ones through a running context vector, and exists only where the
-    function takes it. The selected units are a set: unit i is in or out given the units before it, so that every non-
-    empty legal subset has one exact probability (a sequence of pointers would count the orders in which a set can be
-    picked). The log-probability of the whole action is [M, 1].
+    function takes it. The selected units are a set: unit i is in or out given the units before it. So every legal
+    subset that is not empty has one exact probability. (A sequence of pointers would count the orders in which a set
+    can be picked.) The log-probability of the whole action is [M, 1].
 
-    The entropy is the sum of the conditional entropies along the given action: unbiased for the entropy of the
-    structured distribution when the action was drawn from it (the exact sum runs over all subsets of units).
+    The entropy is the sum of the conditional entropies along the given action. If the action was drawn from the
+    distribution, this is an unbiased estimate of its entropy. The exact sum would run over all subsets of units.
     """
 
+    parts = ("function", "queued", "selected", "target_unit", "target_point")
     takes: Tensor
 
-    def __init__(self, channels: int, core_channels: int, takes: Tensor, num_points: int) -> None:
-        """takes: bool [Fn, 4], whether each function takes (queued, selected units, a target unit, a target point)."""
+    def __init__(
+        self, channels: int, core_channels: int, num_units: int, num_points: int, vocabulary: Vocabulary
+    ) -> None:
         super().__init__()
+        self.num_units, self.num_points, self.functions = num_units, num_points, vocabulary.functions
+        takes = torch.as_tensor(vocabulary.function_takes, dtype=torch.bool)
         self.register_buffer("takes", takes, persistent=False)
         self.context = nn.Linear(core_channels, channels)
         self.function = _initialise_policy(nn.Linear(channels, len(takes)))
@@ -221,6 +313,33 @@ class FunctionHead(nn.Module):
         self.point = nn.Sequential(
             nn.Linear(channels, channels), nn.ReLU(), _initialise_policy(nn.Linear(channels, num_points))
         )
+
+    @classmethod
+    def for_space(
+        cls, action_space: gymnasium.Space, channels: int, core_channels: int, vocabulary: Vocabulary
+    ) -> Self | None:
+        if not isinstance(action_space, gymnasium.spaces.Dict) or set(action_space.spaces) != set(cls.parts):
+            return None
+        function, selected, point = (action_space[name] for name in ("function", "selected", "target_point"))
+        assert isinstance(function, gymnasium.spaces.Discrete) and isinstance(point, gymnasium.spaces.Discrete)
+        assert isinstance(selected, gymnasium.spaces.MultiBinary)
+        if int(function.n) != len(vocabulary.functions):
+            raise ValueError(
+                f"the action space has {function.n} functions, the vocabulary names {len(vocabulary.functions)}"
+            )
+        return cls(channels, core_channels, int(np.prod(selected.n)), int(point.n), vocabulary)
+
+    def named_axes(self) -> dict[str, NamedAxis]:
+        functions = NamedAxis(0, "functions", self.functions)
+        # A point's number says where it lies only together with the grid: another grid has other points.
+        points = NamedAxis(0, "point_grid", (f"{self.num_points} points",))
+        return {
+            "function.weight": functions,
+            "function.bias": functions,
+            "function_embedding.weight": functions,
+            "point.2.weight": points,
+            "point.2.bias": points,
+        }
 
     def sample(
         self, features: Features, observation: dict[str, Tensor], deterministic: bool
@@ -282,13 +401,7 @@ class FunctionHead(nn.Module):
         point = choose(log_probs, "target_point") * takes_point
         log_prob = log_prob + torch.where(takes_point, log_prob_of(log_probs, point), 0.0)
         entropy = entropy + torch.where(takes_point, categorical_entropy(log_probs), 0.0)
-        action = {
-            "function": function,
-            "queued": queued,
-            "selected": selected,
-            "target_unit": target,
-            "target_point": point,
-        }
+        action = dict(zip(self.parts, (function, queued, selected, target, point), strict=True))
         return action, log_prob, entropy
 
     def _set_log_prob(self, units: Tensor, context: Tensor, legal: Tensor, selected: Tensor) -> tuple[Tensor, Tensor]:
@@ -345,3 +458,20 @@ def _is_last(legal: Tensor) -> Tensor:
 def _fit(scores: Tensor, size: int) -> Tensor:
     """Cuts or zero-pads the last axis of scores to `size`; what is padded is masked by the observation."""
     return F.pad(scores, (0, size - scores.shape[-1]))
+
+
+def _position(vocabulary: Vocabulary) -> tuple[int, int]:
+    return vocabulary.entities.column("x"), vocabulary.entities.column("y")
+
+
+# Every head; the first that takes an action space gets it.
+HEADS: list[type[ActionHead]] = [UnitHead, SmacHead, FunctionHead]
+
+
+def build_head(action_space: gymnasium.Space, channels: int, core_channels: int, vocabulary: Vocabulary) -> ActionHead:
+    """The head for an action space. Raises ValueError where no head takes it."""
+    for head_class in HEADS:
+        head = head_class.for_space(action_space, channels, core_channels, vocabulary)
+        if head is not None:
+            return head
+    raise ValueError(f"expected the action space of view 'unit', 'smac' or 'function', got {action_space}")

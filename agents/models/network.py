@@ -1,24 +1,23 @@
 """The agent: entity embedding -> encoder -> optional LSTM -> action head and value.
 
-`act` draws actions for a batch of worlds; `evaluate` goes over time-major fragments with the actions that were taken
+`act` draws actions for a batch of worlds. `evaluate` goes over time-major fragments with the actions that were taken
 (teacher-forced) and returns what the losses need. Both accept any of the simulator's action views.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import gymnasium
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from agents.models.compaction import Compaction
-from agents.models.encoders import ENCODERS, EntityEmbedding, EntityVocabulary, ScalarEmbedding, build_encoder
-from agents.models.heads import ActionEvaluation, Features, FunctionHead, SmacHead, UnitHead
+from agents.models.encoders import ENCODERS, EntityEmbedding, ScalarEmbedding, build_encoder
+from agents.models.heads import ActionEvaluation, Features, build_head
+from agents.models.vocabulary import UNIT_NAMES, NamedAxis, Tables, Vocabulary, simulator_vocabulary
 
 Observation = dict[str, Tensor]
 State = dict[str, Tensor]
@@ -26,20 +25,20 @@ State = dict[str, Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
-    """Architecture of an agent.
-
-    channels: width of every layer.
-    num_layers: self-attention blocks on the latents (perceiver_io), layers (transformer, deep_sets).
-    num_latents: used by perceiver_io only.
-    lstm_channels: width of the recurrent core; 0 for none.
-    """
+    """Architecture of an agent."""
 
     encoder: Literal["perceiver_io", "transformer", "deep_sets"] = "perceiver_io"
+    """What reads the entities; the transformer and deep sets are baselines with the same interface."""
     channels: int = 128
+    """Width of every layer."""
     num_heads: int = 2
+    """Attention heads of a layer (perceiver_io, transformer); they share `channels` out."""
     num_layers: int = 2
+    """Self-attention blocks on the latents (perceiver_io), or layers (transformer, deep_sets)."""
     num_latents: int = 32
+    """Latent vectors that perceiver_io reads the entities into; the other encoders have none."""
     lstm_channels: int = 0
+    """Width of the recurrent core that remembers over steps; 0 for none."""
 
     def __post_init__(self) -> None:
         if self.encoder not in ENCODERS:
@@ -51,22 +50,6 @@ class NetworkConfig:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.lstm_channels < 0:
             raise ValueError(f"lstm_channels must be 0 (no recurrence) or more, not {self.lstm_channels}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Vocabulary:
-    """What the numbers in observations and actions mean.
-
-    scalars: names of the S columns of `scalars`.
-    order_target_class: int [K], -1 or the class of targets that each order of view "unit" takes.
-    function_takes: bool [Fn, 4], whether each function of view "function" takes (queued, units, a target unit, a
-    point).
-    """
-
-    entities: EntityVocabulary
-    scalars: tuple[str, ...]
-    order_target_class: np.ndarray
-    function_takes: np.ndarray
 
 
 class AgentStep(NamedTuple):
@@ -104,7 +87,7 @@ class Scene(NamedTuple):
 class AgentNetwork(nn.Module):
     """One network for all own units of a world (and their joint value), for the spaces of one environment.
 
-    Raises ValueError where the spaces are not those of one of the simulator's views.
+    Raises ValueError for spaces of no action view of the simulator.
     """
 
     def __init__(
@@ -147,7 +130,23 @@ class AgentNetwork(nn.Module):
         self.value_output = nn.Linear(channels, 1)
         nn.init.orthogonal_(self.value_output.weight, 1.0)
         nn.init.zeros_(self.value_output.bias)
-        self.head, self.num_units = _build_head(channels, core_channels, action_space, vocabulary)
+        self.head = build_head(action_space, channels, core_channels, vocabulary)
+        self.num_units = self.head.num_units
+        self.vocabulary = vocabulary
+
+    def named_axes(self) -> dict[str, NamedAxis]:
+        """What the rows and columns of parameters stand for, by name in the state dict."""
+        of_parts = {
+            "embedding": self.embedding.named_axes(),
+            "scalars": self.scalars.named_axes(),
+            "head": self.head.named_axes(),
+        }
+        return {f"{part}.{name}": axis for part, axes in of_parts.items() for name, axis in axes.items()}
+
+    def tables(self) -> Tables:
+        """What is stored beside weights, so that they can be loaded when the tables have changed."""
+        tables: Tables = {axis.table: axis.entries for axis in self.named_axes().values()}
+        return tables | {UNIT_NAMES: self.vocabulary.entities.unit_names}
 
     def initial_state(self, batch_size: int) -> State:
         """Recurrent state at an episode's start: {} without recurrence, else {"h", "c"} zeros [B, lstm_channels]."""
@@ -163,10 +162,8 @@ class AgentNetwork(nn.Module):
         observation [B, ...]; state [B, ...] as of the previous step; is_first bool [B] clears the state of new
         episodes.
         """
-        kept = self._compaction(observation)
-        seen = kept.observation(observation) if kept else observation
+        kept, seen = self._compact(observation)
         scene, state = self._encode(seen, state, is_first[None])
-        action: Any
         action, log_prob = self.head.sample(self._features(scene, kept), seen, deterministic)
         if kept:
             action = kept.full_action(action, self.num_units)
@@ -176,8 +173,8 @@ class AgentNetwork(nn.Module):
     @torch.no_grad()
     def value(self, observation: Observation, state: State, is_first: Tensor) -> Tensor:
         """Value [B] of observations [B, ...], for the last observation of truncated episodes."""
-        kept = self._compaction(observation)
-        scene, _ = self._encode(kept.observation(observation) if kept else observation, state, is_first[None])
+        _, seen = self._compact(observation)
+        scene, _ = self._encode(seen, state, is_first[None])
         return self._value(scene.core)
 
     def evaluate(
@@ -192,8 +189,7 @@ class AgentNetwork(nn.Module):
         steps, batch = is_first.shape
         action_steps = len(next(iter(action.values())) if isinstance(action, dict) else action)
         flat = {name: array.flatten(0, 1) for name, array in observation.items()}
-        kept = self._compaction(flat)
-        seen = kept.observation(flat) if kept else flat
+        kept, seen = self._compact(flat)
         scene, _ = self._encode(seen, state, is_first)
         value = self._value(scene.core).view(steps, batch)
         if action_steps < steps:  # the last step has a value only
@@ -204,23 +200,32 @@ class AgentNetwork(nn.Module):
         features = self._features(scene, kept)
 
         def evaluate_action(action: Any) -> list[Tensor]:
-            if isinstance(action, dict):
-                flat_action: Any = {name: array.flatten(0, 1) for name, array in action.items()}
-            else:
-                flat_action = action.flatten(0, 1)
-            seen_action: Any = kept.action(flat_action) if kept else flat_action
-            of_action = self.head.evaluate(features, seen, seen_action)
-            if kept:
-                of_action = ActionEvaluation(
-                    kept.full_log_prob(of_action.log_prob, flat, flat_action),
-                    kept.put_back(of_action.entropy, self.num_units),
-                    kept.put_back(of_action.unit_mask, self.num_units),
-                )
+            of_action = self._evaluate_action(features, flat, seen, kept, action)
             return [array.view(action_steps, batch, -1) for array in of_action]
 
         log_prob, entropy, unit_mask = evaluate_action(action)
         teacher_log_prob = None if teacher_action is None else evaluate_action(teacher_action)[0]
         return Evaluation(log_prob, entropy, unit_mask, value, teacher_log_prob)
+
+    def _evaluate_action(
+        self, features: Features, flat: Observation, seen: Observation, kept: Compaction | None, action: Any
+    ) -> ActionEvaluation:
+        """What the head says of an action [T, B, ...], for all units.
+
+        flat: the observation [T * B, ...]. seen: its kept rows.
+        """
+        if isinstance(action, dict):
+            flat_action: Any = {name: array.flatten(0, 1) for name, array in action.items()}
+        else:
+            flat_action = action.flatten(0, 1)
+        if kept is None:
+            return self.head.evaluate(features, seen, flat_action)
+        of_action = self.head.evaluate(features, seen, kept.action(flat_action))
+        return ActionEvaluation(
+            kept.full_log_prob(of_action.log_prob, self.head.is_legal(flat, flat_action)),
+            kept.put_back(of_action.entropy, self.num_units),
+            kept.put_back(of_action.unit_mask, self.num_units),
+        )
 
     def _encode(self, observation: Observation, state: State, is_first: Tensor) -> tuple[Scene, State]:
         """observation with leading axis T*B, is_first bool [T, B] -> what T*B observations say, state after step T."""
@@ -231,9 +236,11 @@ class AgentNetwork(nn.Module):
         core, state = self._recur(core, state, is_first)
         return Scene(embedded, per_entity, core), state
 
-    def _compaction(self, observation: Observation) -> Compaction | None:
-        """The rows to run the network on (in the default action view; other views number targets by their rows)."""
-        return Compaction.of(observation["mask"], self.num_units) if isinstance(self.head, UnitHead) else None
+    def _compact(self, observation: Observation) -> tuple[Compaction | None, Observation]:
+        """The rows to run the network on (None: all of them), and what they show."""
+        layout = self.head.layout
+        kept = Compaction.of(observation["mask"], self.num_units, layout) if layout else None
+        return kept, kept.observation(observation) if kept else observation
 
     def _features(self, scene: Scene, kept: Compaction | None) -> Features:
         entities = self.entity_features(torch.cat([scene.per_entity, scene.embedded], dim=-1))
@@ -254,70 +261,3 @@ class AgentNetwork(nn.Module):
 
     def _value(self, core: Tensor) -> Tensor:
         return self.value_output(F.relu(self.value_hidden(core))).squeeze(-1)
-
-
-def _build_head(
-    channels: int, core_channels: int, action_space: gymnasium.Space, vocabulary: Vocabulary
-) -> tuple[UnitHead | SmacHead | FunctionHead, int]:
-    """The head for an action space, and the number of own unit slots U."""
-    position = vocabulary.entities.column("x"), vocabulary.entities.column("y")
-    if isinstance(action_space, gymnasium.spaces.MultiDiscrete):
-        num_units, num_actions = len(action_space.nvec), int(action_space.nvec[0])
-        type_column = vocabulary.entities.column("unit_type")
-        return SmacHead(channels, num_units, num_actions, type_column, position), num_units
-    if isinstance(action_space, gymnasium.spaces.Dict) and "order" in action_space.spaces:
-        order = action_space["order"]
-        assert isinstance(order, gymnasium.spaces.MultiDiscrete)
-        num_orders = int(order.nvec[0])
-        if num_orders != len(vocabulary.order_target_class):
-            raise ValueError(
-                f"the action space has {num_orders} orders, the vocabulary names {len(vocabulary.order_target_class)}"
-            )
-        target_class = torch.as_tensor(vocabulary.order_target_class)
-        return UnitHead(channels, num_orders, target_class, position), len(order.nvec)
-    if isinstance(action_space, gymnasium.spaces.Dict) and "function" in action_space.spaces:
-        selected, point = action_space["selected"], action_space["target_point"]
-        assert isinstance(selected, gymnasium.spaces.MultiBinary) and isinstance(point, gymnasium.spaces.Discrete)
-        takes = torch.as_tensor(vocabulary.function_takes, dtype=torch.bool)
-        return FunctionHead(channels, core_channels, takes, int(point.n)), int(np.prod(selected.n))
-    raise ValueError(f"expected the action space of view 'unit', 'smac' or 'function', got {action_space}")
-
-
-def simulator_vocabulary() -> Vocabulary:
-    """The vocabulary of the simulator's observations and actions."""
-    # Imported here, so that a network for a vocabulary of one's own needs no simulator.
-    from envs.actions import FUNCTIONS, ORDER_TARGET_CLASS
-    from envs.scenarios.units import unit_data
-    from envs.views.observation import ENTITY_FEATURES, SCALARS
-
-    units = list(unit_data().values())
-    entities = EntityVocabulary(
-        features=tuple(ENTITY_FEATURES),
-        unit_types=tuple(unit["unit_type"] for unit in units),
-        static=np.array([_static_data(unit) for unit in units], dtype=np.float32),
-    )
-    takes = np.array([(f.takes_queued, f.takes_selection, f.takes_unit, f.takes_point) for f in FUNCTIONS])
-    return Vocabulary(
-        entities=entities, scalars=tuple(SCALARS), order_target_class=ORDER_TARGET_CLASS, function_takes=takes
-    )
-
-
-_ATTRIBUTES = ("light", "armored", "biological", "mechanical", "massive", "structure")
-
-
-def _static_data(unit: Mapping[str, Any]) -> list[float]:
-    """Constant data of a unit type, each number divided by a typical large value."""
-    weapons = unit.get("weapons", [])
-    damage_per_second = max((w["damage"] * w.get("attacks", 1) / w["cooldown"] for w in weapons), default=0.0)
-    return [
-        unit["health"] / 100.0,
-        unit.get("shield", 0) / 100.0,
-        unit.get("armor", 0) / 2.0,
-        unit.get("speed", 0) / 4.0,
-        unit["sight"] / 10.0,
-        max((w["range"] for w in weapons), default=0.0) / 6.0,
-        damage_per_second / 20.0,
-        float(any(w["targets"] in ("ground", "any") for w in weapons)),
-        float(any(w["targets"] in ("air", "any") for w in weapons)),
-        *(float(attribute in unit["attributes"]) for attribute in _ATTRIBUTES),
-    ]

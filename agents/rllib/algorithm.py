@@ -1,10 +1,9 @@
 """The training loop as an RLlib algorithm: references from env runners to learners, weights the other way.
 
 The driver never touches a fragment. Each request to an env runner carries the newest weights by reference and returns a
-fragment by reference; each update sends references to the learners and gets new weights by reference. Without env
-runners the learners act themselves: a request for an update carries no more than the opponents to play against.
-Everything that may fail is waited for with a deadline, so a lost process ends in recovery or in an error, never in a
-hang.
+fragment by reference. Each update sends references to the learners and gets new weights by reference. Without env
+runners the learners act themselves, and a request for an update carries only the opponents to play against. Every wait
+for something that may fail has a deadline: a lost process ends in recovery or in an error, never in a hang.
 """
 
 import time
@@ -36,15 +35,18 @@ from ray.rllib.utils.metrics import (
 from ray.rllib.utils.metrics.metrics_logger import MetricsLogger
 from ray.tune.registry import register_env
 
-from agents.acting.rollout import Episodes
+from agents.acting.episodes import Episodes
 from agents.configuration import with_overrides
 from agents.league.league import MIRROR, League
-from agents.presets import TrainConfig
+from agents.models.earlier_vocabulary import EARLIER_TABLES
+from agents.models.vocabulary import Tables, map_weights, same_tables
+from agents.presets import AgentTrainingConfig
 from agents.rllib import private as rllib_private
 from agents.rllib.learner import AgentLearner
-from agents.rllib.module import AgentModule
+from agents.rllib.module import VOCABULARY, AgentModule
 from agents.rllib.runner import BatchedEnvRunner, IdleEnvRunner
 from agents.runs.checkpoints import load_weights
+from agents.runs.earlier import upgrade_info
 
 # The name under which RLlib validates "an environment"; env runners make the worlds from `config.agent.world`.
 _ENV_ID = "perceiver_agents_worlds"
@@ -70,7 +72,7 @@ class LearnerLostError(RuntimeError):
 
 
 class EntityAgentConfig(AlgorithmConfig):
-    """RLlib's side of a `TrainConfig`.
+    """RLlib's side of a `AgentTrainingConfig`.
 
     `agent_overrides` replaces dotted fields of it, so that Ray Tune can sample them:
     `param_space={"agent": config, "agent_overrides": {"learning.vtrace.discount": tune.uniform(0.9, 1.0)}}`.
@@ -78,12 +80,12 @@ class EntityAgentConfig(AlgorithmConfig):
 
     def __init__(self, algo_class: type | None = None) -> None:
         super().__init__(algo_class=algo_class or EntityAgent)
-        self.agent: TrainConfig = TrainConfig()
+        self.agent: AgentTrainingConfig = AgentTrainingConfig()
         self.agent_overrides: dict[str, Any] = {}
         self._dont_auto_sync_env_runner_states = True
         self.from_agent(self.agent)
 
-    def from_agent(self, agent: TrainConfig) -> "EntityAgentConfig":
+    def from_agent(self, agent: AgentTrainingConfig) -> "EntityAgentConfig":
         """Sets what RLlib has to know from the run's config."""
         register_env(_ENV_ID, lambda context: None)
         cluster, learning = agent.cluster, agent.learning
@@ -150,8 +152,7 @@ class EntityAgent(Algorithm):
     """Trains an `AgentNetwork` on fragments from batched env runners, or from learners that act.
 
     With `v-trace` env runners and learners work at the same time; with `ppo` in turns. Counters, over the run's whole
-    life: `updates`, `env_steps` trained on, `seconds` spent training, and `processor_seconds` of the driver's process
-    in them.
+    life: `updates`, `env_steps` trained on, `seconds` spent training, and the driver's `cpu_seconds` in them.
     """
 
     config: EntityAgentConfig  # type: ignore[assignment]
@@ -172,7 +173,7 @@ class EntityAgent(Algorithm):
         self.updates = 0
         self.env_steps = 0
         self.seconds = 0.0
-        self.processor_seconds = 0.0
+        self.cpu_seconds = 0.0
         self._rollouts: dict[ray.ObjectRef, tuple[int, ray.ObjectRef]] = {}
         self._ready: deque[tuple[ray.ObjectRef, int]] = deque()
         self._updates_in_flight: deque[_Update] = deque()
@@ -180,6 +181,8 @@ class EntityAgent(Algorithm):
         self._last_fragment_at = time.monotonic()
         self._recent: dict[str, deque[float]] = {}
         self._matches_drawn = 0
+        # Whether the episodes of a restored checkpoint go on. Env runners always start new ones.
+        self.episodes_restored = False
         self.league = League(self.agent.self_play) if self.agent.self_play.enabled else None
         self._snapshot_references: dict[str, ray.ObjectRef] = {}
         self._publish_learner_weights()
@@ -205,7 +208,7 @@ class EntityAgent(Algorithm):
 
     def training_step(self) -> None:
         """One update: gathers the fragments for it, hands them to the learners, takes what they have finished."""
-        started, processor_started = time.monotonic(), time.process_time()
+        started, cpu_started = time.monotonic(), time.process_time()
         if not self._learners_act:
             learners = max(1, self.agent.cluster.num_learners)
             fragments = self._gather(self.agent.learning.fragments_per_update * learners)
@@ -229,7 +232,7 @@ class EntityAgent(Algorithm):
             kept = self.league.snapshots
             self._snapshot_references = {n: r for n, r in self._snapshot_references.items() if n in kept}
         self.seconds += time.monotonic() - started
-        self.processor_seconds += time.process_time() - processor_started
+        self.cpu_seconds += time.process_time() - cpu_started
 
     # --- env runners -----------------------------------------------------------------------------------------------
 
@@ -407,9 +410,9 @@ class EntityAgent(Algorithm):
         self._log_update(means, update.env_steps)
 
     def _any_learner_died(self, update: _Update) -> bool:
-        """Whether an update failed because a learner is gone, and not because of what it was given.
+        """Whether an update failed because a learner is gone, and not because of its data.
 
-        The survivors see no more than a broken connection, often before Ray knows of the death.
+        The survivors only see a broken connection, often before Ray knows of the death.
         """
         done, _ = ray.wait(update.metrics, num_returns=len(update.metrics), timeout=_LEARNER_DEATH_SECONDS)
         for reference in done:
@@ -427,7 +430,7 @@ class EntityAgent(Algorithm):
             self._finish_update()
 
     def _publish_learner_weights(self) -> None:
-        """Makes the learners' weights those that the next requests to env runners carry."""
+        """Lets the next requests to env runners carry the learners' weights."""
         if not self._learners_act:
             self._weights = (ray.put(self._learner_weights()), self.updates)
 
@@ -457,6 +460,10 @@ class EntityAgent(Algorithm):
 
     def _learner_lost(self) -> LearnerLostError:
         return LearnerLostError(f"one of {self.agent.cluster.num_learners} learners died")
+
+    def tables(self) -> Tables:
+        """What the rows and columns of the weights stand for."""
+        return self._foreach_learner(lambda learner: learner.network.tables())[0]
 
     def network_weights(self) -> dict[str, Any]:
         """The network's state dict as arrays."""
@@ -510,25 +517,43 @@ class EntityAgent(Algorithm):
             "updates": self.updates,
             "env_steps": self.env_steps,
             "seconds": self.seconds,
-            "processor_seconds": self.processor_seconds,
+            "cpu_seconds": self.cpu_seconds,
             "matches": self._matches_drawn,
         }
         league = self.league.get_state() if self.league is not None else None
         acting = self._foreach_learner(lambda learner: learner.acting_state())
-        return super().get_state(*args, **kwargs) | {"counters": counters, "league": league, "acting": acting}
+        return super().get_state(*args, **kwargs) | {
+            "counters": counters,
+            "league": league,
+            "acting": acting,
+            VOCABULARY: self.tables(),
+        }
 
     def set_state(self, state: dict[str, Any]) -> None:
         super().set_state(state)
         if "counters" in state:
-            self.updates = state["counters"]["updates"]
-            self.env_steps = state["counters"]["env_steps"]
-            self.seconds = state["counters"]["seconds"]
-            self.processor_seconds = state["counters"]["processor_seconds"]
-            self._matches_drawn = state["counters"]["matches"]
+            counters = upgrade_info(state["counters"])
+            self.updates = counters["updates"]
+            self.env_steps = counters["env_steps"]
+            self.seconds = counters["seconds"]
+            self.cpu_seconds = counters["cpu_seconds"]
+            self._matches_drawn = counters["matches"]
+        axes = self._foreach_learner(lambda learner: learner.network.named_axes())[0]
+        tables = state.get(VOCABULARY, EARLIER_TABLES)
         if self.league is not None and state.get("league") is not None:
-            self.league.set_state(state["league"])
-        states = ray.put(state.get("acting", []))
-        self._foreach_learner(lambda learner: learner.set_acting_states(ray.get(states)))
+            snapshots = {
+                name: map_weights(weights, tables, axes, f"the league's {name}")
+                for name, weights in state["league"]["snapshots"].items()
+            }
+            self.league.set_state(state["league"] | {"snapshots": snapshots})
+        # Saved observations, and perhaps the worlds' own arrays, are in the order of the tables too: where the tables
+        # have changed, episodes start anew.
+        self.episodes_restored = False
+        if VOCABULARY in state and same_tables(axes, tables):
+            states = ray.put(state.get("acting", []))
+            self.episodes_restored = all(
+                self._foreach_learner(lambda learner: learner.set_acting_states(ray.get(states)))
+            )
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
         super().restore_from_path(path, *args, **kwargs)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 from agents.configuration import ConfigError
 from agents.presets import ClusterConfig
 
@@ -21,13 +23,13 @@ _QUIET = {
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     # Ray gives its workers a low priority; on a machine with other load, training would crawl behind its own driver.
     "RAY_worker_niceness": "0",
-    # Ray prints at error level that actors which it may restart have constructor arguments in the object store; the
-    # driver holds those of env runners for as long as they live.
+    # Ray prints at error level that actors which it may restart have constructor arguments in the object store. The
+    # driver holds these for as long as its env runners live.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "PYTHONWARNINGS": "ignore::DeprecationWarning",
 }
-# Ray's own switch between "this machine only" (every server binds 127.0.0.1) and clusters; off by default on macOS and
-# Windows, on by default on Linux, where it would listen on all interfaces. Read when Ray is imported.
+# Ray's own switch between "this machine only" (every server binds 127.0.0.1) and clusters. By default Ray on Linux is
+# made for clusters and listens on all interfaces. Read when Ray is imported.
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
@@ -37,9 +39,7 @@ def available_cpus() -> int:
 
 
 def check_resources(cluster: ClusterConfig) -> None:
-    """Raises `ConfigError` where Ray would wait for ever for CPUs that this machine does not have."""
-    if cluster.num_env_runners < 0 or cluster.num_learners < 0:
-        raise ConfigError("cluster.num_env_runners and cluster.num_learners must be 0 or more")
+    """Raises `ConfigError` where Ray would wait for ever for CPUs or GPUs that this machine does not have."""
     if cluster.ray_address is not None:
         return
     cpus = cluster.num_cpus if cluster.num_cpus is not None else available_cpus()
@@ -50,11 +50,23 @@ def check_resources(cluster: ClusterConfig) -> None:
             f"there are {cpus}: Ray would wait for ever. Use fewer (cluster.num_env_runners, cluster.num_learners), "
             "raise cluster.num_cpus, or name a cluster with cluster.ray_address."
         )
+    gpus = torch.cuda.device_count()
+    if gpus_needed(cluster) > gpus:
+        raise ConfigError(
+            f"cluster.gpus_per_learner={cluster.gpus_per_learner:g}, cluster.num_learners={cluster.num_learners}: "
+            f"{gpus_needed(cluster):g} GPU(s) are needed, but PyTorch finds {gpus} on this machine: set "
+            "--cluster.gpus-per-learner 0 to learn on the CPU, or name a cluster with --cluster.ray-address"
+        )
 
 
 def cpus_needed(cluster: ClusterConfig) -> float:
     """CPUs that env runners and learners ask Ray for."""
     return cluster.num_env_runners * cluster.cpus_per_env_runner + cluster.num_learners * cluster.cpus_per_learner
+
+
+def gpus_needed(cluster: ClusterConfig) -> float:
+    """GPUs that learners ask for; without remote learners the driver learns."""
+    return cluster.gpus_per_learner * max(1, cluster.num_learners)
 
 
 def quiet() -> None:
@@ -124,7 +136,7 @@ def check_connected(cluster: ClusterConfig) -> None:
     import ray
 
     total = ray.cluster_resources()
-    cpus, gpus = cpus_needed(cluster), cluster.gpus_per_learner * cluster.num_learners
+    cpus, gpus = cpus_needed(cluster), gpus_needed(cluster)
     for kind, needed in (("CPU", cpus), ("GPU", gpus)):
         if needed > total.get(kind, 0):
             raise ConfigError(

@@ -1,26 +1,29 @@
 """The learner: fragments in, one update and the new weights out. Without env runners it makes the fragments itself."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import ray
 import torch
 from ray.exceptions import ObjectLostError, OwnerDiedError
-from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core import COMPONENT_OPTIMIZER, DEFAULT_MODULE_ID
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.core.learner.training_data import TrainingData
 from torch import Tensor
 
-from agents.acting.rollout import Fragment, map_arrays, to_tensors
+from agents.acting.arrays import map_arrays, to_tensors
+from agents.acting.rollout import Fragment
 from agents.losses.kickstarting import kickstarting_loss
 from agents.losses.ppo import ppo_loss, prepare_ppo_batch
 from agents.losses.vtrace import vtrace_loss
+from agents.models.earlier_vocabulary import EARLIER_TABLES
 from agents.models.network import AgentNetwork, Evaluation
-from agents.presets import TrainConfig
+from agents.models.vocabulary import Tables, map_weights
+from agents.presets import AgentTrainingConfig
 from agents.rllib.cluster import available_cpus
 from agents.rllib.malloc import keep_freed_memory
+from agents.rllib.module import VOCABULARY
 from agents.rllib.runner import BatchedEnvRunner
 
 # Fragment entries with T + 1 or T steps are cut on axis 1, the recurrent state on axis 0.
@@ -36,7 +39,7 @@ class AgentLearner(TorchLearner):
     """Updates the agent's network from fragments by V-trace or PPO, with a teacher as long as it has weight.
 
     With several learners each has its share of the fragments; DDP averages the gradients, so all take the same step.
-    Where there are no env runners, each acts in worlds of its own with the weights it has, and fragments stay in the
+    Without env runners each learner acts in worlds of its own with the weights it has. Fragments then stay in the
     process (DD-PPO, Wijmans et al. 2020, arXiv:1911.00357).
     """
 
@@ -45,7 +48,7 @@ class AgentLearner(TorchLearner):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.agent: TrainConfig = self.config.agent
+        self.agent: AgentTrainingConfig = self.config.agent
         self._previous: list[Fragment] = []
         self._fragments_lost = 0
         self.env_runner: BatchedEnvRunner | None = None
@@ -55,13 +58,16 @@ class AgentLearner(TorchLearner):
     def build(self) -> None:
         super().build()
         if self.agent.cluster.num_env_runners == 0:
-            # The worlds of remote learners are those that as many remote env runners would have.
+            # Remote learners have the same worlds as an equal number of remote env runners.
             rank = self._learner_index + 1 if self.config.num_learners > 0 else 0
             self.env_runner = BatchedEnvRunner(config=self.config, worker_index=rank, network=self.network)
 
     def _num_threads(self) -> int:
-        """Threads that find a core of their own. One more, and every operation waits at a barrier for a thread that an
-        env runner has pushed off its core: an update then takes many times as long."""
+        """Threads that find a core of their own.
+
+        With one more, every operation waits at a barrier for a thread that an env runner has pushed off its core. An
+        update then takes many times as long.
+        """
         cluster = self.agent.cluster
         if self.config.num_learners > 0:
             return max(1, int(cluster.cpus_per_learner))
@@ -131,14 +137,49 @@ class AgentLearner(TorchLearner):
         metrics["fragments_lost"] = float(self._fragments_lost)
         return metrics
 
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """What RLlib saves, and the tables that the optimizer's numbers stand for."""
+        return super().get_state(*args, **kwargs) | {VOCABULARY: self.network.tables()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes `get_state`'s output; moments of the optimizer go where the tables of today have their entries."""
+        if COMPONENT_OPTIMIZER in state:
+            tables = state.get(VOCABULARY, EARLIER_TABLES)
+            optimizers = {
+                name: optimizer | {"state": self._map_optimizer(optimizer["state"], tables)}
+                for name, optimizer in state[COMPONENT_OPTIMIZER].items()
+            }
+            state = state | {COMPONENT_OPTIMIZER: optimizers}
+        super().set_state({name: value for name, value in state.items() if name != VOCABULARY})
+
+    def _map_optimizer(self, saved: dict[str, Any], tables: Tables) -> dict[str, Any]:
+        """State of Adam by the tables of today. What is new starts without moments."""
+        axes = self.network.named_axes()
+        mapped = {}
+        for index, (name, _) in enumerate(self.network.named_parameters()):
+            moments = saved["state"].get(index)
+            if moments is not None and name in axes:
+                # The count of steps has no axes.
+                arrays = {kind: array for kind, array in moments.items() if np.ndim(array)}
+                axis_of = {kind: axes[name] for kind in arrays}
+                moments = moments | map_weights(arrays, tables, axis_of, f"Adam's state of {name}", copy_new=False)
+            if moments is not None:
+                mapped[index] = moments
+        return saved | {"state": mapped}
+
     def acting_state(self) -> dict[str, Any] | None:
         """State of the learner's worlds and random numbers; None where env runners act."""
         return self.env_runner.get_state() if self.env_runner is not None else None
 
-    def set_acting_states(self, states: list[dict[str, Any]]) -> None:
-        """Goes on in the worlds that `acting_state` of the learner with the same rank described, if there was one."""
-        if self.env_runner is not None and self._learner_index < len(states):
-            self.env_runner.set_state(states[self._learner_index])
+    def set_acting_states(self, states: list[dict[str, Any]]) -> bool:
+        """Goes on in the worlds that `acting_state` of the learner with the same rank described.
+
+        Returns whether it does: there may be no such worlds, or none that fit (`Rollout.set_state`).
+        """
+        if self.env_runner is None or self._learner_index >= len(states) or states[self._learner_index] is None:
+            return False
+        self.env_runner.set_state(states[self._learner_index])
+        return self.env_runner.episodes_restored
 
     def shutdown(self) -> None:
         if self.env_runner is not None:
@@ -159,7 +200,7 @@ class AgentLearner(TorchLearner):
             fragment for reference in training_data.batch_refs or [] if (fragment := self._fetch(reference)) is not None
         ]
         if not fragments:
-            # Every learner must take part in the collective of this update, or the others hang; a batch seen before
+            # Every learner must take part in the collective of this update, or the others hang. A batch seen before
             # does no harm to an off-policy update.
             if not self._previous:
                 raise RuntimeError("all fragments of the first update were lost with their nodes")
@@ -198,7 +239,7 @@ class AgentLearner(TorchLearner):
         # Seeded by the update, not carried along: a resumed run draws what an uninterrupted one would have.
         generator = np.random.default_rng((self.agent.seed, update, self._learner_index))
         if not batch["state"]:
-            # Without recurrence steps stand for themselves, and mixing them makes minibatches more alike.
+            # Without recurrence steps are independent, and mixing them makes minibatches more alike.
             batch = {
                 name: map_arrays(lambda tensor: tensor.flatten(0, 1)[None], value) for name, value in batch.items()
             }
@@ -219,9 +260,9 @@ class AgentLearner(TorchLearner):
         evaluation = Evaluation(**fwd_out)
         learning = self.agent.learning
         if learning.algorithm == "v-trace":
-            loss: Any = vtrace_loss(evaluation, batch, replace(learning.vtrace, entropy_weight=self._entropy_weight))
+            loss: Any = vtrace_loss(evaluation, batch, learning.vtrace, self._entropy_weight)
         else:
-            loss = ppo_loss(evaluation, batch, replace(learning.ppo, entropy_weight=self._entropy_weight))
+            loss = ppo_loss(evaluation, batch, learning.ppo, self._entropy_weight)
         terms, total = loss._asdict(), loss.total
         if self._teacher_weight:
             terms["teacher"] = kickstarting_loss(evaluation)

@@ -6,7 +6,13 @@ import torch
 from ray.rllib.core.rl_module.torch import TorchRLModule
 from torch import Tensor
 
+from agents.models.earlier_vocabulary import EARLIER_TABLES
 from agents.models.network import AgentNetwork, NetworkConfig
+from agents.models.vocabulary import map_weights
+
+# Key of the tables (`AgentNetwork.tables`) in saved states.
+VOCABULARY = "vocabulary"
+_NETWORK = "network."
 
 
 class AgentModule(TorchRLModule):
@@ -30,6 +36,17 @@ class AgentModule(TorchRLModule):
     def get_initial_state(self) -> dict[str, Tensor]:
         """The recurrent state of one world, without a batch axis."""
         return {name: tensor[0] for name, tensor in self.network.initial_state(1).items()}
+
+    def get_state(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The weights, and the tables that their rows and columns stand for."""
+        return super().get_state(*args, **kwargs) | {VOCABULARY: self.network.tables()}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Takes `get_state`'s output, of tables in whatever order (`agents.models.vocabulary`)."""
+        tables = state.get(VOCABULARY, EARLIER_TABLES)
+        axes = {_NETWORK + name: axis for name, axis in self.network.named_axes().items()}
+        weights = {name: array for name, array in state.items() if name != VOCABULARY}
+        super().set_state(map_weights(weights, tables, axes, "the checkpoint"))
 
     def _forward_train(self, batch: dict[str, Any], **kwargs: Any) -> dict[str, Tensor]:
         """log_prob, entropy, unit_mask `[T, B, U]` of the recorded actions; value `[T, B]`.

@@ -11,15 +11,17 @@ from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.checkpoints import Checkpointable
 
-from agents.acting.rollout import Fragment, Rollout, make_worlds, to_arrays
+from agents.acting.arrays import to_arrays
+from agents.acting.rollout import Fragment, Rollout
+from agents.acting.worlds import make_worlds
 from agents.league.league import MIRROR
 from agents.league.self_play import OpponentWorlds, Weights
 from agents.models.network import AgentNetwork
-from agents.presets import TrainConfig
+from agents.presets import AgentTrainingConfig
 
 # Seeds of the env runners of a run lie this far apart, so that worlds of two runners never share one.
 SEED_STRIDE = 100_003
-# Seeds stay below those of evaluations (`agents.evaluate.FIRST_SEED`).
+# Seeds stay below those of evaluations (`agents.evaluation.playing.FIRST_SEED`).
 LAST_SEED = 2**31 - 2**20
 
 
@@ -35,7 +37,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
 
     def __init__(self, *, config: Any, network: AgentNetwork | None = None, **kwargs: Any) -> None:
         super().__init__(config=config, **kwargs)
-        self.agent: TrainConfig = self.config.agent
+        self.agent: AgentTrainingConfig = self.config.agent
         self.worker_index = self.worker_index or 0
         self.weights_seq_no = -1
         self.make_env()
@@ -46,6 +48,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         else:
             self.network = network
         self.make_rollout()
+        # Whether the last `set_state` found its episodes going on.
+        self.episodes_restored = False
 
     @property
     def seed(self) -> int:
@@ -127,7 +131,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
     def set_state(self, state: dict[str, Any]) -> None:
         # RLlib also sends learner weights and connector states this way; requests bring ours.
         if "rollout" in state:
-            self._rollout.set_state(state["rollout"])
+            self.episodes_restored = self._rollout.set_state(state["rollout"])
             self.env = self._rollout.env
             self.weights_seq_no = state["weights_seq_no"]
 

@@ -7,8 +7,9 @@
                                        in self-play league.json (payoff matrix and Elo)
     RUN/evaluations/001/               evaluation.json, report.html
 
-A checkpoint is written beside its place, flushed to disk and renamed into it: a process killed at any moment leaves the
-older checkpoints and at most a folder that starts with a dot, which the next save clears.
+A checkpoint is written beside its place, flushed to disk and renamed into it. A process killed at any moment leaves the
+older checkpoints and at most a folder that starts with a dot, which the next save clears. The weights name the tables
+that their rows and columns stand for (`agents.models.vocabulary`).
 """
 
 import fcntl
@@ -23,17 +24,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
 
 from agents.configuration import ConfigError, config_from_dict, config_to_dict
+from agents.models.earlier_vocabulary import EARLIER_TABLES
 from agents.models.network import AgentNetwork
-from agents.presets import TrainConfig
+from agents.models.vocabulary import Tables, map_weights, tables_from_json, tables_to_json
+from agents.presets import AgentTrainingConfig
+from agents.runs.earlier import EARLIER_FORMAT, upgrade_config, upgrade_info
 
-# Raised when the content of run folders changes so that older ones can no longer be read.
-FORMAT = 2
+# Raised when the content of run folders changes. `agents.runs.earlier` reads what older versions wrote.
+FORMAT = 3
 WEIGHTS_FILE = "weights.safetensors"
 _CONFIG_FILE = "config.json"
+# Key in the weights file's metadata.
+_VOCABULARY = "vocabulary"
 LEAGUE_FILE = "league.json"
 
 
@@ -45,20 +51,20 @@ class CheckpointInfo:
     env_steps: int
     seconds: float
     """Seconds of training, on the wall."""
-    processor_seconds: float
-    """Processor time that the driver's process spent on it, all threads: what training took in all where acting and
-    learning happen in the driver."""
+    cpu_seconds: float
+    """CPU time that the driver's process spent on it, all threads together. Where acting and learning happen in the
+    driver, this is all the CPU time of training."""
 
 
 class RunFolder:
-    """A folder with a `TrainConfig` and its checkpoints."""
+    """A folder with a `AgentTrainingConfig` and its checkpoints."""
 
-    def __init__(self, path: Path, config: TrainConfig) -> None:
+    def __init__(self, path: Path, config: AgentTrainingConfig) -> None:
         self.path = path
         self.config = config
 
     @classmethod
-    def create(cls, path: Path, config: TrainConfig) -> "RunFolder":
+    def create(cls, path: Path, config: AgentTrainingConfig) -> "RunFolder":
         """Makes the folder. Raises `ConfigError` if there is something at `path` already."""
         # A process killed while it made the folder leaves at most the config's draft.
         if path.exists() and (not path.is_dir() or {entry.name for entry in path.iterdir()} - {_draft(_CONFIG_FILE)}):
@@ -87,14 +93,15 @@ class RunFolder:
             content = json.loads(file.read_text())
         except json.JSONDecodeError as error:
             raise ConfigError(f"{file} is not valid JSON: {error}") from error
-        if content.get("format") != FORMAT:
+        if content.get("format") not in (EARLIER_FORMAT, FORMAT):
             raise ConfigError(
                 f"{path} was written in run format {content.get('format')!r}, this version reads format {FORMAT}: "
                 "use the version of perceiver-agents that wrote it, or start a new run with --initial-weights "
                 f"{path}/checkpoints/<newest>"
             )
         try:
-            return cls(path, config_from_dict(TrainConfig, content["config"], "config.json"))
+            values = upgrade_config(content["config"]) if content["format"] != FORMAT else content["config"]
+            return cls(path, config_from_dict(AgentTrainingConfig, values, "config.json"))
         except ConfigError as error:
             raise ConfigError(f"{file}: {error}") from error
 
@@ -120,13 +127,15 @@ class RunFolder:
         self,
         info: CheckpointInfo,
         weights: dict[str, np.ndarray],
+        tables: Tables,
         save_algorithm: Callable[[Path], Any],
         standings: dict[str, Any] | None = None,
     ) -> Path:
         """Adds a checkpoint and drops the oldest beyond `checkpoint.keep`.
 
-        weights: the network's state dict; save_algorithm: writes the rest into the folder that it is given; standings:
-        of the league, in self-play (`agents.league.league.League.standings`).
+        weights: the network's state dict. tables: what its rows and columns stand for (`AgentNetwork.tables`).
+        save_algorithm: writes the rest into the folder that it is given. standings: of the league, in self-play
+        (`agents.league.league.League.standings`).
         """
         folder = self.path / "checkpoints"
         folder.mkdir(exist_ok=True)
@@ -137,7 +146,11 @@ class RunFolder:
             return final
         draft = folder / _draft(final.name)
         draft.mkdir()
-        save_file({name: np.ascontiguousarray(array) for name, array in weights.items()}, draft / WEIGHTS_FILE)
+        save_file(
+            {name: np.ascontiguousarray(array) for name, array in weights.items()},
+            draft / WEIGHTS_FILE,
+            metadata={_VOCABULARY: json.dumps(tables_to_json(tables))},
+        )
         (draft / "checkpoint.json").write_text(json.dumps({"format": FORMAT} | asdict(info)))
         if standings is not None:
             (draft / LEAGUE_FILE).write_text(json.dumps(standings))
@@ -146,7 +159,7 @@ class RunFolder:
         os.rename(draft, final)
         _sync(folder)
         for old in self.checkpoints()[: -self.config.checkpoint.keep]:
-            # Out of sight first, so that what is half deleted never looks like a checkpoint.
+            # Hidden first, so that a half-deleted folder never looks like a checkpoint.
             hidden = old.rename(folder / _draft(old.name))
             shutil.rmtree(hidden)
         return final
@@ -154,7 +167,7 @@ class RunFolder:
 
 def read_info(checkpoint: Path) -> CheckpointInfo:
     """Where training stood at `checkpoint`."""
-    values = json.loads((checkpoint / "checkpoint.json").read_text())
+    values = upgrade_info(json.loads((checkpoint / "checkpoint.json").read_text()))
     return CheckpointInfo(**{name: values[name] for name in CheckpointInfo.__dataclass_fields__})
 
 
@@ -164,16 +177,29 @@ def read_standings(checkpoint: Path) -> dict[str, Any] | None:
     return json.loads(file.read_text()) if file.exists() else None
 
 
-def load_weights(path: Path, network: AgentNetwork) -> None:
-    """Loads `weights.safetensors` of a checkpoint, or such a file, into `network`.
+def read_weights(file: Path) -> tuple[dict[str, np.ndarray], Tables]:
+    """The arrays of a weights file, and the tables that their rows and columns stand for.
 
-    Raises `ConfigError` if it is of another architecture, naming the first tensor that differs.
+    A file without tables is one of an earlier version, which had `EARLIER_TABLES`.
     """
-    file = path / WEIGHTS_FILE if path.is_dir() else path
     try:
-        weights = load_file(file)
+        with safe_open(file, framework="numpy") as content:
+            weights = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118  (not a dict)
+            stored = (content.metadata() or {}).get(_VOCABULARY)
     except (OSError, SafetensorError) as error:
         raise ConfigError(f"cannot read weights from {file}: {error}") from error
+    return weights, EARLIER_TABLES if stored is None else tables_from_json(json.loads(stored))
+
+
+def load_weights(path: Path, network: AgentNetwork) -> None:
+    """Loads `weights.safetensors` of a checkpoint, or such a file, into `network`, whatever order its tables were in.
+
+    Raises `ConfigError` if it is of another architecture, naming the first tensor that differs, and for entries of
+    tables that are gone (`agents.models.vocabulary`).
+    """
+    file = path / WEIGHTS_FILE if path.is_dir() else path
+    weights, tables = read_weights(file)
+    weights = map_weights(weights, tables, network.named_axes(), str(file))
     expected = network.state_dict()
     for name in sorted(set(weights) | set(expected)):
         found = tuple(weights[name].shape) if name in weights else None

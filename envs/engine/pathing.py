@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.engine import state as st
-from envs.engine.state import kernel, nearest_pathable
+from envs.engine.state import layout as st
+from envs.engine.state.compilation import kernel
+from envs.engine.state.maps import nearest_pathable
 
 UNREACHED = 255
 GOAL = 8

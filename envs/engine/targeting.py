@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.engine import state as st
 from envs.engine.neighbours import (
     KEY_AIR,
     KEY_GROUND,
@@ -16,7 +15,8 @@ from envs.engine.neighbours import (
     square,
 )
 from envs.engine.simd.lanes import OWNERS, first_bit, lanes_in_reach
-from envs.engine.state import inline_kernel, kernel
+from envs.engine.state import layout as st
+from envs.engine.state.compilation import inline_kernel, kernel
 
 NO_DISTANCE = np.float32(1e9)
 

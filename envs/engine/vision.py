@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.engine import state as st
 from envs.engine.neighbours import (
     RADIUS_PARTS,
     SLACK,
@@ -17,7 +16,8 @@ from envs.engine.neighbours import (
     square,
 )
 from envs.engine.simd.lanes import first_bit, lanes_in_reach, lanes_in_window, owners_of_all, see_lanes
-from envs.engine.state import inline_kernel, kernel
+from envs.engine.state import layout as st
+from envs.engine.state.compilation import inline_kernel, kernel
 
 HIGHER = np.float32(1.0)  # terrain so much higher hides what stands on it
 FAR = np.float32(1e9)
@@ -88,7 +88,7 @@ def see_block(state, near, b, first, everyone):
     count = state.w[b, st.W_PLACES]
     for k in range(first, first + st.LANES):
         near.i[st.NI_SEEN, np.uintp(k)] = 0
-    # Who is seen by the own side need not be looked for.
+    # Its own side sees it anyway.
     wanted = np.int32(everyone & ~owners_of_all(near.i, first, places))
     reach = farthest(state, b)
     block = np.uintp((first - start) // st.LANES)

@@ -20,6 +20,7 @@ import tyro
 from envs.protocol.install import InstallError, compile_kernels, executable, install
 from envs.protocol.maps import available_maps
 from envs.protocol.server import ProtocolServer, ServerError
+from perceiver_agents import answer_version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,7 @@ class Maps:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
+    answer_version("perceiver-sc2-server", arguments)
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
         if words[:1] == ["launched"]:

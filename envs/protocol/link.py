@@ -1,7 +1,7 @@
 """Two processes, one game: the guest's process passes its requests on to the host's, over a loopback socket.
 
-The clients of a two-player game agree on ports. The host's process listens on the first of them; the guest's process
-connects there, and each message goes over as its length (4 bytes, big-endian) and its bytes.
+The clients of a two-player game agree on ports. The host's process listens on the first of them, and the guest's
+process connects there. Each message goes over as its length (4 bytes, big-endian) and its bytes.
 """
 
 from __future__ import annotations
@@ -10,12 +10,18 @@ import contextlib
 import socket
 import struct
 import threading
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from envs.protocol.game import Game
+from collections.abc import Callable
+from typing import Protocol
 
 MAX_MESSAGE = 96 << 20
+
+
+class GuestSession(Protocol):
+    """What a host does for a guest, see `envs.protocol.handler.Session`."""
+
+    def handle(self, data: bytes) -> bytes: ...
+
+    def disconnect(self) -> None: ...
 
 
 class LinkError(RuntimeError):
@@ -43,10 +49,19 @@ def _receive(sock: socket.socket) -> bytes:
 
 
 class HostLink:
-    """Listens for the guests of a game and gives each a session at it."""
+    """Listens for the guests of a game and gives each a session of its own.
 
-    def __init__(self, port: int, game: Game, address: str = "127.0.0.1") -> None:
-        self._game = game
+    Args:
+        port: the game port that the clients agreed on.
+        new_session: makes a guest's session.
+        address: where to listen.
+
+    Raises:
+        LinkError: the port cannot be used.
+    """
+
+    def __init__(self, port: int, new_session: Callable[[], GuestSession], address: str = "127.0.0.1") -> None:
+        self._new_session = new_session
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -69,19 +84,15 @@ class HostLink:
             threading.Thread(target=self._serve, args=(connection,), name="sc2-guest", daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
-        from envs.protocol.handler import INIT_GAME, Session
-
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        session = Session()
-        session.game, session.status = self._game, INIT_GAME
+        session = self._new_session()
         try:
             while True:
                 _send(connection, session.handle(_receive(connection)))
         except (OSError, EOFError):
             pass
         finally:
-            if session.seat is not None:
-                session.disconnect()
+            session.disconnect()
             connection.close()
 
     def close(self) -> None:

@@ -9,16 +9,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from envs.engine import state as st
-from envs.protocol.kernels import M_ABILITY, M_ABILITY_TARGET, M_BUFF_1, M_BUFF_2, M_ILLUSION_KNOWN, NUM_MARKS
+from envs.engine.state import layout as st
+from envs.engine.state.layout import State, Static
+from envs.protocol.tables import M_ABILITY, M_ABILITY_TARGET, M_BUFF_1, M_BUFF_2, M_ILLUSION_KNOWN, NUM_MARKS
 from envs.scenarios.units import Rules, unit_data
-
-if TYPE_CHECKING:
-    from envs.protocol.world import World
 
 GUARDIAN_SHIELD, GRAVITON_BEAM, CANCEL_BEAM = 76, 173, 174
 SHIELD_BUFF, BEAM_BUFF = 18, 5
@@ -47,6 +45,19 @@ CASTERS = {
     **dict.fromkeys(ILLUSIONS, "Sentry"),
 }
 ENERGY = {GUARDIAN_SHIELD: SHIELD_ENERGY, GRAVITON_BEAM: BEAM_ENERGY, **dict.fromkeys(ILLUSIONS, ILLUSION_ENERGY)}
+
+
+class SpellWorld(Protocol):
+    """What spells act on, see `envs.protocol.world.World`."""
+
+    state: State
+    static: Static
+
+    def create(self, kind: int, owner: int, x: float, y: float) -> int: ...
+
+    def kill(self, slot: int) -> None: ...
+
+    def order(self, slot: int, order: int) -> bool: ...
 
 
 def _label(name: str) -> str:
@@ -121,11 +132,11 @@ class Spells:
 
     # --- casting ---
 
-    def ready(self, world: World, slot: int, ability: int) -> bool:
+    def ready(self, world: SpellWorld, slot: int, ability: int) -> bool:
         """Whether the cooldown of a spell is over."""
         return ability != GUARDIAN_SHIELD or int(world.state.i[0, st.I_TAG, slot]) not in self.cooldowns
 
-    def cast(self, world: World, slot: int, ability: int, target: int) -> bool:
+    def cast(self, world: SpellWorld, slot: int, ability: int, target: int) -> bool:
         """Casts a spell; False if the caster cannot any more. A beam begins when its caster is in range."""
         f, tag = world.state.f[0], int(world.state.i[0, st.I_TAG, slot])
         if ability == CANCEL_BEAM:
@@ -157,7 +168,7 @@ class Spells:
 
     # --- acting ---
 
-    def _lasts(self, world: World, cast: _Cast) -> bool:
+    def _lasts(self, world: SpellWorld, cast: _Cast) -> bool:
         cast.loops -= 1
         i = world.state.i[0]
         alive = i[st.I_ALIVE, cast.slot] and i[st.I_TAG, cast.slot] == cast.tag
@@ -165,7 +176,7 @@ class Spells:
             alive = alive and i[st.I_ALIVE, cast.caster] and i[st.I_TAG, cast.caster] == cast.caster_tag
         return bool(alive) and cast.loops > 0
 
-    def advance(self, world: World) -> None:
+    def advance(self, world: SpellWorld) -> None:
         """What the spells do in one game loop, before the battle's part of it."""
         if not self.active:
             return
@@ -197,7 +208,7 @@ class Spells:
                 f[st.F_Z, beam.slot] -= BEAM_HEIGHT
         self.beams = held
 
-    def _begin_beams(self, world: World) -> None:
+    def _begin_beams(self, world: SpellWorld) -> None:
         coming, self.coming_beams = self.coming_beams, []
         f, i = world.state.f[0], world.state.i[0]
         for beam in coming:
@@ -218,7 +229,7 @@ class Spells:
                 world.order(beam.slot, st.ORDER_STOP)
                 self.beams.append(beam)
 
-    def _guarded(self, world: World) -> np.ndarray:
+    def _guarded(self, world: SpellWorld) -> np.ndarray:
         """[N]: units under a Guardian Shield of their side."""
         f, i = world.state.f[0], world.state.i[0]
         guarded = np.zeros(len(self.marks), np.bool_)
@@ -231,7 +242,7 @@ class Spells:
 
     # --- telling ---
 
-    def update_marks(self, world: World) -> np.ndarray:
+    def update_marks(self, world: SpellWorld) -> np.ndarray:
         """`marks` [N, NUM_MARKS] as of now: buffs, who knows a hallucination for one (bit p: player p), spells held."""
         marks = self.marks
         if self._marked:
@@ -258,7 +269,7 @@ class Spells:
             marks[cast.slot, M_ILLUSION_KNOWN] = known | 1  # player 0, an observer, knows
         return marks
 
-    def shields_at(self, world: World) -> list[tuple[float, float, int]]:
+    def shields_at(self, world: SpellWorld) -> list[tuple[float, float, int]]:
         """(x, y, owner) of every Guardian Shield."""
         f, i = world.state.f[0], world.state.i[0]
         return [

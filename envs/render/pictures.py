@@ -6,16 +6,16 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from envs.engine import state as S
-from envs.engine.state import NEUTRAL
-from envs.runtime import driver as D
+from envs.engine.state import layout as st
+from envs.engine.state.layout import NEUTRAL
 from envs.scenarios.scenario import Scenario
 from envs.scenarios.units import Rules, unit_data
+from envs.views import frames as columns
+from envs.views.frames import Frame
 
 PICTURE = 800  # longer side of what is drawn of the map, in pixels
 STRIP = 92  # height of the legend under it
@@ -140,14 +140,6 @@ _SHAPES: dict[str, tuple[list[Outline], list[Outline], list[Outline]]] = {
 _LEAST_RADIUS = {"MineralShard": 0.34}
 
 
-class Frame(NamedTuple):
-    """One moment of a world. `units` [slots, `driver.NUM_FRAME_COLUMNS`]; `loop` game loops; `score` as in the info."""
-
-    units: np.ndarray
-    loop: int
-    score: float
-
-
 def draw_battle(scenario: Scenario, rules: Rules, frames: Sequence[Frame]) -> list[np.ndarray]:
     """Pictures, uint8 [height, width, 3], of the part of the map where the units of `frames` are."""
     renderer = Renderer(scenario, rules, battlefield(scenario, frames))
@@ -156,7 +148,7 @@ def draw_battle(scenario: Scenario, rules: Rules, frames: Sequence[Frame]) -> li
 
 def battlefield(scenario: Scenario, frames: Sequence[Frame]) -> Area:
     """What holds all units of `frames`, with a margin and in the aspect of a picture as far as the map allows."""
-    places = np.concatenate([f.units[f.units[:, D.T_TAG] > 0][:, [D.T_X, D.T_Y]] for f in frames])
+    places = np.concatenate([f.units[f.units[:, columns.T_TAG] > 0][:, [columns.T_X, columns.T_Y]] for f in frames])
     if len(places) == 0:
         return scenario.playable
     low, high = places.min(0) - MARGIN, places.max(0) + MARGIN
@@ -193,22 +185,22 @@ class Renderer:
 
     def draw(self, frame: Frame) -> np.ndarray:
         """uint8 [height, width, 3]. Frames drawn in the order of time also show where units have just died."""
-        units = frame.units[frame.units[:, D.T_TAG] > 0]
+        units = frame.units[frame.units[:, columns.T_TAG] > 0]
         self._bury(units, frame.loop)
         image = self.ground.copy()
         self._draw_fog(image, units)
         canvas = ImageDraw.Draw(image, "RGBA")
         self._draw_graves(canvas, frame.loop)
         flying = np.array(
-            [unit_data()[self.names[int(kind)]]["plane"] == "air" for kind in units[:, D.T_KIND]], np.bool_
+            [unit_data()[self.names[int(kind)]]["plane"] == "air" for kind in units[:, columns.T_KIND]], np.bool_
         )
-        neutral_first = np.lexsort((units[:, D.T_Y] * -1, units[:, D.T_OWNER] != NEUTRAL, flying))
+        neutral_first = np.lexsort((units[:, columns.T_Y] * -1, units[:, columns.T_OWNER] != NEUTRAL, flying))
         for unit in units[neutral_first]:
             self._draw_unit(image, unit)
         for unit in units:
             self._draw_shot(canvas, unit, frame.units)
         for unit in units[neutral_first]:
-            if unit[D.T_OWNER] != NEUTRAL and self._seen(unit):
+            if unit[columns.T_OWNER] != NEUTRAL and self._seen(unit):
                 self._draw_bars(canvas, unit)
         picture = image.convert("RGB").reduce(OVERSAMPLE)
         whole = Image.new("RGB", (picture.width, picture.height + STRIP), PAPER)
@@ -245,19 +237,19 @@ class Renderer:
         cell = 8
         mask = Image.new("L", (self.width // cell, self.height // cell), 120)
         canvas = ImageDraw.Draw(mask)
-        for unit in units[units[:, D.T_OWNER] == 1]:
-            x, y = self._place(unit[D.T_X], unit[D.T_Y])
-            sight = float(self.static.kind_f[int(unit[D.T_KIND]), S.K_SIGHT]) * self.scale
+        for unit in units[units[:, columns.T_OWNER] == 1]:
+            x, y = self._place(unit[columns.T_X], unit[columns.T_Y])
+            sight = float(self.static.kind_f[int(unit[columns.T_KIND]), st.K_SIGHT]) * self.scale
             canvas.ellipse([(x - sight) / cell, (y - sight) / cell, (x + sight) / cell, (y + sight) / cell], 0)
         mask = mask.filter(ImageFilter.GaussianBlur(2)).resize((self.width, self.height), Image.Resampling.BILINEAR)
         image.paste((8, 9, 13, 255), (0, 0), mask)
 
     def _seen(self, unit: np.ndarray) -> bool:
-        return unit[D.T_OWNER] == NEUTRAL or (int(unit[D.T_VISIBLE]) >> 1) & 1 == 1
+        return unit[columns.T_OWNER] == NEUTRAL or (int(unit[columns.T_VISIBLE]) >> 1) & 1 == 1
 
     def _radius(self, kind: int) -> float:
         name = self.names[kind]
-        return max(float(self.static.kind_f[kind, S.K_RADIUS]), _LEAST_RADIUS.get(name, 0.3)) * self.scale
+        return max(float(self.static.kind_f[kind, st.K_RADIUS]), _LEAST_RADIUS.get(name, 0.3)) * self.scale
 
     def _sprite(self, kind: int, owner: int, heading: int) -> Image.Image:
         key = (kind, owner, heading)
@@ -294,13 +286,15 @@ class Renderer:
         return self.sprites[key]
 
     def _draw_unit(self, image: Image.Image, unit: np.ndarray) -> None:
-        kind, owner = int(unit[D.T_KIND]), int(unit[D.T_OWNER])
-        heading = round(math.atan2(unit[D.T_FACING_Y], unit[D.T_FACING_X]) / (2 * math.pi) * HEADINGS) % HEADINGS
+        kind, owner = int(unit[columns.T_KIND]), int(unit[columns.T_OWNER])
+        heading = (
+            round(math.atan2(unit[columns.T_FACING_Y], unit[columns.T_FACING_X]) / (2 * math.pi) * HEADINGS) % HEADINGS
+        )
         sprite = self._sprite(kind, owner, 0 if owner == NEUTRAL else heading)
         if not self._seen(unit):
             sprite = sprite.copy()
             sprite.putalpha(sprite.getchannel("A").point(lambda alpha: alpha * 70 // 255))
-        x, y = self._place(unit[D.T_X], unit[D.T_Y])
+        x, y = self._place(unit[columns.T_X], unit[columns.T_Y])
         left, top = int(x - sprite.width / 2), int(y - sprite.height / 2)
         # Pillow composites only inside the picture, so a sprite over the edge is cut to it.
         box = (max(0, -left), max(0, -top), min(sprite.width, self.width - left), min(sprite.height, self.height - top))
@@ -308,17 +302,17 @@ class Renderer:
             image.alpha_composite(sprite, (left + box[0], top + box[1]), box)
 
     def _draw_bars(self, canvas: ImageDraw.ImageDraw, unit: np.ndarray) -> None:
-        kind = int(unit[D.T_KIND])
+        kind = int(unit[columns.T_KIND])
         radius = self._radius(kind)
-        x, y = self._place(unit[D.T_X], unit[D.T_Y])
+        x, y = self._place(unit[columns.T_X], unit[columns.T_Y])
         width, thick = max(1.9 * radius, 0.8 * self.scale), max(5, int(0.13 * self.scale))
         top = y - 1.25 * radius - thick
         kinds = self.static.kind_f[kind]
-        bars = [(unit[D.T_HEALTH], kinds[S.K_HEALTH], HEALTH)]
-        if kinds[S.K_SHIELD] > 0:
-            bars.append((unit[D.T_SHIELD], kinds[S.K_SHIELD], SHIELD))
-        if kinds[S.K_ENERGY] > 0:
-            bars.append((unit[D.T_ENERGY], kinds[S.K_ENERGY], ENERGY))
+        bars = [(unit[columns.T_HEALTH], kinds[st.K_HEALTH], HEALTH)]
+        if kinds[st.K_SHIELD] > 0:
+            bars.append((unit[columns.T_SHIELD], kinds[st.K_SHIELD], SHIELD))
+        if kinds[st.K_ENERGY] > 0:
+            bars.append((unit[columns.T_ENERGY], kinds[st.K_ENERGY], ENERGY))
         for value, most, colour in bars:
             share = max(0.0, min(1.0, float(value) / float(most)))
             if colour is HEALTH:
@@ -331,18 +325,18 @@ class Renderer:
             top -= thick + 1
 
     def _draw_shot(self, canvas: ImageDraw.ImageDraw, unit: np.ndarray, slots: np.ndarray) -> None:
-        age, target = unit[D.T_SHOT_AGE], int(unit[D.T_SHOT_TARGET])
+        age, target = unit[columns.T_SHOT_AGE], int(unit[columns.T_SHOT_TARGET])
         if not 0 <= age <= SHOT_LOOPS or not 0 <= target < len(slots):
             return
         other = slots[target]
-        if other[D.T_TAG] <= 0 or not (self._seen(unit) or self._seen(other)):
+        if other[columns.T_TAG] <= 0 or not (self._seen(unit) or self._seen(other)):
             return
-        kind = int(unit[D.T_KIND])
+        kind = int(unit[columns.T_KIND])
         race = unit_data()[self.names[kind]]["race"]
         colour = HEALTH if unit_data()[self.names[kind]]["heal"] else SHOT.get(race, INK)
         alpha = int(255 * (1 - age / (SHOT_LOOPS + 1)))
-        x, y = self._place(unit[D.T_X], unit[D.T_Y])
-        tx, ty = self._place(other[D.T_X], other[D.T_Y])
+        x, y = self._place(unit[columns.T_X], unit[columns.T_Y])
+        tx, ty = self._place(other[columns.T_X], other[columns.T_Y])
         span = max(math.hypot(tx - x, ty - y), 1e-6)
         start = min(1.0, 1.1 * self._radius(kind) / span)
         line = (x + start * (tx - x), y + start * (ty - y), tx, ty)
@@ -356,11 +350,13 @@ class Renderer:
             self.known.clear()
             self.graves.clear()
             self.starting_health.clear()
-        now = {int(unit[D.T_TAG]): unit for unit in units if unit[D.T_OWNER] != NEUTRAL}
+        now = {int(unit[columns.T_TAG]): unit for unit in units if unit[columns.T_OWNER] != NEUTRAL}
         for tag, unit in self.known.items():
             if tag not in now:
-                kind = int(unit[D.T_KIND])
-                self.graves.append((unit[D.T_X], unit[D.T_Y], self._radius(kind), int(unit[D.T_OWNER]), loop))
+                kind = int(unit[columns.T_KIND])
+                self.graves.append(
+                    (unit[columns.T_X], unit[columns.T_Y], self._radius(kind), int(unit[columns.T_OWNER]), loop)
+                )
         self.known = now
         self.last_loop = loop
         for owner in SIDE_NAMES:
@@ -378,13 +374,13 @@ class Renderer:
 
     @staticmethod
     def _health(units: np.ndarray, owner: int) -> float:
-        chosen = units[units[:, D.T_OWNER] == owner]
-        return float(chosen[:, D.T_HEALTH].sum() + chosen[:, D.T_SHIELD].sum())
+        chosen = units[units[:, columns.T_OWNER] == owner]
+        return float(chosen[:, columns.T_HEALTH].sum() + chosen[:, columns.T_SHIELD].sum())
 
     def _draw_strip(self, whole: Image.Image, top: int, units: np.ndarray, frame: Frame) -> None:
         """The legend: title, time and score; for each side its name, what is left of it, and its units by type."""
         canvas = ImageDraw.Draw(whole)
-        seconds = frame.loop / S.LOOPS_PER_SECOND
+        seconds = frame.loop / st.LOOPS_PER_SECOND
         canvas.text((12, top + 9), self.scenario.title, INK, self.fonts[16])
         clock = f"{seconds:5.1f} s   score {frame.score:.1f}"
         canvas.text((whole.width - 12, top + 11), clock, FAINT, self.fonts[13], anchor="ra")
@@ -398,7 +394,7 @@ class Renderer:
             if share > 0:
                 canvas.rounded_rectangle((82, y + 3, 82 + max(8, int(140 * share)), y + 13), 4, SIDES[owner])
             x = 238
-            counts = Counter(int(kind) for kind in units[units[:, D.T_OWNER] == owner][:, D.T_KIND])
+            counts = Counter(int(kind) for kind in units[units[:, columns.T_OWNER] == owner][:, columns.T_KIND])
             for kind, count in sorted(counts.items()):
                 sprite = self._sprite(kind, owner, 0)
                 size = 22

@@ -1,4 +1,4 @@
-"""Battle videos: frames of a scripted battle, and GIF and MP4 files of any frames."""
+"""Videos: GIF and MP4 files of frames."""
 
 from __future__ import annotations
 
@@ -8,33 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from envs.render.pictures import draw_battle
-from envs.scenarios.scenario import Scenario
-from envs.vector_env import SC2VectorEnv
-
 VIVID = 60  # difference of a colour's largest and smallest part, of 255
-
-
-def record_battle(
-    scenario: str | Path | Scenario,
-    policy: str = "focus-fire",
-    *,
-    opponent: str | None = None,
-    seed: int = 0,
-    max_steps: int | None = None,
-    every: int = 2,
-) -> list[np.ndarray]:
-    """Pictures (uint8 [height, width, 3]) of one episode that scripted `policy` plays, of where it is fought.
-
-    One every `every` game loops, of the first `max_steps` steps.
-    """
-    env = SC2VectorEnv(scenario, 1, opponent=opponent, render_mode="rgb_array_list", _autoreset=False)
-    env.reset(seed=seed)
-    for _ in range(max_steps or env.scenario.step_limit):
-        _, _, terminated, truncated, _ = env.step(env.scripted_action(policy))
-        if terminated[0] or truncated[0]:
-            break
-    return draw_battle(env.scenario, env.rules, env.recorded_frames()[::every])
 
 
 def write_gif(path: str | Path, frames: Iterable[np.ndarray], fps: float = 12.0, width: int | None = None) -> Path:

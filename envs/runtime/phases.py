@@ -1,6 +1,6 @@
-"""Phases of a step: kernels over a range of worlds, each compiled once, for borrowed structures.
+"""Phases of a step: kernels over a range of worlds, each compiled once, which take structures by pointer.
 
-Python calls a phase with the structures themselves, through one small entry that borrows them; the compiled step
+Python calls a phase with the structures themselves, through one small entry that takes the pointers. The compiled step
 (`envs.runtime.stepping`) calls it by its address.
 """
 
@@ -13,14 +13,13 @@ from typing import Any
 from numba.core import types
 from numba.experimental.structref import StructRefProxy
 
-from envs.engine.state import kernel
-from envs.runtime.compilation import entry, stamp_kernels
-from envs.runtime.struct_fields import run
+from envs.engine.state.compilation import entry, kernel
+from envs.runtime.struct_fields import call_phase
 
 
 @entry
 def _run_once(address, *arguments):
-    run(address, arguments)
+    call_phase(address, arguments)
 
 
 class Phase:
@@ -52,6 +51,3 @@ def _kind(argument: Any) -> types.Type:
     if not isinstance(argument, int):
         raise TypeError(f"a phase takes structures, whole numbers and bools, not {argument!r}")
     return types.boolean if isinstance(argument, bool) else types.int64
-
-
-stamp_kernels(("envs.runtime.struct_fields", "envs.runtime.phases"))

@@ -20,7 +20,7 @@ from perceiver_core.bottleneck import BottleneckConfig
 from perceiver_core.folding import FoldedDecoder
 from perceiver_core.inputs import MultimodalInput
 from perceiver_core.model import EncoderConfig, PerceiverIO
-from perceiver_core.presets import multimodal_autoencoder
+from perceiver_core.presets import AudioModality, LabelModality, VideoModality, multimodal_autoencoder
 
 MODALITIES = ("video", "audio", "label")
 # The core's names, which published checkpoints use.
@@ -198,26 +198,24 @@ def build(config: AutoencoderConfig, num_classes: int) -> PerceiverIO:
         num_heads=config.num_heads, qk_channels=width, widening_factor=config.widening_factor
     )
     clip, resolution = config.clip, config.image_resolution
-    if resolution is None:
-        grid = (clip.num_frames, clip.height // config.image_patch, clip.width // config.image_patch)
-    else:
-        grid = (clip.num_frames, resolution, resolution)
     model = multimodal_autoencoder(
-        num_frames=config.clip.num_frames,
-        image_size=(config.clip.height, config.clip.width),
-        image_patch=(config.image_patch, config.image_patch),
-        audio_samples=config.clip.num_samples,
-        samples_per_patch=config.samples_per_patch,
-        num_classes=num_classes,
-        image_bands=config.image_bands,
-        image_resolution=grid,
-        image_query_patch=(config.image_query_patch, config.image_query_patch),
-        audio_bands=config.audio_bands,
-        audio_resolution=config.audio_resolution,
-        label_query_channels=config.label_query_channels,
+        video=VideoModality(
+            num_frames=clip.num_frames,
+            size=(clip.height, clip.width),
+            patch=(config.image_patch, config.image_patch),
+            query_patch=(config.image_query_patch, config.image_query_patch),
+            bands=config.image_bands,
+            resolution=None if resolution is None else (clip.num_frames, resolution, resolution),
+        ),
+        audio=AudioModality(
+            num_samples=clip.num_samples,
+            samples_per_patch=config.samples_per_patch,
+            bands=config.audio_bands,
+            resolution=config.audio_resolution,
+        ),
+        label=LabelModality(num_classes=num_classes, query_channels=config.label_query_channels, mask_probability=0.0),
         query_channels=config.query_channels,
         output_channels=config.output_channels,
-        label_mask_probability=0.0,
         encoder=EncoderConfig(
             num_latents=config.num_latents,
             latent_channels=config.latent_channels,

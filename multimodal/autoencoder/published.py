@@ -16,9 +16,11 @@ import tyro
 from rich.console import Console
 
 from multimodal.autoencoder.model import build, preset
+from multimodal.autoencoder.runs import RunInfo, save_run
 from multimodal.common.errors import DataError
 from multimodal.common.optimizers import OptimizerConfig, Optimizers
-from multimodal.common.runs import RUN_FILE, RunInfo, save_checkpoint, save_run
+from multimodal.common.run_folder import RUN_FILE, save_checkpoint
+from perceiver_agents.paths import absolute_if_folder, make_absolute
 from perceiver_core import pretrained
 from perceiver_core.hub import CONFIG_FILE, read_config, require
 
@@ -38,6 +40,10 @@ class PublishedConfig:
     checkpoint: Annotated[str, tyro.conf.Positional]
     out: str
     revision: str | None = None
+
+    def __post_init__(self) -> None:
+        make_absolute(self, "out")
+        object.__setattr__(self, "checkpoint", absolute_if_folder(self.checkpoint))  # else a hub repository
 
 
 def class_names(config: dict[str, object], count: int) -> tuple[str, ...]:

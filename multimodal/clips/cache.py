@@ -26,6 +26,7 @@ from safetensors.numpy import save_file
 
 from multimodal.clips.clip import ClipFormat
 from multimodal.clips.media import MediaInfo, Window, read_window
+from perceiver_agents.paths import make_absolute
 
 SUFFIX = ".clip"
 
@@ -43,6 +44,7 @@ class CacheConfig:
     max_bytes: int
 
     def __post_init__(self) -> None:
+        make_absolute(self, "folder")
         if self.max_bytes < 1:
             raise ValueError(f"max_bytes is {self.max_bytes}; give the bound in bytes, or no cache at all")
 

@@ -9,26 +9,34 @@ the norm without its affine part (which folds into the projections):
 
 Each head multiplies the long side by its own absorbed weights, so this pays for few heads (always for one). `plan`
 counts the multiply-adds of the forms and takes the cheapest; autograd goes through all of them.
-`CrossAttention.forward` calls it; the clear form there is the reference that the tests hold these to.
+`perceiver_core.attention.CrossAttention` follows the plan. Its clear form is the reference in the tests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, TypeAlias
+from typing import Protocol, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from perceiver_core.accelerated.kernels import attend, in_blocks
-from perceiver_core.accelerated.padded import PaddedTokens, absorb_padded
+from perceiver_core.accelerated.kernels import KeysValues, attend, in_blocks
 
-if TYPE_CHECKING:
-    from perceiver_core.attention import CrossAttention, KeysValues
+Inputs: TypeAlias = Tensor | KeysValues
 
-    Inputs: TypeAlias = Tensor | KeysValues | PaddedTokens
+
+class Projections(Protocol):
+    """The weights of a cross-attention: norms and linear maps of queries and inputs, and the map of its output."""
+
+    num_heads: int
+    query_norm: nn.LayerNorm
+    input_norm: nn.LayerNorm
+    query: nn.Linear
+    key: nn.Linear
+    value: nn.Linear
+    output: nn.Linear
 
 
 class Form(Enum):
@@ -39,12 +47,12 @@ class Form(Enum):
     ABSORB_QUERIES_OUTPUT = "project neither queries nor outputs: many queries, few inputs"
 
 
-# What the additional operations of a re-associated form cost a sample, in multiply-adds: with few rows of little width
-# they take longer than the products that they save.
+# What the additional operations of a re-associated form cost a sample, in multiply-adds. With few and narrow rows they
+# take longer than the products that they save.
 REASSOCIATION_COST = 2**17
 
 
-def plan(layer: CrossAttention, *, num_queries: int, num_inputs: int, shared_queries: bool, projected: bool) -> Form:
+def plan(layer: Projections, *, num_queries: int, num_inputs: int, shared_queries: bool, projected: bool) -> Form:
     """The cheapest form: the one with the fewest multiply-adds a sample, unless it saves too few.
 
     Args:
@@ -80,34 +88,6 @@ def plan(layer: CrossAttention, *, num_queries: int, num_inputs: int, shared_que
     return min(costs, key=lambda form: costs[form])
 
 
-def cross_attend(
-    layer: CrossAttention, queries: Tensor, inputs: Tensor | KeysValues | PaddedTokens, mask: Tensor | None
-) -> Tensor:
-    """`layer.attend_to(queries, inputs, mask)`, in the form with the fewest multiply-adds."""
-    projected = isinstance(inputs, tuple)
-    if isinstance(inputs, tuple):
-        num_inputs = inputs.keys.shape[2]
-    else:
-        num_inputs = inputs.length if isinstance(inputs, PaddedTokens) else inputs.shape[1]
-    form = plan(
-        layer,
-        num_queries=queries.shape[1],
-        num_inputs=num_inputs,
-        shared_queries=len(queries) == 1,
-        projected=projected,
-    )
-    if isinstance(inputs, PaddedTokens):
-        if form is Form.ABSORB_KEYS_VALUES and mask is None and in_blocks(queries):
-            return absorb_padded(layer, queries, inputs)
-        inputs = inputs.joined()
-    if form is Form.ABSORB_QUERIES_OUTPUT:
-        memory = inputs if isinstance(inputs, tuple) else layer.keys_values(inputs)
-        return absorb_queries_output(layer, queries, memory, mask)
-    if form is Form.ABSORB_KEYS_VALUES and not isinstance(inputs, tuple):
-        return absorb_keys_values(layer, queries, inputs, mask)
-    return layer.attend_to(queries, inputs, mask)
-
-
 # Samples of one slice: as many as keep the longest side's rows within 4 MB of float32.
 SLICE_ELEMENTS = 2**20
 
@@ -117,12 +97,12 @@ def by_slices(
 ) -> Tensor:
     """`attend(queries, inputs, mask)`; a large batch on a CPU without gradients goes through in slices.
 
-    Temporaries of a few MB stay in the cache and in the allocator's hands. Those of a whole batch are handed back to
-    the operating system and cost a page fault per 4 KB each time, which can take as long as the products.
+    Temporaries of a few MB stay in the cache, and the allocator keeps them. It hands those of a whole batch back to the
+    operating system. Each time they then cost a page fault per 4 KB, which can take as long as the products.
     """
-    if torch.is_grad_enabled() or isinstance(inputs, PaddedTokens) or not in_blocks(queries):
+    if torch.is_grad_enabled() or not in_blocks(queries):
         return attend(queries, inputs, mask)
-    sides = [queries, *(inputs if isinstance(inputs, tuple) else [inputs])]
+    sides = [queries, *(inputs if isinstance(inputs, KeysValues) else [inputs])]
     batch = max(len(side) for side in sides)
     size = max(1, SLICE_ELEMENTS // max(side[0].numel() for side in sides))
     if size >= batch:
@@ -135,8 +115,8 @@ def by_slices(
         [
             attend(
                 part(queries, first),
-                type(inputs)(*(part(side, first) for side in inputs))
-                if isinstance(inputs, tuple)
+                KeysValues(*(part(side, first) for side in inputs))
+                if isinstance(inputs, KeysValues)
                 else part(inputs, first),
                 None if mask is None else mask[first : first + size],
             )
@@ -166,7 +146,7 @@ def each_head(x: Tensor, weight: Tensor) -> Tensor:
     return (x.transpose(0, 1).flatten(1, 2) @ weight).unflatten(1, (batch, -1)).transpose(0, 1)
 
 
-def absorb_keys_values(layer: CrossAttention, queries: Tensor, inputs: Tensor, mask: Tensor | None) -> Tensor:
+def absorb_keys_values(layer: Projections, queries: Tensor, inputs: Tensor, mask: Tensor | None) -> Tensor:
     """Output of the attention, before residual and feed-forward, for few queries and many inputs.
 
     Args:
@@ -195,7 +175,7 @@ def absorb_keys_values(layer: CrossAttention, queries: Tensor, inputs: Tensor, m
     return layer.output(values.transpose(1, 2).flatten(2))
 
 
-def absorb_queries_output(layer: CrossAttention, queries: Tensor, memory: KeysValues, mask: Tensor | None) -> Tensor:
+def absorb_queries_output(layer: Projections, queries: Tensor, memory: KeysValues, mask: Tensor | None) -> Tensor:
     """Output of the attention, before residual and feed-forward, for many queries and few inputs.
 
     Args:

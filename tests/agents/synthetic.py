@@ -8,8 +8,8 @@ import torch
 from gymnasium.spaces import Box, Discrete, MultiBinary, MultiDiscrete
 from torch import Tensor
 
-from agents.models.encoders import EntityVocabulary
-from agents.models.network import AgentNetwork, NetworkConfig, Vocabulary
+from agents.models.network import AgentNetwork, NetworkConfig
+from agents.models.vocabulary import EntityVocabulary, Vocabulary
 
 FEATURES = ("unit_type", "alliance", "health", "shield", "energy", "x", "y", "facing", "radius", "weapon_cooldown")
 UNIT_TYPES = (48, 54, 105)
@@ -19,10 +19,16 @@ VOCABULARY = Vocabulary(
     entities=EntityVocabulary(
         features=FEATURES,
         unit_types=UNIT_TYPES,
+        unit_names=("Marine", "Medivac", "Zergling"),
+        static_names=("health", "speed", "range"),
         static=np.linspace(-1, 1, 3 * len(UNIT_TYPES)).reshape(len(UNIT_TYPES), 3).astype(np.float32),
     ),
     scalars=("time_fraction", "score", "own_units"),
+    orders=("no_op", "stop", "hold", "move_to", "attack", "shoot", "heal"),
     order_target_class=ORDER_TARGET_CLASS,
+    target_classes=("move_to", "attack", "heal"),
+    smac_actions=("no_op", "stop", "north", "south", "east", "west"),
+    functions=("no_op", "Stop_quick", "Attack_unit", "Attack_pt"),
     function_takes=FUNCTION_TAKES,
 )
 TINY = NetworkConfig(channels=16, num_heads=2, num_layers=1, num_latents=4)

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from agents.acting.rollout import make_worlds
+from agents.acting.worlds import make_worlds
 from agents.configuration import ConfigError, config_from_dict, config_to_dict, with_overrides
 from agents.models.network import AgentNetwork, NetworkConfig
-from agents.presets import PRESETS, CheckpointConfig, ClusterConfig, TrainConfig, preset
+from agents.presets import PRESETS, AgentTrainingConfig, CheckpointConfig, ClusterConfig, preset
 from agents.runs.checkpoints import CheckpointInfo, RunFolder, load_weights, read_info
 from agents.train import main, parse
 from tests.agents.ray_runs import TINY, tiny_config
@@ -36,12 +36,12 @@ def error_of(arguments: list[str], capsys) -> str:
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_presets_survive_json(name):
     config = preset(name)
-    assert config_from_dict(TrainConfig, json.loads(json.dumps(config_to_dict(config)))) == config
+    assert config_from_dict(AgentTrainingConfig, json.loads(json.dumps(config_to_dict(config)))) == config
 
 
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_presets_name_existing_worlds_and_fit_two_cores(name):
-    from agents.evaluate import check_worlds
+    from agents.evaluation.scoring import check_worlds
     from agents.rllib.cluster import cpus_needed
 
     config = preset(name)
@@ -89,10 +89,10 @@ def test_who_acts(runners, learners, acting):
 
 
 def test_overrides():
-    config = with_overrides(TrainConfig(), {"learning.vtrace.discount": 0.5, "seed": 3})
+    config = with_overrides(AgentTrainingConfig(), {"learning.vtrace.discount": 0.5, "seed": 3})
     assert config.learning.vtrace.discount == 0.5 and config.seed == 3
     with pytest.raises(ConfigError, match=r"unknown field 'learning.lr'"):
-        with_overrides(TrainConfig(), {"learning.lr": 1})
+        with_overrides(AgentTrainingConfig(), {"learning.lr": 1})
 
 
 @pytest.mark.parametrize(
@@ -103,6 +103,12 @@ def test_overrides():
         (["--world.scenario", "nowhere.at_all:make", "--budget.minutes", "1"], "names no importable factory"),
         (["--world.opponent", "cheater", *TINY_RUN], "unknown opponent 'cheater': expected one of"),
         (TINY_RUN[:2], "no budget: set --budget.minutes or --budget.env-steps"),
+        ([*TINY_RUN, "--budget.env-steps", "-5"], "env_steps must be above 0, not -5"),
+        ([*TINY_RUN, "--budget.minutes", "0"], "minutes must be above 0, not 0"),
+        ([*TINY_RUN, "--cluster.gpus-per-learner", "64"], "64 GPU(s) are needed, but PyTorch finds"),
+        ([*TINY_RUN, "--cluster.num-learners", "-1"], "num_learners must be at least 0, not -1"),
+        ([*TINY_RUN, "--learning.fragment-length", "0"], "fragment_length must be at least 1, not 0"),
+        ([*TINY_RUN, "--learning.vtrace.trace-lambda", "2"], "trace_lambda must lie within 0 and 1, not 2"),
         ([*TINY_RUN, "--network.channels", "30", "--network.num-heads", "4"], "must be a multiple of num_heads"),
         (
             [*TINY_RUN, "--cluster.num-cpus", "2", "--cluster.num-learners", "3"],
@@ -140,8 +146,9 @@ def make_run(path: Path, **changes) -> RunFolder:
     network = AgentNetwork(config.network, env.single_observation_space, env.single_action_space)
     weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     run.save(
-        CheckpointInfo(updates=1, env_steps=64, seconds=1.0, processor_seconds=1.0),
+        CheckpointInfo(updates=1, env_steps=64, seconds=1.0, cpu_seconds=1.0),
         weights,
+        network.tables(),
         lambda folder: folder.mkdir(),
     )
     return run
@@ -172,19 +179,19 @@ def test_unfinished_checkpoint_does_not_count(tmp_path):
         folder.mkdir()
         raise KeyboardInterrupt
 
-    info = CheckpointInfo(updates=2, env_steps=128, seconds=2.0, processor_seconds=2.0)
+    info = CheckpointInfo(updates=2, env_steps=128, seconds=2.0, cpu_seconds=2.0)
     with pytest.raises(KeyboardInterrupt):
-        run.save(info, {"a": np.zeros(1)}, killed)
+        run.save(info, {"a": np.zeros(1)}, {}, killed)
     assert run.latest().name == "update-00000001"
-    saved = run.save(info, {"a": np.zeros(1)}, lambda folder: folder.mkdir())
+    saved = run.save(info, {"a": np.zeros(1)}, {}, lambda folder: folder.mkdir())
     assert run.latest() == saved and not list((run.path / "checkpoints").glob(".*"))
 
 
 def test_old_checkpoints_are_dropped(tmp_path):
     run = make_run(tmp_path / "run")
     for updates in range(2, 7):
-        info = CheckpointInfo(updates=updates, env_steps=0, seconds=0.0, processor_seconds=0.0)
-        run.save(info, {"a": np.zeros(1)}, lambda folder: folder.mkdir())
+        info = CheckpointInfo(updates=updates, env_steps=0, seconds=0.0, cpu_seconds=0.0)
+        run.save(info, {"a": np.zeros(1)}, {}, lambda folder: folder.mkdir())
     assert [path.name[-1] for path in run.checkpoints()] == ["4", "5", "6"]
 
 
@@ -198,8 +205,8 @@ def test_killed_while_an_old_checkpoint_is_dropped(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     def save(updates):
-        info = CheckpointInfo(updates=updates, env_steps=64, seconds=1.0, processor_seconds=1.0)
-        return run.save(info, {"w": np.zeros(1)}, lambda folder: folder.mkdir())
+        info = CheckpointInfo(updates=updates, env_steps=64, seconds=1.0, cpu_seconds=1.0)
+        return run.save(info, {"w": np.zeros(1)}, {}, lambda folder: folder.mkdir())
 
     monkeypatch.setattr(shutil, "rmtree", killed)
     with pytest.raises(KeyboardInterrupt):

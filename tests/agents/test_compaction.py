@@ -4,6 +4,7 @@ import torch
 
 from agents.models.compaction import Compaction
 from agents.models.distributions import LOWEST
+from agents.models.heads import UnitHead
 from tests.agents.synthetic import ORDER_TARGET_CLASS, network, observations
 
 UNITS, ENTITIES = 5, 12
@@ -39,7 +40,7 @@ def test_same_outputs_and_gradients(monkeypatch):
         loss = evaluation.log_prob.sum() + evaluation.entropy.sum() + evaluation.value.sum()
         gradients.append(torch.autograd.grad(loss, list(net.parameters()), allow_unused=True))
         outputs.append(evaluation)
-        monkeypatch.setattr(Compaction, "of", lambda mask, num_units: None)  # the second time with every row
+        monkeypatch.setattr(Compaction, "of", lambda *arguments: None)  # the second time with every row
     for compact, full in zip(outputs[0], outputs[1], strict=True):
         torch.testing.assert_close(compact, full, rtol=1e-5, atol=1e-5)
     torch.testing.assert_close(step.log_prob.view(2, 3, -1), outputs[1].log_prob, rtol=1e-5, atol=1e-5)
@@ -61,6 +62,6 @@ def test_what_is_left_out_stays_illegal():
 
 
 def test_full_batches_are_left_alone():
-    assert Compaction.of(torch.ones(3, ENTITIES, dtype=torch.bool), UNITS) is None
-    kept = Compaction.of(torch.zeros(3, ENTITIES, dtype=torch.bool), UNITS)
+    assert Compaction.of(torch.ones(3, ENTITIES, dtype=torch.bool), UNITS, UnitHead.layout) is None
+    kept = Compaction.of(torch.zeros(3, ENTITIES, dtype=torch.bool), UNITS, UnitHead.layout)
     assert kept is not None and kept.units.tolist() == [0] and kept.entities.tolist() == [0, ENTITIES - 1]

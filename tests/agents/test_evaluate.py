@@ -9,8 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from agents.acting.rollout import Episodes
-from agents.evaluate import FIRST_SEED, _jobs, build_network, evaluate_run, main, play, summarise, wilson_interval
+from agents.acting.episodes import Episodes
+from agents.evaluate import main
+from agents.evaluation.playing import FIRST_SEED, build_network, play
+from agents.evaluation.scoring import _jobs, evaluate_run
+from agents.evaluation.statistics import summarise, wilson_interval
 from agents.league.league import League
 from agents.presets import EvaluationConfig, SelfPlayConfig
 from agents.runs.checkpoints import LEAGUE_FILE, CheckpointInfo, RunFolder
@@ -49,7 +52,7 @@ def tiny_network():
 
     torch.manual_seed(0)
     config = tiny_config()
-    from agents.acting.rollout import make_worlds
+    from agents.acting.worlds import make_worlds
     from agents.models.network import AgentNetwork
 
     env = make_worlds(config.world, 1, 0)
@@ -98,8 +101,9 @@ def run(tmp_path):
     run = RunFolder.create(tmp_path / "run", tiny_config())
     weights = {name: tensor.numpy() for name, tensor in tiny_network().state_dict().items()}
     run.save(
-        CheckpointInfo(updates=5, env_steps=640, seconds=12.5, processor_seconds=12.5),
+        CheckpointInfo(updates=5, env_steps=640, seconds=12.5, cpu_seconds=12.5),
         weights,
+        tiny_network().tables(),
         lambda folder: folder.mkdir(),
     )
     return run
@@ -138,7 +142,7 @@ def test_report_of_a_run(run):
 
 
 def test_network_from_checkpoint_acts_the_same(run):
-    from agents.evaluate import play
+    from agents.evaluation.playing import play
 
     network = build_network(run.config.network, run.config.world, run.latest())
     first = play(network, run.config.world, num_envs=2, rounds=2, seed=1)
@@ -158,4 +162,5 @@ def test_bad_input(run, tmp_path, capsys, arguments, message):
     with pytest.raises(SystemExit) as stop:
         main([argument.format(run=run.path, tmp=tmp_path) for argument in arguments])
     assert stop.value.code == 2
-    assert message in " ".join(capsys.readouterr().out.split())
+    said = capsys.readouterr()
+    assert message in " ".join((said.out + said.err).replace("│", " ").split())

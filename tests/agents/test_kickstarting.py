@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from agents.acting.rollout import Rollout, make_worlds, to_tensors
+from agents.acting.arrays import to_tensors
+from agents.acting.rollout import Rollout
+from agents.acting.worlds import make_worlds
 from agents.losses.kickstarting import kickstarting_loss
 from agents.losses.schedules import Schedule
 from agents.models.distributions import LOWEST

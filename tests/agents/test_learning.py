@@ -114,9 +114,9 @@ def train(net: AgentNetwork, env: Any, algorithm: str, updates: int) -> float:
         for _ in range(ppo.epochs if algorithm == "ppo" else 1):
             out = net.evaluate(fragment["observation"], fragment["action"], fragment["state"], fragment["is_first"])
             if algorithm == "ppo":
-                loss = ppo_loss(out._replace(value=out.value[:-1]), fragment, ppo).total
+                loss = ppo_loss(out._replace(value=out.value[:-1]), fragment, ppo, 0.01).total
             else:
-                loss = vtrace_loss(out, fragment, vtrace).total
+                loss = vtrace_loss(out, fragment, vtrace, 0.01).total
             optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)

@@ -32,7 +32,7 @@ def test_advantages_equal_their_definition(seed: int, lam: float) -> None:
     f = fragment(seed)
     del f["log_ratio"]
     expected = naive_advantages({k: v.numpy() for k, v in f.items()}, 0.97, lam)
-    got = generalised_advantages(**f, discount=0.97, lam=lam)
+    got = generalised_advantages(**f, discount=0.97, gae_lambda=lam)
     np.testing.assert_allclose(got.numpy(), expected, rtol=1e-10, atol=1e-12)
 
 
@@ -44,9 +44,9 @@ def test_loss_and_gradient_equal_a_loop_over_units() -> None:
     entropy = torch.rand(T, B, units, dtype=torch.float64)
     unit_mask = torch.rand(T, B, units) < 0.7
     value, target, advantage = torch.randn(3, T, B, dtype=torch.float64).unbind(0)
-    config = PPOConfig(clip=clip, value_weight=0.7, entropy_weight=0.3)
+    config = PPOConfig(clip=clip, value_weight=0.7)
     batch = {"behaviour_log_prob": behaviour, "advantage": advantage, "value_target": target}
-    loss = ppo_loss(Evaluation(log_prob, entropy, unit_mask, value), batch, config)
+    loss = ppo_loss(Evaluation(log_prob, entropy, unit_mask, value), batch, config, 0.3)
     loss.total.backward()
 
     policy, entropies, clipped, gradient = 0.0, 0.0, 0, torch.zeros_like(behaviour)
@@ -68,8 +68,8 @@ def test_loss_and_gradient_equal_a_loop_over_units() -> None:
 
 def test_prepared_batch_has_normalised_advantages_and_unnormalised_targets() -> None:
     f = fragment(4)
-    raw = generalised_advantages(**{k: v for k, v in f.items() if k != "log_ratio"}, discount=0.99, lam=0.95)
-    batch = prepare_ppo_batch(f, PPOConfig(discount=0.99, lam=0.95))
+    raw = generalised_advantages(**{k: v for k, v in f.items() if k != "log_ratio"}, discount=0.99, gae_lambda=0.95)
+    batch = prepare_ppo_batch(f, PPOConfig(discount=0.99, gae_lambda=0.95))
     torch.testing.assert_close(batch["value_target"], raw + f["value"][:-1])
     assert abs(batch["advantage"].mean()) < 1e-12 and abs(batch["advantage"].std() - 1) < 1e-6
 
@@ -78,12 +78,14 @@ def test_a_batch_without_deciding_units_gives_zero_policy_loss() -> None:
     log_prob = torch.zeros(2, 2, 3, requires_grad=True)
     evaluation = Evaluation(log_prob, torch.zeros(2, 2, 3), torch.zeros(2, 2, 3, dtype=torch.bool), torch.zeros(2, 2))
     batch = {name: torch.ones(2, 2) for name in ("advantage", "value_target")}
-    loss = ppo_loss(evaluation, {**batch, "behaviour_log_prob": torch.zeros(2, 2, 3)}, PPOConfig())
+    loss = ppo_loss(evaluation, {**batch, "behaviour_log_prob": torch.zeros(2, 2, 3)}, PPOConfig(), 0.01)
     loss.total.backward()
     assert float(loss.policy) == 0.0 and log_prob.grad is not None and log_prob.grad.abs().max() == 0
 
 
-@pytest.mark.parametrize("bad", [{"discount": 1.5}, {"lam": -0.1}, {"clip": 0.0}, {"epochs": 0}, {"minibatches": 0}])
+@pytest.mark.parametrize(
+    "bad", [{"discount": 1.5}, {"gae_lambda": -0.1}, {"clip": 0.0}, {"epochs": 0}, {"minibatches": 0}]
+)
 def test_impossible_settings_are_refused(bad: dict) -> None:
     with pytest.raises(ValueError, match=next(iter(bad))):
         PPOConfig(**bad)

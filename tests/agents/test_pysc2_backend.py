@@ -9,10 +9,12 @@ import torch
 from rich.console import Console
 
 from agents.acting.pysc2_worlds import check_backend, resolve_transport
-from agents.acting.rollout import Rollout, make_worlds
+from agents.acting.rollout import Rollout
+from agents.acting.worlds import make_worlds
 from agents.configuration import ConfigError
-from agents.evaluate import FIRST_SEED, evaluate_run, play
 from agents.evaluate import main as evaluate_main
+from agents.evaluation.playing import FIRST_SEED, play
+from agents.evaluation.scoring import evaluate_run
 from agents.models.network import AgentNetwork
 from agents.presets import EvaluationConfig, WorldConfig
 from agents.train import parse

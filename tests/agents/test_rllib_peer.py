@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from agents.acting.rollout import to_tensors
+from agents.acting.arrays import to_tensors
 from tests.agents.ray_runs import NETWORK
 from tests.agents.tiny_worlds import make
 

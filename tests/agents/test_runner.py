@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from agents.acting.rollout import EpisodeCounter, Rollout, make_worlds, to_tensors
+from agents.acting.arrays import to_tensors
+from agents.acting.episodes import EpisodeCounter
+from agents.acting.rollout import Rollout
+from agents.acting.worlds import make_worlds
 from agents.models.network import AgentNetwork
 from tests.agents.ray_runs import NETWORK, tiny_config
 from tests.agents.tiny_worlds import LONGEST, TinyWorlds

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from agents.acting.rollout import make_worlds
 from agents.acting.scripted import DANGER, HURT, RELOADING, scripted_action
-from agents.evaluate import FIRST_SEED, play
+from agents.acting.worlds import make_worlds
+from agents.evaluation.playing import FIRST_SEED, play
 from agents.presets import WorldConfig
 from envs.actions import DIRECTIONS, MOVE_NORTH
 from envs.views.observation import (

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from agents.acting.rollout import Rollout, to_tensors
+from agents.acting.arrays import to_tensors
+from agents.acting.rollout import Rollout
 from agents.models.network import AgentNetwork
 from envs import SC2VectorEnv
 from tests.agents.synthetic import TINY

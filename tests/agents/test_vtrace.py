@@ -63,7 +63,7 @@ def naive_vtrace(f: dict[str, np.ndarray], discount: float, lam: float, rho_clip
 def test_vtrace_equals_the_papers_sum(seed: int, lam: float, rho_clip: float) -> None:
     f = fragment(seed)
     expected = naive_vtrace({k: v.numpy() for k, v in f.items()}, 0.97, lam, rho_clip, 1.0)
-    got = vtrace_targets(**f, discount=0.97, lam=lam, rho_clip=rho_clip)
+    got = vtrace_targets(**f, discount=0.97, trace_lambda=lam, rho_clip=rho_clip)
     np.testing.assert_allclose(got.vs.numpy(), expected[0], rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(got.advantage.numpy(), expected[1], rtol=1e-10, atol=1e-12)
 
@@ -88,7 +88,7 @@ def test_vtrace_equals_rays() -> None:
 def test_on_policy_vtrace_is_the_lambda_return() -> None:
     f = fragment(1)
     f["log_ratio"] = torch.zeros_like(f["log_ratio"])
-    got = vtrace_targets(**f, discount=0.9, lam=0.0)
+    got = vtrace_targets(**f, discount=0.9, trace_lambda=0.0)
     bootstrap = torch.where(f["truncated"], f["final_value"], f["value"][1:]) * ~f["terminated"]
     torch.testing.assert_close(got.vs, f["reward"] + 0.9 * bootstrap)
 
@@ -138,11 +138,11 @@ def losses_of(seed: int, config: VTraceConfig):
     value = f["value"].clone().requires_grad_()
     entropy = torch.rand(T, B, units, generator=generator, dtype=torch.float64).requires_grad_()
     evaluation = Evaluation(log_prob, entropy, torch.ones(T, B, units, dtype=torch.bool), value)
-    return f, behaviour, evaluation, vtrace_loss(evaluation, {**f, "behaviour_log_prob": behaviour}, config)
+    return f, behaviour, evaluation, vtrace_loss(evaluation, {**f, "behaviour_log_prob": behaviour}, config, 0.3)
 
 
 def test_gradients_of_the_vtrace_loss_are_those_of_its_formula() -> None:
-    config = VTraceConfig(discount=0.9, lam=0.8, value_weight=0.7, entropy_weight=0.3, upgo_weight=0.4)
+    config = VTraceConfig(discount=0.9, trace_lambda=0.8, value_weight=0.7, upgo_weight=0.4)
     f, behaviour, evaluation, loss = losses_of(5, config)
     loss.total.backward()
     f["log_ratio"] = (evaluation.log_prob.detach() - behaviour).sum(-1)

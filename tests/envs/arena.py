@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from envs.engine import state as st
-from envs.engine.state import MapSpec, create_unit, issue_order, new_state, reset_world
+from envs.engine.state import layout as st
+from envs.engine.state.maps import MapSpec
+from envs.engine.state.orders import issue_order
+from envs.engine.state.units import create_unit
+from envs.engine.state.worlds import new_state, reset_world
 from envs.engine.step import advance_world
 from envs.scenarios.units import Rules
 

@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from envs.engine import state as st
 from envs.engine.pathing import clear_line
 from envs.engine.simd.lanes import CORE
-from envs.engine.state import MapSpec, create_unit, kill_unit
+from envs.engine.state import layout as st
+from envs.engine.state.maps import MapSpec
+from envs.engine.state.units import create_unit, kill_unit
 from envs.engine.targeting import can_attack, can_heal
 from envs.engine.vision import visible_cells
 from tests.envs.arena import Arena

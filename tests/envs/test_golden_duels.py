@@ -11,7 +11,7 @@ import math
 import numpy as np
 import pytest
 
-from envs.engine import state as st
+from envs.engine.state import layout as st
 from envs.scenarios.units import unit_data
 from tests.envs.arena import Arena
 from tests.envs.test_laws import INERT, weapon_against

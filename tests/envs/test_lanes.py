@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from numba import njit
 
-from envs.engine import state as st
 from envs.engine.movement import ARRIVED
 from envs.engine.neighbours import KEY_FLYER, KEY_WALKER
 from envs.engine.simd.lanes import (
@@ -19,7 +18,6 @@ from envs.engine.simd.lanes import (
     CORE,
     EDGE,
     IDLE,
-    LANES,
     MOVING,
     OWNERS,
     RESTING,
@@ -39,6 +37,8 @@ from envs.engine.simd.lanes import (
     see_lanes,
     share_lanes,
 )
+from envs.engine.state import layout as st
+from envs.engine.state.layout import LANES
 
 PLACES = 2 * LANES  # in these tests: two groups of sixteen
 F = np.float32

@@ -8,8 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from envs.engine import state as st
-from envs.engine.state import MapSpec, create_unit, facing_angle, issue_order, new_state, random_uniform, reset_world
+from envs.engine.state import layout as st
+from envs.engine.state.maps import MapSpec
+from envs.engine.state.orders import issue_order
+from envs.engine.state.units import create_unit, facing_angle
+from envs.engine.state.worlds import new_state, random_uniform, reset_world
 from envs.engine.step import advance_world, advance_worlds
 from envs.engine.vision import update_vision
 from envs.scenarios.units import Rules, unit_data

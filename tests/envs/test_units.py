@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from envs.engine import state as st
-from envs.engine.state import MapSpec, new_state
+from envs.engine.state import layout as st
+from envs.engine.state.maps import MapSpec
+from envs.engine.state.worlds import new_state
 from envs.scenarios.units import Rules, source_of, unit_data
 
 ISSUE_UNITS = (

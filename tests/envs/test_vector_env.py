@@ -120,7 +120,7 @@ def test_masked_actions_do_nothing_and_are_counted():
     assert not legal["order_mask"][..., UNIT_ORDERS.index("burrow")].any()
     *_, info = env.step({"order": order, "target": np.zeros((2, 3), int)})
     assert info["illegal_actions"].tolist() == [3, 3]
-    from envs.engine.state import I_ORDER
+    from envs.engine.state.layout import I_ORDER
 
     np.testing.assert_array_equal(env.state.i[:, I_ORDER, :3], before[:, I_ORDER, :3])
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from envs.engine.state import F_X, F_Y, I_ALIVE, I_OWNER, I_VISIBLE
+from envs.engine.state.layout import F_X, F_Y, I_ALIVE, I_OWNER, I_VISIBLE
 from envs.render import pictures as render
-from envs.runtime import driver
 from envs.vector_env import SC2VectorEnv
+from envs.views import frames as columns
 from envs.views.observation import ENTITY_FEATURES
 
 ALLIANCE = ENTITY_FEATURES.index("alliance")
@@ -163,9 +163,9 @@ def test_the_picture_of_a_battle_holds_all_of_it(scenario):
     frames = env.recorded_frames()
     x0, y0, x1, y1 = render.battlefield(env.scenario, frames)
     for frame in frames:
-        living = frame.units[frame.units[:, driver.T_TAG] > 0]
-        assert (living[:, driver.T_X] > x0).all() and (living[:, driver.T_X] < x1).all()
-        assert (living[:, driver.T_Y] > y0).all() and (living[:, driver.T_Y] < y1).all()
+        living = frame.units[frame.units[:, columns.T_TAG] > 0]
+        assert (living[:, columns.T_X] > x0).all() and (living[:, columns.T_X] < x1).all()
+        assert (living[:, columns.T_Y] > y0).all() and (living[:, columns.T_Y] < y1).all()
     left, low, right, high = env.scenario.playable
     assert left <= x0 and x1 <= right and low <= y0 and y1 <= high
     if x1 - x0 < right - left and y1 - y0 < high - low:

@@ -166,9 +166,9 @@ CALLS: list[tuple[Callable[[], Any], type[Exception], str]] = [
         r"tied-embedding logits need a TokenInput, got EntityInput",
     ),
     (
-        lambda: presets.multimodal_autoencoder(audio_samples=100),
+        lambda: presets.AudioModality(num_samples=100),
         ValueError,
-        r"`audio_samples` = 100 must be a multiple of `samples_per_patch` = 16",
+        r"`num_samples` = 100 must be a multiple of `samples_per_patch` = 16",
     ),
 ]
 

@@ -19,15 +19,9 @@ ATTENTION = AttentionConfig(num_heads=2)
 def autoencoder() -> PerceiverIO:
     torch.manual_seed(0)
     return presets.multimodal_autoencoder(
-        num_frames=2,
-        image_size=(8, 12),
-        audio_samples=64,
-        num_classes=7,
-        image_bands=3,
-        image_query_patch=(4, 4),
-        audio_bands=2,
-        audio_resolution=4,
-        label_query_channels=20,
+        video=presets.VideoModality(num_frames=2, size=(8, 12), query_patch=(4, 4), bands=3),
+        audio=presets.AudioModality(num_samples=64, bands=2, resolution=4),
+        label=presets.LabelModality(num_classes=7, query_channels=20),
         query_channels=32,
         output_channels=16,
         encoder=EncoderConfig(num_latents=6, latent_channels=8, num_self_attends=1, self_attention=ATTENTION),
@@ -81,7 +75,7 @@ def test_bad_sizes_are_refused() -> None:
         autoencoder().decode(torch.zeros(2, 6, 8))
     with pytest.raises(ValueError, match="`num_self_attends` must be at least 0, got -1"):
         BottleneckConfig(channels=3, num_self_attends=-1)
-    with pytest.raises(ValueError, match="`image_query_patch` = \\(5, 4\\)"):
-        presets.multimodal_autoencoder(image_query_patch=(5, 4))
+    with pytest.raises(ValueError, match="`size` = \\(224, 224\\) must be a multiple of `query_patch` = \\(5, 4\\)"):
+        presets.VideoModality(query_patch=(5, 4))
     with pytest.raises(ValueError, match="`query_channels` = 64 must exceed the widest modality's query, 1024"):
         presets.multimodal_autoencoder(query_channels=64)

@@ -27,13 +27,9 @@ def lively(model: PerceiverIO, dtype: torch.dtype = torch.float64) -> PerceiverI
 
 def autoencoder() -> PerceiverIO:
     return presets.multimodal_autoencoder(
-        num_frames=2,
-        image_size=(8, 12),
-        audio_samples=64,
-        num_classes=7,
-        image_bands=3,
-        audio_bands=5,
-        label_query_channels=20,
+        video=presets.VideoModality(num_frames=2, size=(8, 12), bands=3),
+        audio=presets.AudioModality(num_samples=64, bands=5),
+        label=presets.LabelModality(num_classes=7, query_channels=20),
         output_channels=16,
         encoder=SMALL,
     )

@@ -57,13 +57,9 @@ def small_entities(num_heads: int = 4) -> EntityEncoder:
 
 def small_autoencoder() -> PerceiverIO:
     model = presets.multimodal_autoencoder(
-        num_frames=2,
-        image_size=(8, 12),
-        audio_samples=64,
-        num_classes=5,
-        image_bands=3,
-        audio_bands=4,
-        label_query_channels=20,
+        video=presets.VideoModality(num_frames=2, size=(8, 12), bands=3),
+        audio=presets.AudioModality(num_samples=64, bands=4),
+        label=presets.LabelModality(num_classes=5, query_channels=20),
         output_channels=24,
         encoder=SMALL,
     )

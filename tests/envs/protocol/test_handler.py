@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from s2clientprotocol import debug_pb2, error_pb2, query_pb2, raw_pb2, sc2api_pb2
 
-from envs.engine import state as st
+from envs.engine.state import layout as st
 from envs.protocol.handler import ENDED, IN_GAME, INIT_GAME, LAUNCHED, QUIT, Session
 from envs.protocol.maps import MapError, available_maps, find_map
 
