@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from envs.engine.pathing import clear_line
-from envs.engine.simd.lanes import CORE
+from envs.engine.simd.collisions import CORE
 from envs.engine.state import layout as st
 from envs.engine.state.maps import MapSpec
 from envs.engine.state.units import create_unit, kill_unit
