@@ -23,7 +23,7 @@ from agents.acting.demonstrations import Recording, open_recording, read_batches
 from agents.acting.pysc2_worlds import resolve_transport
 from agents.acting.scripted import POLICIES
 from agents.acting.worlds import make_worlds
-from agents.configuration import ConfigError, check_at_least, check_positive, check_shares, make_absolute
+from agents.configuration import ConfigError, check_at_least, check_positive, check_shares
 from agents.evaluation.playing import build_network
 from agents.evaluation.scoring import check_worlds
 from agents.losses.imitation import ImitationConfig, imitation_loss
@@ -31,6 +31,7 @@ from agents.models.network import AgentNetwork, NetworkConfig
 from agents.presets import AgentTrainingConfig, ClusterConfig, EvaluationConfig, WorldConfig
 from agents.runs.checkpoints import CheckpointInfo, RunFolder
 from perceiver_agents import answer_version
+from perceiver_agents.paths import absolute_if_folder, make_absolute
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +55,7 @@ class RecordConfig:
 
     def __post_init__(self) -> None:
         make_absolute(self, "folder")
+        object.__setattr__(self, "player", absolute_if_folder(self.player))
         check_at_least(self, 1, "episodes", "steps")
         check_shares(self, "discount")
 

@@ -10,11 +10,12 @@ import tyro
 from rich.console import Console
 
 from agents.acting.pysc2_worlds import resolve_transport
-from agents.configuration import ConfigError, check_at_least, make_absolute
+from agents.configuration import ConfigError, check_at_least
 from agents.evaluation.scoring import check_worlds, evaluate_run
 from agents.presets import ClusterConfig, EvaluationConfig
 from agents.runs.checkpoints import RunFolder
 from perceiver_agents import answer_version
+from perceiver_agents.paths import make_absolute
 
 
 @dataclass(frozen=True, kw_only=True)

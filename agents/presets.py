@@ -13,12 +13,12 @@ from agents.configuration import (
     check_at_least,
     check_positive,
     check_shares,
-    make_absolute,
 )
 from agents.losses.ppo import PPOConfig
 from agents.losses.schedules import Schedule
 from agents.losses.vtrace import VTraceConfig
 from agents.models.network import NetworkConfig
+from perceiver_agents.paths import make_absolute
 
 
 @dataclass(frozen=True, kw_only=True)

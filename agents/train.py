@@ -25,13 +25,14 @@ from agents.acting.arrays import map_arrays
 from agents.acting.pysc2_worlds import check_backend, resolve_transport
 from agents.acting.scripted import POLICIES, WITHDRAW, scripted_action
 from agents.acting.worlds import make_worlds
-from agents.configuration import ConfigError, absolute
+from agents.configuration import ConfigError
 from agents.evaluation.scoring import check_worlds, evaluate_run
 from agents.models.network import AgentNetwork
 from agents.presets import PRESETS, AgentTrainingConfig, preset
 from agents.runs.checkpoints import CheckpointInfo, RunFolder, load_weights
 from agents.runs.progress import ProgressReporter, duration
 from perceiver_agents import answer_version
+from perceiver_agents.paths import absolute
 
 if TYPE_CHECKING:
     from agents.rllib.algorithm import EntityAgent
@@ -62,8 +63,11 @@ class Interrupt:
         signal.signal(number, signal.default_int_handler)
 
 
-def check_config(config: AgentTrainingConfig) -> None:
-    """Raises `ConfigError` for what could only fail later: worlds, network, initial weights, resources, budget."""
+def check_config(config: AgentTrainingConfig, checkpoint: Path | None = None) -> None:
+    """Raises `ConfigError` for what could only fail later: worlds, network, weights, resources, budget.
+
+    checkpoint: the one to resume from; its weights are checked instead of the initial ones.
+    """
     from agents.rllib.cluster import check_resources
 
     if config.budget.minutes is None and config.budget.env_steps is None:
@@ -92,8 +96,9 @@ def check_config(config: AgentTrainingConfig) -> None:
         scripted_action(env, observation, config.learning.teacher)
     env.step(map_arrays(np.zeros_like, env.action_space.sample()))
     env.close()
-    if config.initial_weights is not None:
-        load_weights(config.initial_weights, network)
+    weights = checkpoint or config.initial_weights
+    if weights is not None:
+        load_weights(weights, network)
 
 
 def check_teacher(config: AgentTrainingConfig) -> None:
@@ -289,11 +294,12 @@ def main(arguments: list[str] | None = None) -> None:
     console = Console()
     try:
         config, resumed = parse(sys.argv[1:] if arguments is None else arguments)
-        check_config(config)
         if resumed:
             assert config.run is not None
             run = RunFolder(config.run, config)
+            check_config(config, run.latest())
         else:
+            check_config(config)
             folder = config.run or absolute(Path("runs") / f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}")
             run = RunFolder.create(folder, config)
         started = time.monotonic()

@@ -1,9 +1,9 @@
 """The mini-games of the economy behind Gymnasium: CollectMineralsAndGas and BuildMarines.
 
-One world, with the observation of the other worlds (`envs.views.observation`: entities, mask, scalars) and their
-structured action view: one function a step for a selection of units, with the functions that an economy needs
-(`FUNCTIONS`). It stands on the server's world (`envs.protocol.world`), so that both play the same game. Batches are
-made by `gymnasium.make_vec`, a world a copy.
+One world with the observation of the other worlds (`envs.views.observation`: entities, mask, scalars) and their
+structured action view. An action is one function a step for a selection of units, with the functions that an economy
+needs (`FUNCTIONS`). The environment runs the server's world (`envs.protocol.world`), so that both play the same game.
+`gymnasium.make_vec` makes batches, one copy a world.
 """
 
 from __future__ import annotations
@@ -78,10 +78,13 @@ NO_OP = 0
 class EconomyEnv(gymnasium.Env):
     """`perceiver_sc2/CollectMineralsAndGas-v0` and `perceiver_sc2/BuildMarines-v0`.
 
-    Observation: `entities` float32 [N, F] (own units first, a unit keeps its row; then resources), `mask` bool [N],
-    `scalars` float32 [S], `function_mask` bool [Fn], `selected_mask` bool [Fn, U], `target_unit_mask` bool [Fn, N].
+    Observation: `entities` float32 [N, F], `mask` bool [N], `scalars` float32 [S], `function_mask` bool [Fn],
+    `selected_mask` bool [Fn, U], `target_unit_mask` bool [Fn, N]. Own units come first, then resources; a unit keeps
+    its row.
+
     Action: `function`, `queued`, `selected` [U], `target_unit` (a row), `target_point` (a cell of POINT_GRID squared).
-    The masks say what units can do and pay for; that a building fits at a place is known only when it is tried: a
+
+    The masks say what units can do and pay for. Whether a building fits at a place shows only when it is tried. A
     function that no selected unit carries out does nothing and is counted in `info["illegal_actions"]`.
 
     Reward: the change of the score. An episode is truncated at the map's time (420 s, 900 s).

@@ -63,50 +63,53 @@ class AutoregressiveConfig:
             raise ValueError(f"`num_latents` = {self.num_latents} exceeds `max_length` = {self.max_length}")
         if self.positions not in ("rotary", "learned"):
             raise ValueError(f"`positions` must be 'rotary' or 'learned', got {self.positions!r}")
-        if self.positions == "rotary" and self.rotated_channels < 2:
+        if self.positions == "rotary" and (self.head_channels < 4 or self.head_channels % 2):
             raise ValueError(
-                f"rotary positions need heads of at least 4 channels, got `channels` = {self.channels} over "
-                f"`num_heads` = {self.num_heads}"
+                f"rotary positions need heads of an even number of channels, at least 4, got `channels` = "
+                f"{self.channels} over `num_heads` = {self.num_heads}"
             )
         if not 0.0 <= self.prefix_dropout < 1.0:
             raise ValueError(f"`prefix_dropout` must lie in [0, 1), got {self.prefix_dropout}")
 
     @property
+    def head_channels(self) -> int:
+        """E, channels of a head."""
+        return self.channels // self.num_heads
+
+    @property
     def rotated_channels(self) -> int:
         """Channels of a head that rotary positions turn: half of them, in pairs."""
-        return self.channels // self.num_heads // 4 * 2
+        return self.head_channels // 4 * 2
 
 
 # ------------------------------------------------------------------------------------------------------- positions
 
 
-class Rotation(NamedTuple):
-    """Cosines and sines [M or B x 1 x M, R / 2] by which positions turn the first R channels of a head."""
+def rotations(positions: Tensor, config: AutoregressiveConfig) -> Tensor:
+    """Rotary positions, as complex numbers of length 1, one for each pair of a head's E channels.
 
-    cosines: Tensor
-    sines: Tensor
+    The wavelengths of the rotated channels, over 2 pi, are geometrically spaced from 1 to M. The other channels have
+    the number 1.
 
-    @classmethod
-    def of(cls, positions: Tensor, channels: int, longest: int) -> Rotation:
-        """Rotations of positions [M] or [B, M], with wavelengths / 2 pi from 1 to `longest`, geometrically spaced."""
-        wavelengths = longest ** torch.linspace(0.0, 1.0, channels // 2, device=positions.device)
-        angles = positions[..., None] / wavelengths
-        angles = angles if positions.dim() == 1 else angles[:, None]
-        return cls(angles.cos(), angles.sin())
+    Args:
+        positions: integers [L] or [B, L].
 
-    def last(self, count: int) -> Rotation:
-        """That of the last positions."""
-        return Rotation(self.cosines[..., -count:, :], self.sines[..., -count:, :])
+    Returns:
+        complex [L, E / 2], or [B, 1, L, E / 2].
+    """
+    pairs, rotated = config.head_channels // 2, config.rotated_channels // 2
+    exponents = torch.linspace(0.0, 1.0, rotated, device=positions.device)
+    frequencies = F.pad(config.max_length**-exponents, (0, pairs - rotated))
+    angles = positions[..., None] * frequencies
+    turns = torch.polar(torch.ones_like(angles), angles)
+    return turns if positions.dim() == 1 else turns[:, None]
 
-    def __call__(self, x: Tensor) -> Tensor:
-        """Turn queries or keys [B, H, M, E]."""
-        rotated = 2 * self.cosines.shape[-1]
-        pairs = x[..., :rotated].unflatten(-1, (-1, 2))
-        even, odd = pairs[..., 0], pairs[..., 1]
-        turned = torch.stack(
-            [even * self.cosines - odd * self.sines, odd * self.cosines + even * self.sines], dim=-1
-        ).flatten(-2)
-        return torch.cat([turned.to(x.dtype), x[..., rotated:]], dim=-1)
+
+def rotate(x: Tensor, turns: Tensor) -> Tensor:
+    """Turn queries or keys [B, H, L, E] by `rotations` of their positions."""
+    exact = x.to(torch.promote_types(x.dtype, torch.float32))
+    pairs = torch.view_as_complex(exact.unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
 
 
 # ----------------------------------------------------------------------------------------------------------- model
@@ -140,18 +143,20 @@ class CausalLayer(nn.Module):
         super().__init__()
         self.num_heads = num_heads
         self.norm = nn.LayerNorm(channels)
-        self.query, self.key, self.value, self.output = (init_linear(nn.Linear(channels, channels)) for _ in range(4))
+        self.query = init_linear(nn.Linear(channels, channels))
+        self.key_value = init_linear(nn.Linear(channels, 2 * channels))
+        self.output = init_linear(nn.Linear(channels, channels))
         self.feed_forward = FeedForward(channels, widening_factor)
 
     def forward(
-        self, x: Tensor, num_queries: int, rotation: Rotation | None = None, cache: LayerCache | None = None
+        self, x: Tensor, num_queries: int, turns: Tensor | None = None, cache: LayerCache | None = None
     ) -> Tensor:
         """Attend.
 
         Args:
             x: [B, M, C]; with a cache the new positions only.
             num_queries: N, the last positions, which attend and go on.
-            rotation: of the M positions.
+            turns: `rotations` of the M positions; None: none.
             cache: of the positions before `x`; these are added to it.
 
         Returns:
@@ -159,9 +164,9 @@ class CausalLayer(nn.Module):
         """
         normed = self.norm(x)
         queries = split_heads(self.query(normed[:, -num_queries:]), self.num_heads)
-        keys, values = (split_heads(linear(normed), self.num_heads) for linear in (self.key, self.value))
-        if rotation is not None:
-            queries, keys = rotation.last(num_queries)(queries), rotation(keys)
+        keys, values = split_heads(self.key_value(normed), 2 * self.num_heads).chunk(2, dim=1)
+        if turns is not None:
+            queries, keys = rotate(queries, turns[..., -num_queries:, :]), rotate(keys, turns)
         if cache is not None:
             keys, values = cache.append(keys, values)
         attended = self.output(merge_heads(attend_causally(queries, keys, values)))
@@ -239,20 +244,19 @@ class PerceiverAR(HubModel):
         Returns:
             [B, N, C], normalised.
         """
-        config = self.config
         x = self.embedding(tokens)
-        rotation = None
+        turns = None
         if self.position is not None:
             x = x + self.position[positions]
         else:
-            rotation = Rotation.of(positions, config.rotated_channels, config.max_length)
+            turns = rotations(positions, self.config)
         checkpointed = self.checkpoint_activations and torch.is_grad_enabled()
         for number, layer in enumerate(self.layers):
             if checkpointed:
-                x = checkpoint(layer, x, num_latents, rotation, use_reentrant=False)
+                x = checkpoint(layer, x, num_latents, turns, use_reentrant=False)
             else:
-                x = layer(x, num_latents, rotation, None if caches is None else caches[number])
-            rotation = None if rotation is None else rotation.last(num_latents)
+                x = layer(x, num_latents, turns, None if caches is None else caches[number])
+            turns = None if turns is None else turns[..., -num_latents:, :]
         return self.norm(x)
 
     def _without_some_prefix(self, positions: Tensor, num_latents: int, batch: int) -> Tensor:

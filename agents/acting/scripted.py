@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from envs.actions import DIRECTIONS, MOVE_NORTH
-from envs.scenarios.scenario import OPPONENTS
+from envs.scenarios.choices import OPPONENTS
 from envs.views.observation import (
     ALLIANCE_ENEMY,
     C_ALLIANCE,

@@ -25,7 +25,7 @@ from agents.runs.checkpoints import RunFolder, read_info, read_standings
 
 def check_worlds(world: WorldConfig, evaluation: EvaluationConfig) -> None:
     """Raises `ConfigError` for scenarios and opponents that do not exist."""
-    from envs.rules.opponents import OPPONENTS
+    from envs.scenarios.choices import OPPONENTS
     from envs.scenarios.scenario import load_scenario
 
     for scenario in {world.scenario, *evaluation.scenarios}:

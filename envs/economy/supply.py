@@ -34,7 +34,7 @@ def supply_left(tech, economy, b, owner):
 
 @entry
 def count_supply(state, tech, economy, b):
-    """Supply used (living units, and those under way in production) and provided."""
+    """Supply used, by living units and by units in production, and supply provided."""
     ei, bank = economy.i, economy.bank
     list_works(state, tech, economy, b)
     for owner in range(bank.shape[1]):

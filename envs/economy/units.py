@@ -52,8 +52,8 @@ def refresh(state, tech, economy, b, slot):
 def list_works(state, tech, economy, b):
     """Brings `works` and `plain_supply` up to date.
 
-    Most units of an army game are PLAIN and cost nothing here: who lives changes only with a death, after which fewer
-    live, or with a new unit, which takes the next tag.
+    Most units of an army game are PLAIN, and cost nothing here. The list is made anew only when who lives has changed:
+    after a death fewer units live, and a new unit takes the next tag.
     """
     listed, count = economy.listed[b], state.w[b, W_ALIVE]
     if listed[L_NEXT_TAG] == state.w[b, W_NEXT_TAG] and listed[L_ALIVE] == count:

@@ -101,8 +101,8 @@ def impact(state, static, b, n):
 def splash(state, static, b, n, source):
     """The splash of projectile `n` on every unit but its target. True when one dies.
 
-    Distances are measured to the centres of units. A burst (Baneling) is all splash: what it was aimed at takes it in
-    full, however far the centre of a building lies behind its edge.
+    Distances are measured to the centres of units. A burst (Baneling) is all splash. Its target takes it in full,
+    however far the centre of a building lies behind its edge.
     """
     f, ii, shot = state.uf, state.ui, state.shot_i
     wf, wi = static.weapon_f, static.weapon_i

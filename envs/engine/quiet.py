@@ -1,9 +1,11 @@
 """Units that have nothing to decide go on with what they do, sixteen at a time: most units in most loops.
 
 A unit that walks on, chases, reloads beside its target or waits for the next look around is *quiet* until a certain
-loop (`I_WAKE`): it goes on with what it does (`I_ACT`), to the bit as the full decision (decisions.py) would have told
-it, for as long as the facts hold that this rests on. One that walks on or rests looks around without a decision while
-no enemy is within its scan range; one that is hurt looks around at once.
+loop (`I_WAKE`). It goes on with what it does (`I_ACT`), as long as the facts hold that this rests on. The result is
+that of the full decision (decisions.py), to the bit.
+
+A unit that walks on or rests looks around without a decision while no enemy is within its scan range. A unit that is
+hurt looks around at once.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ ACT_STAND, ACT_REST, ACT_GO, ACT_CHASE, ACT_FIRE, ACT_FIRE_TURRET = range(6)
 
 
 def _straight(code: Code, flags: Lanes, width: Any) -> Lanes:
-    """Of bits: whether a unit goes straight where it wants: all do where there are no obstacles (`width` is 0)."""
+    """As bits, whether a unit goes straight to its goal. All do where there are no obstacles (`width` is 0)."""
     free = code.splat(code.builder.icmp_signed("==", width, ir.Constant(ir.IntType(64), 0)))
     return (flags & (st.FLAG_FLYING | st.FLAG_COLOSSUS)).differs(0) | free
 
@@ -38,8 +40,8 @@ def _straight(code: Code, flags: Lanes, width: Any) -> Lanes:
 def begin_loop(typingctx, floats, ints, ui, at, places, width):  # type: ignore[no-untyped-def]
     """Begins a loop for the units from place `at` on: nobody moves yet.
 
-    Returns three masks: the lanes with units; those that are quiet; those whose time it is to look around, and that are
-    quiet if there is no target. `width` is that of a map with obstacles, or 0.
+    Returns three masks: the lanes with units, with quiet units, and with units whose time it is to look around. The
+    last are quiet if there is no target. `width` is that of a map with obstacles, or 0.
 
     In NumPy:
 
@@ -249,7 +251,7 @@ def go_on(typingctx, floats, ints, uf, ui, kinds, at, places, quiet, width):  # 
         visible, tag = (code.gather(UI, other, field, aims) for field in (st.I_VISIBLE, st.I_TAG))
         known = code.gather(UI, rows, st.I_TARGET_TAG, aims)
         seen = (visible & units.load_int(st.NI_KEY) & OWNERS).differs(0) & tag.equals(known)
-        # Of a target and of an order alike y stands beside x.
+        # In the rows of both, of a target and of an order, y follows x.
         place = aims.choose(other.plus(st.F_X), rows.plus(st.F_ORDER_X))
         gx, gy = (code.gather(UF, place, n, goes) for n in range(2))
         reach = own(st.F_REACH, aims)

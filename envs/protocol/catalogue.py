@@ -33,14 +33,14 @@ BUFFS = {
 def game_data() -> sc2api_pb2.ResponseData:
     """Everything; the handler picks the parts that are asked for.
 
-    Units and abilities lie at the index of their id, as in the game; those that the simulator lacks are unavailable.
+    Units and abilities lie at the index of their id, as in the game. Ids that the simulator lacks are unavailable.
     """
     rules = all_rules(None, MapSpec())
     response = sc2api_pb2.ResponseData()
     tech = make_tech(rules)
     table = ability_table()
     for ability in range(max(table) + 1):
-        # As in the game, an ability that exists is available; what a unit has is told by its observation.
+        # As in the game, an ability that exists is available; the observation says which of them a unit has.
         entry = response.abilities.add(ability_id=ability, available=ability in table or ability == 0)
         if ability in table:
             name, target, general = table[ability]

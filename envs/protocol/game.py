@@ -215,7 +215,7 @@ class Game:
             done = sc2api_pb2.Action()
             done.CopyFrom(report)
             done.game_loop = world.loop + 1
-            # With two clients, what one does is told one loop later than alone.
+            # With two clients, reports of executed actions come one loop later than with one.
             delay = 2 if len(self.participants) > 1 else 1
             session.executed.append((world.loop + delay, done))
 

@@ -25,7 +25,7 @@ from envs.protocol.wire import header
 
 log = logging.getLogger(__name__)
 
-# What `ping` tells. The build is the newest that has a Linux package; the version names the simulator for what it is.
+# The answer to `ping`. The build is the newest with a Linux package; the version says that this is the simulator.
 GAME_VERSION = "4.10.0.75689"
 BASE_BUILD = 75689
 DATA_VERSION = "B89B5D6FA7CBF6452E721311BFBC6CB2"

@@ -76,7 +76,7 @@ def _abilities(rules: Rules, tech: Tech) -> np.ndarray:
 def _type_ids(rules: Rules, scenario: Scenario | None) -> np.ndarray:
     """SMAC's maps bring unit types of their own for the agents.
 
-    SMAC tells them apart by their order: by name from the lowest id on.
+    SMAC knows them by their order: by name from the lowest id on.
     """
     types = np.repeat(rules.static.kind_i[None, :, st.KI_UNIT_TYPE], 2, axis=0).astype(np.int64)
     if scenario is not None and scenario.rules == "battle" and scenario.agent_units_obedient:

@@ -206,7 +206,7 @@ class Observer:
 
 
 def start_raw(world: World, player: int) -> raw_pb2.StartRaw:
-    """The map as `game_info` tells it: grids with row 0 at y = 0, start locations of the others."""
+    """The map for `game_info`: grids with row 0 at y = 0, and the other players' start locations."""
     spec = world.map.spec
     x0, y0, x1, y1 = world.map.playable
     start = raw_pb2.StartRaw(map_size=common_pb2.Size2DI(x=spec.width, y=spec.height))

@@ -1,4 +1,4 @@
-"""What of an observation every player gets: map, units, resources and score, as protobuf bytes."""
+"""The part of an observation that every player gets: map, units, resources and score, as protobuf bytes."""
 
 # Numba infers the types of kernels; mypy takes their minima and maxima for objects.
 # mypy: disable-error-code="operator"
@@ -98,10 +98,10 @@ from envs.protocol.wire import put_bytes, put_field, put_flag, put_float, put_ke
 
 @kernel
 def look_around(state, static, player, grid, looked):
-    """grid [height, width]: SEEN where a unit of `player` looks, what was seen before becomes EXPLORED.
+    """grid [height, width]: SEEN where a unit of `player` looks; what it saw before becomes EXPLORED.
 
-    looked [N + 1, 3]: place and sight of the player's units when the grid was last brought up to date (the first row
-    has their number): while nobody has moved, nothing is to be done.
+    looked [N + 1, 3]: place and sight of the player's units when the grid was last brought up to date; the first row
+    has their number. While nobody moves, the grid stays as it is.
     """
     uf, ui, alive = state.uf[0], state.ui[0], state.alive[0]
     count, same = 0, True
@@ -203,7 +203,7 @@ def put_categories(out, n, key, values):
 
 @kernel
 def put_score_details(out, n, state, tech, economy, category, sums, player, loop):
-    """The fields of `ScoreDetails` that an economy counts; nothing is told of battles."""
+    """The fields of `ScoreDetails` that an economy counts; a battle has none."""
     bank = economy.bank[0, player]
     minutes = max(loop / (LOOPS_PER_WALL_SECOND * 60.0), 1e-6)
     n = put_float(out, n, D_IDLE_PRODUCTION, bank[B_IDLE_PRODUCTION] / LOOPS_PER_SECOND)

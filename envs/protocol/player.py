@@ -91,9 +91,9 @@ class PlayerSession:
         return self.grid
 
     def bury(self, world: World) -> None:
-        """Takes note of the deaths of `world.dead` that the player learns of, since its last observation.
+        """Notes which deaths of `world.dead` the player learns of, since its last observation.
 
-        Those are of units that it saw, or that fell where it looks. A building that it remembers stays as it was last
+        It learns of units that it saw, or that fell where it looks. A building that it remembers stays as it was last
         seen until the player looks there again.
         """
         if self.told:
@@ -228,7 +228,7 @@ class PlayerSession:
         return report
 
     def _report_on_layers(self, world: World, report: sc2api_pb2.Action) -> None:
-        """A command is told in the terms of every interface that the client has: here, of the feature layers."""
+        """A command is reported in the terms of every interface that the client has: here, of the feature layers."""
         setup = self.options.feature_layer
         if not self.options.HasField("feature_layer") or not setup.resolution.x or not setup.minimap_resolution.x:
             return

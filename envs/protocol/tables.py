@@ -12,7 +12,7 @@ from envs.engine.state.compilation import entry, kernel
 from envs.engine.state.layout import FLAG_STRUCTURE, I_ALIVE, I_FLAGS, I_OWNER, I_TAG, I_VISIBLE, W_ALIVE
 from envs.runtime.struct_fields import StructureType
 
-# Columns of the marks of spells (`envs.protocol.spells`), what a unit's observation tells beside the engine's state.
+# Columns of the marks of spells (`envs.protocol.spells`), which go into a unit's message.
 M_BUFF_1, M_BUFF_2, M_ILLUSION_KNOWN, M_ABILITY, M_ABILITY_TARGET, NUM_MARKS = range(6)
 
 TAG_SHIFT = 18
@@ -36,7 +36,7 @@ UNSEEN, EXPLORED, SEEN = 0, 1, 2  # cells of a player's grid
 
 
 class UnitTables(NamedTuple):
-    """What is told of units beside the engine's and the economy's arrays."""
+    """What a unit's message needs beside the engine's and the economy's arrays."""
 
     marks: np.ndarray  # int32 [N, NUM_MARKS]: of the spells
     ability: np.ndarray  # [T, orders]: what an order of a kind is called
@@ -55,11 +55,12 @@ class Tables(structref.StructRefProxy):
     """A game for the compiled functions, as one argument.
 
     state, static, tech, economy: the engine's and the economy's.
-    units: what is told of units beside these, see `UnitTables`.
-    role, category [T]: ROLE_* and IN_* of the kinds; sums [3, NUM_CATEGORIES]: work space.
-    tags, witnesses [N]: of the units that lived when deaths were last listed, 0 in empty slots; who saw them (bit p:
-        player p).
-    gone [N, 2]: the protocol's tags of those that died since, and who saw them.
+    units: see `UnitTables`.
+    role, category [T]: ROLE_* and IN_* of the kinds.
+    sums [3, NUM_CATEGORIES]: work space.
+    tags [N]: the units that lived when deaths were last listed, 0 in empty slots.
+    witnesses [N]: who saw them then (bit p: player p).
+    gone [N, 2]: the protocol's tags of the units that died since, and who saw them.
     map_head, map_tail: bytes of the map's part of the raw data before and behind the cells.
     out: bytes of the observation.
     """
@@ -97,7 +98,7 @@ def tag_of(ui, i, offset):
 
 @entry
 def note_tags(tables):
-    """From now on the units that live are those whose deaths `list_gone` tells."""
+    """From now on `list_gone` lists the deaths of the units that live now."""
     ui, tags, witnesses = tables.state.ui[0], tables.tags, tables.witnesses
     for i in range(tags.shape[0]):
         tags[i] = ui[i, I_TAG] if ui[i, I_ALIVE] != 0 else 0

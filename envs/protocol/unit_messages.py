@@ -209,7 +209,7 @@ def put_economy(out, n, game, i, own):
 
 @kernel
 def put_orders(out, n, game, i, offset, has_economy):
-    """What is told of a unit's orders to its player, and to an observer."""
+    """A unit's orders, for its player and for an observer."""
     state, tech, economy = game.state, game.tech, game.economy
     marks, points, change = game.units.marks, game.units.points, game.units.change
     uf, ui = state.uf[0], state.ui[0]
@@ -226,7 +226,7 @@ def put_orders(out, n, game, i, offset, has_economy):
             n = put_order(out, n, tech.i[product, X_ABILITY], NOWHERE, NOWHERE, 0, progress)
     busy = uf[i, F_BUSY] > 0.0 and change[kind] > 0
     if busy and order != ORDER_SIEGE:
-        # A change of mode that goes on under a later order is told as an order on the unit itself.
+        # A change of mode that goes on under a later order is reported as an order on the unit itself.
         n = put_order(out, n, change[kind], NOWHERE, NOWHERE, tag_of(ui, i, offset), HALF_WAY)
     t = ui[i, I_ORDER_TARGET]
     tag = tag_of(ui, t, offset) if t >= 0 else 0
@@ -282,7 +282,7 @@ class PlayerView(NamedTuple):
     sees: int  # SEES_*
     offset: int  # what is added to the engine's tags
     memory: np.ndarray  # int32 [N]: tags of the buildings that the player has seen
-    x0: float  # of the screen
+    x0: float  # the part of the map on the screen
     y0: float
     x1: float
     y1: float
@@ -312,7 +312,7 @@ def shown_as(game, view, i, seen):
 
 @inline_kernel
 def put_appearance(out, n, game, view, i, seen, shown, cloak, has_economy):
-    """What is told of every unit that is shown: what it is, whose, and where."""
+    """The fields of every unit that is shown: what it is, whose, and where."""
     uf, ui = game.state.uf[0], game.state.ui[0]
     owner, kind = ui[i, I_OWNER], ui[i, I_KIND]
     own = owner == view.player
@@ -358,7 +358,7 @@ def put_vitals(out, n, game, i):
 
 @inline_kernel
 def put_details(out, n, game, view, i, has_economy):
-    """What is told of a unit that is not only known by its looks."""
+    """The fields of a unit that the player sees in full."""
     uf, ui, marks = game.state.uf[0], game.state.ui[0], game.units.marks
     owner, kind, flags = ui[i, I_OWNER], ui[i, I_KIND], ui[i, I_FLAGS]
     own = owner == view.player

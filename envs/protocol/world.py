@@ -151,7 +151,7 @@ class World:
         self.map = game_map
         self.players = dict(players)
         self.seed = seed
-        self.first_episode = episode  # of this game: the seed and it tell all that is drawn by lot
+        self.first_episode = episode  # with the seed it fixes all that is drawn at random in this game
         spec = replace(game_map.spec, fog=False) if disable_fog else game_map.spec
         self.rules = all_rules(game_map.scenario, spec)
         self.static = self.rules.static

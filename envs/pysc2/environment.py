@@ -1,8 +1,8 @@
 """The Gymnasium environment over PySC2: the observations and actions of `SC2VectorEnv`, from the game or the server.
 
-Each world is a game behind PySC2's passthrough interface (exact protobuf). What it tells is written into an engine
-state of the simulator's own layout (a mirror), so that masks, observations and rewards come from the very same code;
-orders that the action views give in the mirror go out as raw commands.
+Each world is a game behind PySC2's passthrough interface (exact protobuf). What the game tells is written into an
+engine state of the simulator's own layout, the mirror. So the same code makes masks, observations and rewards. Orders
+that the action views give in the mirror go out as raw commands.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from envs.scenarios.compiled import (
 )
 from envs.scenarios.scenario import Scenario, load_scenario
 from envs.vector_env import SC2VectorEnv
+from perceiver_agents.paths import absolute
 
 # Which built-in computer plays a scripted policy on the server (`envs.protocol.world.computer_policy`), and the
 # computers by PySC2's own names.
@@ -70,7 +71,7 @@ _FAILURES = (
 
 
 class VersionError(RuntimeError):
-    """The game speaks a protocol that PySC2 does not; the message tells the remedy."""
+    """The game speaks a protocol that PySC2 does not; the message says what to do."""
 
 
 class _PassthroughEnv(sc2_env.SC2Env):
@@ -115,7 +116,7 @@ class _PassthroughEnv(sc2_env.SC2Env):
 
 
 class PySC2VectorEnv(SC2VectorEnv):
-    """`SC2VectorEnv` with PySC2 in the place of the batched simulator: same spaces, rewards and infos.
+    """`SC2VectorEnv` on PySC2 instead of the batched simulator: same spaces, rewards and infos.
 
     Args:
         scenario: as for `SC2VectorEnv`; with `transport="game"` a map of the same name must be installed.
@@ -194,11 +195,11 @@ class PySC2VectorEnv(SC2VectorEnv):
             copy=copy,
         )
         # A user's own scenario goes to the server as its file's text.
-        self._text = Path(scenario).read_bytes() if str(scenario).endswith(".toml") else b""  # type: ignore[arg-type]
+        self._text = absolute(Path(scenario)).read_bytes() if str(scenario).endswith(".toml") else b""  # type: ignore[arg-type]
         self.transport = transport
         self.realtime = realtime
         self.crashes = 0
-        self.replay_dir = None if replay_dir is None else Path(replay_dir)
+        self.replay_dir = None if replay_dir is None else absolute(Path(replay_dir))
         self.replay_episodes = replay_episodes
         self._difficulty = DIFFICULTIES[opponent or self.scenario.teams[1].opponent]
         self._games = [None] * self.num_envs
@@ -425,7 +426,8 @@ class PySC2VectorEnv(SC2VectorEnv):
     def _mirror(self, b: int, responses: Sequence[sc2api_pb2.ResponseObservation]) -> None:
         """Writes the observations of a game's agents into world `b` of the engine state.
 
-        A unit is what its own agent tells; of an enemy that has one too only whether it is in sight is read.
+        A unit is taken from its own agent's view. Of an enemy that has an agent too, only whether it is in sight is
+        read.
         """
         state, f, i = self.state, self.state.f[b], self.state.i[b]
         views = [response.observation.raw_data for response in responses]

@@ -14,6 +14,7 @@ from envs.engine.state.layout import F_X, F_Y, I_ALIVE, I_TAG, NEUTRAL, ORDER_ST
 from envs.engine.state.orders import issue_order
 from envs.engine.state.units import kill_unit
 from envs.rules.starts import empty_world, place, place_near, uniform
+from envs.scenarios.choices import GAME_PARAMETERS
 from envs.scenarios.compiled import (
     E_WAVE,
     EF_SCORE,
@@ -27,7 +28,6 @@ from envs.scenarios.compiled import (
     RULES_SHARDS,
     RULES_WAVES,
 )
-from envs.scenarios.scenario import GAME_PARAMETERS
 
 MARINE_SPACING = 1.0
 ATTEMPTS = 1000
@@ -120,8 +120,8 @@ def _place_shards(state, static, compiled, b):
 
 @kernel
 def _place_hunted(state, static, compiled, b, kind, slot, low, high):
-    """An idle enemy between `low` and `high` from the agent's units, at least the spacing from the others if there
-    is room."""
+    """An idle enemy between `low` and `high` from the agent's units, at least the spacing from the others if there is
+    room."""
     spacing = compiled.game[SPACING]
     x, y = 0.0, 0.0
     for attempt in range(ATTEMPTS):
@@ -144,8 +144,9 @@ def _place_hunted(state, static, compiled, b, kind, slot, low, high):
 
 @kernel
 def _line_up(state, static, compiled, b, marine, cx, cy, created):
-    """Puts the agent's units into a column through (cx, cy), from there outwards to both ends of the map, then into
-    more columns beside it; adds `created` new ones (kind `marine`)."""
+    """Puts the agent's units into a column through (cx, cy), and adds `created` new ones (kind `marine`).
+
+    The column grows outwards from there to both ends of the map. Then more columns follow beside it."""
     for slot in range(compiled.i[P_TEAM_1_END]):
         if created > 0 and state.ui[b, slot, I_ALIVE] == 0:
             place(state, static, compiled, b, marine, 1, cx, cy, slot, slot + 1)

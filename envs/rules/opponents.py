@@ -3,7 +3,7 @@
 * ``idle`` gives no orders (units still defend themselves where the scenario lets them acquire targets);
 * ``attack-wave`` is SMAC's opponent: one attack-move to the other side's start;
 * ``attack-move`` goes for the nearest enemy in sight, and looks for enemies where none is;
-* ``focus-fire`` lets each unit shoot the weakest enemy in reach that is not already as good as dead;
+* ``focus-fire`` lets each unit shoot the weakest enemy in reach that earlier shots of this step do not already finish;
 * ``kite`` adds stepping back, while the weapon reloads, from enemies of much shorter range.
 
 A policy sees what its player sees. It first forms one *intent* per unit. An opponent's intents become engine orders.
@@ -58,6 +58,7 @@ from envs.engine.state.layout import (
     WI_ATTACKS,
 )
 from envs.engine.state.orders import issue_order
+from envs.scenarios.choices import OPPONENTS
 from envs.scenarios.compiled import (
     E_STEP,
     P_MAP_HEIGHT,
@@ -70,7 +71,6 @@ from envs.scenarios.compiled import (
     VIEW_SMAC,
     VIEW_UNIT,
 )
-from envs.scenarios.scenario import OPPONENTS
 from envs.views.commands import (
     FN_ATTACK_POINT,
     FN_ATTACK_UNIT,
@@ -196,8 +196,9 @@ def _nearest_foe(state, compiled, b, i, foes, foe_at, count):
 
 @inline_kernel
 def _weakest_in_reach(state, static, compiled, b, i, foes, foe_at, count, spent):
-    """The listed enemy within weapon range with the least health that shots of this step already aimed at it (`spent`)
-    do not finish, -1 = none."""
+    """The listed enemy within weapon range with the least health; -1 = none.
+
+    Enemies that the shots of this step (`spent`) will finish do not count."""
     best, least = np.int64(-1), np.float32(np.inf)
     kind = state.ui[b, i, I_KIND]
     slack = np.float32(0.5) if static.kind_f[kind, K_SPEED] > 0.0 else np.float32(0.0)
@@ -220,9 +221,10 @@ def _worth_kiting(compiled, kind, other):
 
 @inline_kernel
 def _retreat(state, static, compiled, b, player, i):
-    """The compass direction in which unit `i` gets away from enemies of shorter range that are close and not held by a
-    nearer ally of the front, keeping off the map's edges and near the allies whose fire covers it; -1: no need or no
-    way."""
+    """The compass direction in which unit `i` runs from enemies of shorter range; -1: no need or no way.
+
+    It runs from close enemies, unless a nearer ally of the front holds them. It keeps off the map's edges, and near the
+    allies whose fire covers it."""
     first, last = own_slots(compiled, player)
     enemy_first, enemy_last = own_slots(compiled, 1 - player)
     kind = state.ui[b, i, I_KIND]
@@ -274,8 +276,8 @@ def _retreat(state, static, compiled, b, player, i):
 
 @inline_kernel
 def _is_prey(state, static, compiled, b, player, i):
-    """An enemy of shorter range that unit `i` cannot outrun is close, and `i` is the nearest to it: others shoot,
-    `i` runs."""
+    """An enemy of shorter range that unit `i` cannot outrun is close, and `i` is the nearest to it: others shoot, `i`
+    runs."""
     first, last = own_slots(compiled, player)
     enemy_first, enemy_last = own_slots(compiled, 1 - player)
     kind = state.ui[b, i, I_KIND]

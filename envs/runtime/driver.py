@@ -1,9 +1,14 @@
 """The phases of an environment step, each over a range of worlds.
 
-`SC2VectorEnv.step` calls them in this order: orders (one phase per action view), `command_opponents`,
-`advance_battles` or `advance_games`, `score_worlds`, `start_battles` or `start_games` and `open_episodes` for what
-ended, and the observers of the views in use. A phase takes the whole environment as one `Context`; a view that nobody
-uses is never compiled.
+`SC2VectorEnv.step` calls them in this order:
+
+1. orders: one phase per action view, then `command_opponents`;
+2. game loops: `advance_battles` or `advance_games`;
+3. `score_worlds`;
+4. for what ended: `start_battles` or `start_games`, then `open_episodes`;
+5. the observers of the views in use.
+
+A phase takes the whole environment as one `Context`. A view that nobody uses is never compiled.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ from envs.runtime.phases import Phase
 from envs.runtime.struct_fields import call_phase, fields_of, fields_pointer
 from envs.runtime.threads import ThreadPool
 
-# Worlds that go through the phases together, at most; fewer where threads share few worlds. With 16 a step of 3m took a
-# tenth longer than with 128: every phase has to come back into the processor's caches. With more nothing was gained.
+# Most worlds that go through the phases together; fewer where threads share few worlds. A step of 3m took a tenth
+# longer with 16 than with 128, because every phase has to come back into the processor's caches. More gained nothing.
 CHUNK = 128
 CHUNKS_PER_THREAD = 4
 # How often a worker looks for the next step before it sleeps: some 50 ns each.

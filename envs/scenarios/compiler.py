@@ -8,6 +8,7 @@ from envs import actions
 from envs.engine.state import layout as st
 from envs.engine.state.layout import Static
 from envs.engine.state.maps import MapSpec
+from envs.scenarios.choices import GAME_PARAMETERS, RULES
 from envs.scenarios.compiled import (
     MAX_GAME_PARAMETERS,
     NUM_PARAMETERS,
@@ -35,7 +36,7 @@ from envs.scenarios.compiled import (
     P_TEAM_2_END,
     CompiledScenario,
 )
-from envs.scenarios.scenario import GAME_PARAMETERS, RULES, Scenario
+from envs.scenarios.scenario import Scenario
 from envs.scenarios.smac import smac_actions, smac_unit_types, team_has_shields
 from envs.scenarios.units import Rules, unit_data
 
@@ -85,7 +86,7 @@ def _change_orders(rules: Rules) -> np.ndarray:
         elif static.kind_i[kind, st.KI_FLAGS] & st.FLAG_BURROWED:
             orders[kind] = actions.UNBURROW
         else:
-            # Of a pair of modes the one with the longer range, else the later name, is the sieged one.
+            # The sieged mode of a pair is the one with the longer range, or else with the later name.
             ranges = [float(static.weapon_f[k, :, st.WF_RANGE].max()) for k in (kind, other)]
             names = [rules.entries[k]["name"] for k in (kind, other)]
             orders[kind] = actions.SIEGE if (ranges[0], names[0]) < (ranges[1], names[1]) else actions.UNSIEGE
@@ -119,35 +120,13 @@ def _centre(scenario: Scenario, team: int) -> tuple[float, float]:
 
 
 def compile_scenario(scenario: Scenario, rules: Rules, *, agents: int, autoreset: bool) -> CompiledScenario:
-    """Compiles a scenario for `agents` (1 or 2) agents; with `autoreset` a finished world starts anew in the same
-    step."""
-    first, second = scenario.teams
-    neutral = scenario.neutral_slots
-    slots = first.slots + neutral + second.slots
-    own = first.slots if agents == 1 else max(first.slots, second.slots)
-    rows = slots if agents == 1 else 2 * own + neutral
+    """Compiles a scenario for `agents` (1 or 2) agents.
+
+    With `autoreset` a finished world starts anew in the same step.
+    """
     static = rules.static
-
-    start_kind = np.full(slots, -1, np.int32)
-    start = np.zeros((slots, 2))
-    for team, offset in ((first, 0), (second, first.slots + neutral)):
-        for index, unit in enumerate(team.units):
-            start_kind[offset + index] = rules.kind[unit.unit_type]
-            start[offset + index] = unit.position
-
-    slot_of_row = np.full((agents, rows), -1, np.int32)
-    row_of_slot = np.full((agents, slots), -1, np.int32)
-    spans = [range(first.slots), range(first.slots + neutral, slots)]
-    for player in range(agents):
-        blocks = (
-            (0, spans[player]),
-            (own, range(first.slots, first.slots + neutral)),
-            (own + neutral, spans[1 - player]),
-        )
-        for offset, span in blocks:
-            for index, slot in enumerate(span):
-                slot_of_row[player, offset + index] = slot
-                row_of_slot[player, slot] = offset + index
+    start_kind, start = _starts(scenario, rules)
+    slot_of_row, row_of_slot = _rows(scenario, agents)
 
     game = np.zeros(MAX_GAME_PARAMETERS)
     numbers = [number for key in GAME_PARAMETERS[scenario.rules] for number in scenario.game[key]]
@@ -164,34 +143,12 @@ def compile_scenario(scenario: Scenario, rules: Rules, *, agents: int, autoreset
 
     random = scenario.random_teams
     weights = np.array(random.weights if random else [1.0])
-    bits = smac_unit_types(scenario)
     type_bit = np.full(len(rules.entries), -1, np.int32)
-    for bit, name in enumerate(bits):
+    for bit, name in enumerate(smac_unit_types(scenario)):
         type_bit[rules.kind[name]] = bit
 
-    i = np.zeros(NUM_PARAMETERS, np.int64)
-    i[P_RULES] = RULES.index(scenario.rules)
-    i[P_AGENTS] = agents
-    i[P_OWN] = own
-    i[P_ROWS] = rows
-    i[P_TEAM_1_END] = first.slots
-    i[P_NEUTRAL_END] = first.slots + neutral
-    i[P_TEAM_2_END] = slots
-    i[P_STEP_LIMIT] = scenario.step_limit
-    i[P_STEP_MUL] = scenario.step_mul
-    i[P_OBEDIENT] = scenario.agent_units_obedient
-    i[P_SMAC_ACTIONS] = smac_actions(scenario, agents)
-    i[P_SMAC_TRUE_RANGE] = scenario.smac_true_range
-    i[P_SMAC_BITS] = len(bits)
-    shielded = [team_has_shields(scenario, team) for team in (0, 1)]
-    i[P_SMAC_SHIELD_1], i[P_SMAC_SHIELD_2] = shielded
-    i[P_KIND_NEUTRAL] = rules.kind.get("Beacon", rules.kind.get("MineralShard", -1))
-    i[P_MAP_WIDTH], i[P_MAP_HEIGHT] = scenario.map_size
-    i[P_RANDOM_TEAMS] = random is not None
-    i[P_RANDOM_1], i[P_RANDOM_2] = first.slots, second.slots
-    i[P_AUTORESET] = autoreset
     return CompiledScenario(
-        i=i,
+        i=_parameters(scenario, rules, agents, autoreset),
         game=game,
         start_kind=start_kind,
         start=start,
@@ -212,3 +169,68 @@ def compile_scenario(scenario: Scenario, rules: Rules, *, agents: int, autoreset
         directions=actions.DIRECTIONS,
         smac_moves=actions.SMAC_MOVE_DIRECTIONS,
     )
+
+
+def _sizes(scenario: Scenario, agents: int) -> tuple[int, int, int]:
+    """(slots of all entities, unit slots of an agent, rows of an observation)."""
+    first, second = scenario.teams
+    neutral = scenario.neutral_slots
+    slots = first.slots + neutral + second.slots
+    own = first.slots if agents == 1 else max(first.slots, second.slots)
+    return slots, own, slots if agents == 1 else 2 * own + neutral
+
+
+def _parameters(scenario: Scenario, rules: Rules, agents: int, autoreset: bool) -> np.ndarray:
+    """[NUM_PARAMETERS]: P_*."""
+    first, second = scenario.teams
+    i = np.zeros(NUM_PARAMETERS, np.int64)
+    i[P_TEAM_2_END], i[P_OWN], i[P_ROWS] = _sizes(scenario, agents)
+    i[P_RULES] = RULES.index(scenario.rules)
+    i[P_AGENTS] = agents
+    i[P_TEAM_1_END] = first.slots
+    i[P_NEUTRAL_END] = first.slots + scenario.neutral_slots
+    i[P_STEP_LIMIT] = scenario.step_limit
+    i[P_STEP_MUL] = scenario.step_mul
+    i[P_OBEDIENT] = scenario.agent_units_obedient
+    i[P_SMAC_ACTIONS] = smac_actions(scenario, agents)
+    i[P_SMAC_TRUE_RANGE] = scenario.smac_true_range
+    i[P_SMAC_BITS] = len(smac_unit_types(scenario))
+    i[P_SMAC_SHIELD_1], i[P_SMAC_SHIELD_2] = (team_has_shields(scenario, team) for team in (0, 1))
+    i[P_KIND_NEUTRAL] = rules.kind.get("Beacon", rules.kind.get("MineralShard", -1))
+    i[P_MAP_WIDTH], i[P_MAP_HEIGHT] = scenario.map_size
+    i[P_RANDOM_TEAMS] = scenario.random_teams is not None
+    i[P_RANDOM_1], i[P_RANDOM_2] = first.slots, second.slots
+    i[P_AUTORESET] = autoreset
+    return i
+
+
+def _starts(scenario: Scenario, rules: Rules) -> tuple[np.ndarray, np.ndarray]:
+    """(kind [slots], -1 = starts empty; place [slots, 2])."""
+    first, second = scenario.teams
+    slots = first.slots + scenario.neutral_slots + second.slots
+    kinds, places = np.full(slots, -1, np.int32), np.zeros((slots, 2))
+    for team, offset in ((first, 0), (second, first.slots + scenario.neutral_slots)):
+        for index, unit in enumerate(team.units):
+            kinds[offset + index] = rules.kind[unit.unit_type]
+            places[offset + index] = unit.position
+    return kinds, places
+
+
+def _rows(scenario: Scenario, agents: int) -> tuple[np.ndarray, np.ndarray]:
+    """(slot_of_row [P, N], row_of_slot [P, slots]): see `envs.scenarios.compiled`."""
+    slots, own, rows = _sizes(scenario, agents)
+    first, neutral = scenario.teams[0].slots, scenario.neutral_slots
+    slot_of_row = np.full((agents, rows), -1, np.int32)
+    row_of_slot = np.full((agents, slots), -1, np.int32)
+    teams = [range(first), range(first + neutral, slots)]
+    for player in range(agents):
+        blocks = (
+            (0, teams[player]),
+            (own, range(first, first + neutral)),
+            (own + neutral, teams[1 - player]),
+        )
+        for offset, span in blocks:
+            for index, slot in enumerate(span):
+                slot_of_row[player, offset + index] = slot
+                row_of_slot[player, slot] = offset + index
+    return slot_of_row, row_of_slot

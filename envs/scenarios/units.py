@@ -197,8 +197,8 @@ class Rules:
     (`{"label": "Ally", "obedient": True}`). What a unit changes to (Siege mode, Burrow) is added when it is missing,
     after the units given.
 
-    `kind[label]` is the kind of a unit, `entries[kind]` its statistics, `ability[kind, order]` the game's ability id
-    of an order (0: the kind does not have it).
+    `kind[label]` is the kind of a unit, and `entries[kind]` its statistics. `ability[kind, order]` is the game's
+    ability id of an order, 0 where the kind does not have it.
     """
 
     def __init__(

@@ -262,8 +262,8 @@ def write_unit_masks(state, static, compiled, b, player, order_mask, target_mask
     target_mask[:, :, :] = False
     order_mask[:, NO_OP] = True
     bounds = static.bounds
-    # What a player sees is the same for all of its units, and what they may attack for those of a kind: the rows of the
-    # first unit that moves, and of the last of another kind that is armed, serve those that follow.
+    # All units of a player see the same, and all units of a kind may attack the same. So later units copy rows: of
+    # targets to move to from the first unit that moves, of targets to attack from the last one with a new kind.
     moving, seen, armed, armed_kind = -1, 0, -1, -1
     for u in range(last - first):
         i = first + u
@@ -568,9 +568,8 @@ def first_illegal_function(state, static, compiled, action, b):
     return np.int64(-1), np.int64(-1)
 
 
-# An illegal action does nothing and is counted in `episode.i[b, E_ILLEGAL]`. An order changes nothing that the
-# legality of
-# another unit's depends on, so all are judged by the state that the masks described.
+# An illegal action does nothing and is counted in `episode.i[b, E_ILLEGAL]`. No order changes whether another unit's is
+# legal, so all are judged by the state that the masks described.
 
 
 @inline_kernel

@@ -1,8 +1,8 @@
 """What a player observes: entities, their mask, and scalars.
 
 Columns are named after PySC2's FeatureUnit where it has them, but exact: world units, y up, radians, not cut to
-integers.
-As in the game's raw interface an enemy's orders and cooldown are not told. What the player does not see is zero.
+integers. As in the game's raw interface, an enemy's orders and cooldown are hidden. What the player does not see is
+zero.
 """
 
 from __future__ import annotations

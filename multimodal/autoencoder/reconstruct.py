@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import tyro
@@ -21,18 +22,20 @@ from rich.console import Console
 from rich.progress import track
 
 from multimodal.autoencoder.model import AutoencoderConfig, reconstruct
+from multimodal.autoencoder.report import spectrogram_figure
 from multimodal.autoencoder.runs import load_model
 from multimodal.clips.clip import ClipFormat, check_long_enough, decoding_short_side, evaluation_transform
 from multimodal.clips.loader import ClipBatch
 from multimodal.clips.media import MediaInfo, UnreadableMedia, probe, read_window
 from multimodal.clips.writing import ClipWriter, Encoding, check_writable
 from multimodal.common.errors import DataError
-from multimodal.common.paths import make_absolute
 from perceiver_agents import answer_version
+from perceiver_agents.paths import make_absolute
 from perceiver_core.folding import fold_for_inference
 from perceiver_core.model import PerceiverIO
 
-OUTPUT_SUFFIXES = {".mp4", ".mkv", ".mov", ".m4v"}
+OUTPUT_SUFFIXES = {".mp4", ".mkv", ".mov", ".m4v", ".wav"}
+SPECTROGRAM_SECONDS = 60.0  # longer ones show nothing that can be seen
 # The rates that AAC knows (ISO/IEC 14496-3, sampling frequency index).
 AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 
@@ -44,7 +47,8 @@ class ReconstructConfig:
     Attributes:
         run: run folder of a training.
         clip: media file of any length and kind.
-        out: output file (.mp4, .mkv, .mov).
+        out: output file (.mp4, .mkv, .mov; .wav for the sound alone).
+        spectrogram: PNG file for spectrograms of the first minute, the original above the reconstruction.
         side_by_side: the original's picture, brought to the model's format, left of the reconstruction.
         from_audio_only: hide the picture from the model.
         from_video_only: hide the sound from the model.
@@ -55,6 +59,7 @@ class ReconstructConfig:
     run: Annotated[str, tyro.conf.Positional]
     clip: Annotated[str, tyro.conf.Positional]
     out: str
+    spectrogram: str | None = None
     side_by_side: bool = False
     from_audio_only: bool = False
     from_video_only: bool = False
@@ -62,7 +67,9 @@ class ReconstructConfig:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        make_absolute(self, "run", "clip", "out")
+        make_absolute(self, "run", "clip", "out", "spectrogram")
+        if self.side_by_side and self.out.lower().endswith(".wav"):
+            raise ValueError(f"--side-by-side shows pictures, but {self.out} holds sound alone; give a video file")
         if self.from_audio_only and self.from_video_only:
             raise ValueError("--from-audio-only and --from-video-only hide everything together; give one of them")
         if self.batch_size < 1:
@@ -214,6 +221,22 @@ class Reconstructor:
         return Section(original=original[:keep], video=pixels, audio=audio[: keep * self.sizes.clip.samples_per_frame])
 
 
+def _write_spectrogram(path: str, media: MediaInfo, heard: np.ndarray, clip: ClipFormat) -> None:
+    """Spectrograms of as much of the file as was reconstructed in `heard`."""
+    heard = heard[: round(SPECTROGRAM_SECONDS * clip.sample_rate)]
+    original = read_window(
+        media.path,
+        start=0.0,
+        num_frames=max(1, round(len(heard) / clip.samples_per_frame)),
+        frame_rate=clip.frame_rate,
+        sample_rate=clip.sample_rate,
+        short_side=decoding_short_side(clip),
+    ).sound
+    figure = spectrogram_figure(np.zeros_like(heard) if original is None else original, heard, clip.sample_rate)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
 def run(config: ReconstructConfig) -> list[tuple[str, float]]:
     """Reconstruct a file.
 
@@ -229,8 +252,12 @@ def run(config: ReconstructConfig) -> list[tuple[str, float]]:
         raise DataError(f"output {out} must end in one of {', '.join(sorted(OUTPUT_SUFFIXES))}")
     try:
         check_writable(out)
+        if config.spectrogram is not None:
+            check_writable(config.spectrogram)
     except ValueError as error:
         raise DataError(str(error)) from error
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise DataError(f"--device {config.device}: PyTorch finds no GPU on this machine; leave --device out")
     model, info = load_model(config.run)
     clip = info.model.clip
     media = probe(config.clip)
@@ -239,19 +266,24 @@ def run(config: ReconstructConfig) -> list[tuple[str, float]]:
         raise DataError(f"{config.clip} has no sound track, so nothing can be made from its sound alone")
     if config.from_video_only and not media.has_video:
         raise DataError(f"{config.clip} has no picture, so nothing can be made from its picture alone")
-    if clip.sample_rate not in AAC_RATES:
+    sound_alone = out.suffix.lower() == ".wav"
+    if not sound_alone and clip.sample_rate not in AAC_RATES:
         raise DataError(f"the model's {clip.sample_rate} Hz cannot be stored as AAC; train at one of {AAC_RATES} Hz")
     model = model.to(config.device)
     hide = ["video"] if config.from_audio_only else ["audio"] if config.from_video_only else []
     work = Reconstructor(model, info.model, len(info.classes), hide)
     width = clip.width * (2 if config.side_by_side else 1)
     # 4:2:0 needs even sizes; odd ones are kept exactly in 4:4:4.
-    encoding = Encoding(pixel_format="yuv420p" if width % 2 == 0 and clip.height % 2 == 0 else "yuv444p")
+    encoding = Encoding(
+        pixel_format="yuv420p" if width % 2 == 0 and clip.height % 2 == 0 else "yuv444p",
+        audio_codec="pcm_s16le" if sound_alone else "aac",
+    )
+    heard: list[np.ndarray] = []
     with ClipWriter(
         out,
         width=width,
         height=clip.height,
-        frame_rate=clip.frame_rate,
+        frame_rate=None if sound_alone else clip.frame_rate,
         sample_rate=clip.sample_rate,
         encoding=encoding,
     ) as writer:
@@ -259,9 +291,14 @@ def run(config: ReconstructConfig) -> list[tuple[str, float]]:
         for section in track(
             sections, total=num_windows(media, clip), description="windows", console=Console(stderr=True)
         ):
-            pictures = (section.original, section.video) if config.side_by_side else (section.video,)
-            writer.write_frames(np.concatenate(pictures, axis=2))
+            if not sound_alone:
+                pictures = (section.original, section.video) if config.side_by_side else (section.video,)
+                writer.write_frames(np.concatenate(pictures, axis=2))
             writer.write_sound(section.audio)
+            if config.spectrogram is not None and sum(map(len, heard)) < SPECTROGRAM_SECONDS * clip.sample_rate:
+                heard.append(section.audio)
+    if config.spectrogram is not None:
+        _write_spectrogram(config.spectrogram, media, np.concatenate(heard), clip)
     order = torch.argsort(work.probabilities, descending=True)
     return [(info.classes[int(number)], float(work.probabilities[number])) for number in order]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,11 +11,13 @@ from typing import Any
 from multimodal.autoencoder.model import AutoencoderConfig
 from multimodal.clips.clip import ClipFormat
 from multimodal.common.errors import DataError
-from multimodal.common.paths import absolute
 from multimodal.common.run_folder import check_same_settings, newest_checkpoint, read_run, write_run
+from perceiver_agents.paths import absolute_if_folder
 from perceiver_core.model import PerceiverIO
 
 MODALITY = "autoencoder"
+PATHS = ("data", "start_from")
+"""Settings in `RunInfo.training` that are paths."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +50,9 @@ def load_run(folder: str | Path) -> RunInfo:
     model = dict(data["model"])
     clip = ClipFormat(**model.pop("clip"))
     training = dict(data["training"])
-    for name in ("data", "start_from"):  # runs of version 0.1 kept these paths as they were typed
-        if training.get(name) is not None and Path(training[name]).is_dir():
-            training[name] = absolute(training[name])
+    for name in PATHS:  # version 0.1 kept them as they were typed
+        if training.get(name) is not None:
+            training[name] = absolute_if_folder(training[name])
     return RunInfo(model=AutoencoderConfig(clip=clip, **model), classes=tuple(data["classes"]), training=training)
 
 
@@ -67,7 +70,12 @@ def check_same_run(folder: Path, info: RunInfo) -> None:
             f"the run in {folder} was begun with other classes (gone: {', '.join(gone) or 'none'}; new: "
             f"{', '.join(new) or 'none'}); continue it on its own data, or give another --out"
         )
-    check_same_settings(folder, asdict(begun.model) | dict(begun.training), asdict(info.model) | dict(info.training))
+    before, now = dict(begun.training), dict(info.training)
+    for name in PATHS:
+        # Typed in another folder than this, for version 0.1: nobody knows where it led. The classes are the same.
+        if before.get(name) is not None and not os.path.isabs(before[name]):
+            before[name] = now.get(name)
+    check_same_settings(folder, asdict(begun.model) | before, asdict(info.model) | now)
 
 
 def load_model(folder: str | Path) -> tuple[PerceiverIO, RunInfo]:

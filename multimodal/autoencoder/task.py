@@ -21,10 +21,10 @@ from multimodal.clips.cache import CacheConfig
 from multimodal.clips.datasets import LabelledFiles, find_files
 from multimodal.clips.loader import ClipBatch, LoaderConfig, evaluation_loader, training_loader
 from multimodal.common.optimizers import OptimizerConfig
-from multimodal.common.paths import make_absolute
 from multimodal.common.sampling import EpochBatches
 from multimodal.common.settings import TrainingSettings
 from multimodal.common.training import Turn
+from perceiver_agents.paths import make_absolute
 from perceiver_core.hub import HubModel
 from perceiver_core.model import PerceiverIO
 

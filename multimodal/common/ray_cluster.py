@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from perceiver_agents import require
 
@@ -56,3 +58,11 @@ def connect(address: str | None, num_cpus: int) -> None:
             if attempts_left == 0 or "timed out during startup" not in str(error):
                 raise
             ray.shutdown()
+
+
+def parallel_map(function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], gpu: bool = False) -> list[Any]:
+    """`[function(*a) for a in arguments]` as Ray tasks of one CPU each, and one GPU if asked. Results in order."""
+    import ray
+
+    task = ray.remote(num_cpus=1, num_gpus=1 if gpu else 0)(function)
+    return ray.get([task.remote(*values) for values in arguments])

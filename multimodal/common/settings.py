@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
 from multimodal.common.optimizers import OptimizerConfig
-from multimodal.common.paths import make_absolute
+from perceiver_agents.paths import make_absolute
 
 
 @dataclass(frozen=True, kw_only=True)

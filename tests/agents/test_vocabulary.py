@@ -358,6 +358,23 @@ def row_of(unit_type: int) -> int:
     return 1 + simulator_vocabulary().entities.unit_types.index(unit_type)
 
 
+def test_a_run_whose_unit_is_gone_is_refused_before_ray(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    from agents.train import main
+    from envs.scenarios import units
+
+    shutil.copytree(EARLIER / "run", tmp_path / "run")
+    table = {name: unit for name, unit in units.unit_data().items() if name != "Ultralisk"}
+    monkeypatch.setattr(units, "unit_data", lambda: table)
+    with pytest.raises(SystemExit) as stop:
+        main(["--resume", str(tmp_path / "run"), "--budget.env-steps", "96"])
+    assert stop.value.code == 2
+    assert "knows the unit type Ultralisk (109), which this version lacks" in " ".join(capsys.readouterr().out.split())
+
+
 def test_earlier_recordings_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     from agents.acting import demonstrations
     from agents.presets import ClusterConfig

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import av
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -10,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multimodal.autoencoder import evaluate, reconstruct
+from multimodal.autoencoder.baselines import Row, warnings
 from multimodal.autoencoder.measures import measure_files, summarize
 from multimodal.autoencoder.metrics import AUDIO_PEAK, VIDEO_PEAK, psnr
 from multimodal.autoencoder.model import PRESETS, build
@@ -165,10 +169,24 @@ def test_evaluation_writes_table_report_and_measures(
     assert "video PSNR" in capsys.readouterr().out
     values = json.loads((tmp_path / "report" / "evaluation.json").read_text())
     assert values["clips"] == 16 and list(values["skipped"]) == [str(broken)]
+    ways = {row["name"]: row for row in values["baselines"]}
+    assert list(ways)[:2] == ["Perceiver IO", "mean colour of the clip, silence"]
     page = (tmp_path / "report" / "evaluation.html").read_text()
     assert page.count("<audio") == 2 and page.count("data:image/png") == 4
     assert "http" not in page, "the report loads something from elsewhere"
     assert len((tmp_path / "report" / "clips.jsonl").read_text().splitlines()) == 16
+
+
+def test_what_is_no_better_than_nothing_is_said_in_words() -> None:
+    model = Row(name="Perceiver IO", video_psnr=15.8, audio_psnr=32.3, convergence=1.2)
+    trivial = Row(name="mean colour of the clip, silence", video_psnr=14.3, audio_psnr=48.0, convergence=1.0)
+    linear = Row(name="PCA, 32 joint components", video_psnr=21.0, audio_psnr=30.0, convergence=0.5)
+    assert warnings([model, trivial, linear]) == [
+        "The sound is below silence: 32.3 dB against 48.0 dB.",
+        "The picture is below PCA of equal size: 15.8 dB against 21.0 dB.",
+        "The sound's spectrum is farther from the truth than silence is: convergence 1.20.",
+    ]
+    assert warnings([linear, replace(trivial, audio_psnr=20.0)]) == []
 
 
 def test_data_of_other_classes_is_refused(run: Path, data: Path, tmp_path: Path) -> None:
@@ -192,3 +210,15 @@ def test_sound_and_picture_of_a_long_file_stay_in_step(tmp_path: Path) -> None:
     assert abs(lag_in_seconds(last.audio[0].numpy(), start, 8_000)) < 1 / 25
     assert start > 5
     assert PRESETS["tiny"].clip == FORMAT
+
+
+def test_the_sound_alone_and_its_spectrogram(run: Path, data: Path, tmp_path: Path) -> None:
+    clip = next((data / "val").rglob("*.mp4"))
+    out, picture = tmp_path / "sound.wav", tmp_path / "sound.png"
+    reconstruct.main([str(run), str(clip), "--out", str(out), "--spectrogram", str(picture)])
+    with av.open(str(out)) as container:
+        assert not container.streams.video and container.streams.audio[0].codec_context.name == "pcm_s16le"
+    assert probe(out).duration == pytest.approx(probe(clip).duration, abs=1 / FORMAT.frame_rate)
+    assert plt.imread(picture).std() > 0.05, "an empty picture"
+    with pytest.raises(ValueError, match="holds sound alone; give a video file"):
+        reconstruct.ReconstructConfig(run=str(run), clip=str(clip), out=str(out), side_by_side=True)

@@ -63,7 +63,7 @@ __all__ = [
 ANCHORED, IDLE, RESTING, MOVING, TELEPORT = range(5)
 EDGE = 1e-3
 SAME_PLACE = 1e-8  # squared distance
-CORE = 0.75  # of their inner radii: two units never come nearer
+CORE = 0.75  # two units never come nearer than this share of their inner radii
 PUSH_LIMIT = 0.25  # largest displacement by pushes in a loop
 AHEAD = 0.2  # gap at which a unit begins to go around another
 FAR = 1e9
@@ -148,9 +148,9 @@ def _within(own: Rows, their: Rows, n: Any, x: int, y: int, reach: int, theirs: 
 
 @operation
 def see_lanes(typingctx, floats, ints, at, start, others, places):  # type: ignore[no-untyped-def]
-    """Adds to `NI_SEEN` of the units from place `at` on the owners of those whose sight reaches their edges.
+    """Adds to `NI_SEEN` of the units from place `at` on who sees them: the owners of units whose sight reaches them.
 
-    Of those from place `start` on that the mask `others` tells.
+    The mask `others` says which units from place `start` on look.
 
     In NumPy:
 
@@ -183,8 +183,8 @@ def see_lanes(typingctx, floats, ints, at, start, others, places):  # type: igno
 def _near(own: Rows, their: Rows, many: Any, number: Lanes, x: int, y: int, asked: Lanes) -> Lanes:
     """Bit n of a lane that is asked is set where the n-th of `many` others is within `N_ABOUT`, edge to edge.
 
-    `x`, `y`: the rows that say where units are. No unit is near itself, the `number`-th of the others, nor near those
-    of another `NI_GROUP`.
+    `x`, `y`: the rows that say where units are. No unit is near itself, which is the `number`-th of the others. Nor is
+    it near units of another `NI_GROUP`.
     """
     code, builder, group = own.code, own.code.builder, own.load_int(st.NI_GROUP)
     near = Variable(code.constant(0))
@@ -262,7 +262,7 @@ def lanes_in_window(typingctx, floats, ints, at, places, x, y, x0, x1, y0, y1, w
 
 @operation
 def box_lanes(typingctx, floats, ints, at, places):  # type: ignore[no-untyped-def]
-    """Sets the box of the block of sixteen from place `at` on: nothing meets that of a block without units.
+    """Sets the box of the block of sixteen from place `at` on. Nothing meets the box of a block without units.
 
     In NumPy:
 
@@ -336,7 +336,7 @@ def owners_of_all(typingctx, ints, at, places):  # type: ignore[no-untyped-def]
     return signature, codegen
 
 
-# What collisions, and the room that steps have, ask of the others.
+# The rows of other units that `collide_lanes` (MET) and `share_lanes` (ROOM) read.
 MET_FLOATS = st.N_PX, st.N_PY, st.N_VX, st.N_VY, st.N_INNER
 MET_INTS = st.NI_SLOT, st.NI_KEY, st.NI_MOBILITY, st.NI_GROUP
 ROOM_FLOATS = st.N_X, st.N_Y, st.N_INNER
@@ -428,15 +428,18 @@ def lanes_span(typingctx, floats, at, places, x, y, lanes):  # type: ignore[no-u
 
 @operation
 def collide_lanes(typingctx, floats, ints, at, start, many, lanes, places):  # type: ignore[no-untyped-def]
-    """What `many` units from place `start` on do to those in `lanes` from place `at` on.
+    """Adds up how `many` units from place `start` on collide with the units in `lanes` from place `at` on.
 
-    A unit meets the others that are within `N_ABOUT` of where its step leads, edge to edge. Added to its rows:
-    `N_PUSH_X`, `N_PUSH_Y`: of two allies on their way the one yields that walks into the other, both half-way
-    where both do or neither does; one that is anchored does not yield, another at rest half-way; enemies do not yield
-    to a moving unit. `N_WALL_X`, `N_WALL_Y`: what of (`N_UX`, `N_UY`), the direction that it moves in, goes into
-    enemies but its target, into allies that do not move and into those that come the other way, as a vector, and as
-    `N_SIDE` signed by the side that they are on: the left for those that come the other way. The lowest bit of
-    `NI_MET` is set where a unit has met one. Returns the lanes that touch allies that rest.
+    A unit meets the others that are within `N_ABOUT` of where its step leads, edge to edge. Its rows get:
+
+    * `N_PUSH_X`, `N_PUSH_Y`: how it gives way to units that it overlaps. Of two moving allies, the one that walks into
+      the other gives way; both do half-way if both walk so, or neither. An anchored unit gives no way, an ally at rest
+      half-way. Enemies give no way to a moving unit.
+    * `N_WALL_X`, `N_WALL_Y`: how much of its direction (`N_UX`, `N_UY`) goes into solid units, as a vector. Solid are
+      enemies but its target, allies that do not move, and allies that come the other way.
+    * `N_SIDE`: the same, signed by the side on which they are; allies that come the other way count as left.
+
+    The lowest bit of `NI_MET` is set where a unit has met another. Returns the lanes that touch allies at rest.
 
     In NumPy:
 
@@ -560,11 +563,11 @@ def collide_lanes(typingctx, floats, ints, at, start, many, lanes, places):  # t
 
 @operation
 def share_lanes(typingctx, floats, ints, at, start, many, lanes, places):  # type: ignore[no-untyped-def]
-    """Lowers `N_SHARE` of the units in `lanes`: so much of its step brings a unit's core into no other's.
+    """Lowers `N_SHARE` of the units in `lanes`: the share of its step that keeps a unit's core out of all others.
 
-    The units and the others are told as in `collide_lanes`, `N_ABOUT` is what `push_steps` leaves. Towards each of the
-    others within it the step (`N_VX`, `N_VY`) may take half of what lies between the cores, since the other may take
-    the other half. Cores have `CORE` of the radii.
+    It takes the arguments of `collide_lanes`; `push_steps` has set `N_ABOUT`. The step (`N_VX`, `N_VY`) may take half
+    of the room between the cores of two units, because the other unit may take the other half. Cores have `CORE` of the
+    radii.
 
     In NumPy:
 
@@ -817,9 +820,10 @@ def push_steps(typingctx, floats, ints, at, places):  # type: ignore[no-untyped-
 def end_steps(typingctx, floats, ints, uf, at, places, movers, x0, y0, x1, y1, free):  # type: ignore[no-untyped-def]
     """Brings the lanes in `movers` to where they end, inside the rectangle.
 
-    Who is held up steps less far from now on, so that a throng does not press itself together. Returns the lanes that
-    are still to be brought to (`N_PX`, `N_PY`): none where `free` is set, otherwise all that are elsewhere now, but for
-    those that walk inside their cell.
+    A unit that is held up takes shorter steps from now on, so that a throng does not press itself together.
+
+    Returns the lanes that the caller still has to bring to (`N_PX`, `N_PY`). With `free` there are none. Otherwise
+    these are the units that leave their cell or blink.
 
     In NumPy:
 

@@ -130,7 +130,7 @@ class Lanes:
         return self._compare("!=", other)
 
     def choose(self, if_set: Any, if_clear: Any) -> Lanes:
-        """Of bits: lanes of `if_set` where they are set, of `if_clear` elsewhere; one of the two may be a number."""
+        """For bits: `if_set` where they are set, `if_clear` elsewhere. One of the two may be a number."""
         kind = next(value.value.type for value in (if_set, if_clear) if isinstance(value, Lanes))
         both = [v.value if isinstance(v, Lanes) else ir.Constant(kind, [v] * LANES) for v in (if_set, if_clear)]
         return self._new(self.builder.select(self.value, *both))
@@ -187,11 +187,11 @@ class Lanes:
         return self._new(self.builder.mul(self.value, self._other(other)))
 
     def whole(self) -> Lanes:
-        """Of floats: the integers, rounded towards zero."""
+        """For floats: the integers, rounded towards zero."""
         return self._new(self.builder.fptosi(self.value, INTS))
 
     def real(self) -> Lanes:
-        """Of integers: the floats."""
+        """For integers: the floats."""
         return self._new(self.builder.sitofp(self.value, FLOATS))
 
     def first_bits(self) -> Lanes:
@@ -211,11 +211,11 @@ class Lanes:
         return self._new(self.builder.shl(ir.Constant(INTS, [1] * LANES), self.value))
 
     def any(self) -> Any:
-        """Of bits: whether any is set."""
+        """For bits: whether any is set."""
         return self.builder.icmp_unsigned("!=", self.to_mask(), ir.Constant(ir.IntType(64), 0))
 
     def to_mask(self) -> Any:
-        """Of bits: an int64 with one bit a lane."""
+        """For bits: an int64 with one bit a lane."""
         return self.builder.zext(self.builder.bitcast(self.value, ir.IntType(LANES)), ir.IntType(64))
 
 
@@ -356,8 +356,8 @@ class Code:
 class Rows:
     """Sixteen units: the places from `at` on in the rows of `near_f` and `near_i`, both [rows, places].
 
-    These two are the array arguments 0 and 1. Where `near_i` is the only one, `ints` is 0.
-    `load(row)` is near_f[row, at : at + 16].
+    These two are the array arguments 0 and 1. Where `near_i` is the only one, `ints` is 0. `load(row)` is near_f[row,
+    at : at + 16].
     """
 
     def __init__(self, code: Code, at: Any, places: Any, ints: int = 1):
