@@ -19,15 +19,19 @@ import tyro
 from rich.console import Console
 
 from agents.acting.arrays import to_tensors
-from agents.acting.demonstrations import open_recording, read_batches, record
+from agents.acting.demonstrations import Recording, open_recording, read_batches, record
+from agents.acting.pysc2_worlds import resolve_transport
+from agents.acting.scripted import POLICIES
 from agents.acting.worlds import make_worlds
-from agents.configuration import ConfigError, make_absolute
+from agents.configuration import ConfigError, check_at_least, check_positive, check_shares
 from agents.evaluation.playing import build_network
+from agents.evaluation.scoring import check_worlds
 from agents.losses.imitation import ImitationConfig, imitation_loss
 from agents.models.network import AgentNetwork, NetworkConfig
-from agents.presets import AgentTrainingConfig, ClusterConfig, WorldConfig
+from agents.presets import AgentTrainingConfig, ClusterConfig, EvaluationConfig, WorldConfig
 from agents.runs.checkpoints import CheckpointInfo, RunFolder
 from perceiver_agents import answer_version
+from perceiver_agents.paths import absolute_if_folder, make_absolute
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +43,21 @@ class RecordConfig:
     player: str = "focus-fire"
     """A scripted policy of the simulator, or the folder of a run whose newest checkpoint plays."""
     world: WorldConfig = field(default_factory=WorldConfig)
+    """The worlds to play in; `num_envs` of them at a time."""
     episodes: int = 2000
+    """Episodes to record, rounded up so that every world plays the same number."""
     steps: int = 32
     """Steps of a stored row; the length of the trajectories that a recurrent network is cloned on."""
     discount: float = 0.99
-    """Of the returns that the value head learns from."""
+    """Discount factor of the returns that the value head learns from."""
     seed: int = 0
+    """Of the worlds and of the player's draws."""
 
     def __post_init__(self) -> None:
         make_absolute(self, "folder")
+        object.__setattr__(self, "player", absolute_if_folder(self.player))
+        check_at_least(self, 1, "episodes", "steps")
+        check_shares(self, "discount")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,41 +65,60 @@ class CloneConfig:
     """Clones recorded demonstrations."""
 
     recording: Path
+    """Folder that `record` wrote."""
     run: Path
     """Run folder to make; `perceiver-evaluate-agent` and `--initial-weights` take it."""
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    """Architecture of the agent."""
     imitation: ImitationConfig = field(default_factory=ImitationConfig)
+    """Settings of the loss."""
     epochs: int = 10
+    """Passes over the recording."""
     rows_per_batch: int = 32
     """Trajectories of up to T steps in a batch."""
     learning_rate: float = 1e-3
+    """Of Adam at its peak; it rises to it and falls again over the run."""
     max_gradient_norm: float = 1.0
+    """Gradients with a larger norm over all parameters are scaled down to it."""
     reward_scale: float = 1.0
     """`learning.reward_scale` of the reinforcement learning to come, so that values mean the same there."""
     seed: int = 0
+    """Of the first weights and the order of the rows."""
 
     def __post_init__(self) -> None:
         make_absolute(self, "recording", "run")
+        check_at_least(self, 1, "epochs", "rows_per_batch")
+        check_positive(self, "learning_rate", "max_gradient_norm", "reward_scale")
 
 
-def record_demonstrations(config: RecordConfig) -> int:
-    """Records what `config.player` does; returns the number of rows."""
+def record_demonstrations(config: RecordConfig) -> Recording:
+    """Records what `config.player` does. Raises `ConfigError` for worlds or a player that do not exist."""
+    world = resolve_transport(config.world)
+    num_envs = min(world.num_envs, config.episodes)
+    check_worlds(world, EvaluationConfig(opponents=(world.opponent,), num_envs=num_envs))
     player: AgentNetwork | str = config.player
     if Path(config.player).is_dir():
         run = RunFolder.open(Path(config.player))
         checkpoint = run.latest()
         if checkpoint is None:
             raise ConfigError(f"{run.path} has no checkpoint yet")
-        player = build_network(run.config.network, config.world, checkpoint)
-    return record(
+        player = build_network(run.config.network, world, checkpoint)
+    elif config.player not in POLICIES:
+        raise ConfigError(
+            f"player {config.player!r} is neither a run folder nor a scripted policy: expected one of "
+            f"{', '.join(POLICIES)}, or the folder of a run"
+        )
+    record(
         config.folder,
-        config.world,
+        world,
         player,
         episodes=config.episodes,
         steps=config.steps,
+        num_envs=num_envs,
         discount=config.discount,
         seed=config.seed,
     )
+    return open_recording(config.folder)
 
 
 def clone(config: CloneConfig, console: Console) -> Path:
@@ -162,8 +191,10 @@ def main(arguments: list[str] | None = None) -> None:
     console = Console()
     try:
         if isinstance(config, RecordConfig):
-            rows = record_demonstrations(config)
-            console.print(f"recorded {config.episodes} episodes in {rows} rows: {config.folder}", highlight=False)
+            written = record_demonstrations(config)
+            console.print(
+                f"recorded {written.episodes} episodes in {written.rows} rows: {written.folder}", highlight=False
+            )
             return
         open_recording(config.recording)
         from agents.rllib.cluster import connect

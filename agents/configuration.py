@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
-import os
 import types
 import typing
 from pathlib import Path
 from typing import Any, TypeVar
+
+from perceiver_agents.paths import absolute
 
 Config = TypeVar("Config")
 
@@ -15,22 +16,9 @@ class ConfigError(ValueError):
     """A setting that cannot work; raised before any process or Ray is started. The message says what to change."""
 
 
-def absolute(path: Path) -> Path:
-    """`path` from the root; `~` is the home folder. Workers and later commands run in other folders."""
-    return Path(os.path.abspath(path.expanduser()))
-
-
-def make_absolute(config: Any, *names: str) -> None:
-    """Makes the paths in the fields `names` of a frozen dataclass absolute; called by its `__post_init__`."""
-    for name in names:
-        value = getattr(config, name)
-        if value is not None:
-            object.__setattr__(config, name, absolute(value))
-
-
 def absolute_scenario(scenario: str) -> str:
     """The name of a scenario as it is, or the absolute path of a scenario file."""
-    return str(absolute(Path(scenario))) if scenario.endswith(".toml") else scenario
+    return absolute(scenario) if scenario.endswith(".toml") else scenario
 
 
 def check_shares(config: Any, *names: str) -> None:

@@ -10,11 +10,12 @@ import tyro
 from rich.console import Console
 
 from agents.acting.pysc2_worlds import resolve_transport
-from agents.configuration import ConfigError, make_absolute
+from agents.configuration import ConfigError, check_at_least
 from agents.evaluation.scoring import check_worlds, evaluate_run
 from agents.presets import ClusterConfig, EvaluationConfig
 from agents.runs.checkpoints import RunFolder
 from perceiver_agents import answer_version
+from perceiver_agents.paths import make_absolute
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +33,14 @@ class EvaluateArguments:
     protocol server. `auto` is `game` where SC2PATH is set, else `memory`."""
     workers: int = 1
     """Ray workers that play at the same time; 1 plays in this process, without Ray."""
-    cluster: ClusterConfig = field(default_factory=lambda: ClusterConfig(num_env_runners=0))
+    ray_address: str | None = None
+    """With several workers, `auto` or host:port of a running cluster. Without it Ray starts on this machine."""
     evaluation: tyro.conf.OmitArgPrefixes[EvaluationConfig] = field(default_factory=EvaluationConfig)
+    """What to play, and how often."""
 
     def __post_init__(self) -> None:
         make_absolute(self, "run", "checkpoint")
+        check_at_least(self, 1, "workers")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -58,7 +62,7 @@ def main(arguments: list[str] | None = None) -> None:
         if options.workers > 1:
             from agents.rllib.cluster import connect
 
-            connect(dataclasses.replace(options.cluster, num_env_runners=options.workers))
+            connect(ClusterConfig(num_env_runners=options.workers, ray_address=options.ray_address))
         folder = evaluate_run(run, checkpoint, options.evaluation, console, workers=options.workers, world=world)
     except ConfigError as error:
         console.print(f"[red]error:[/red] {error}", highlight=False)

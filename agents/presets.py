@@ -13,12 +13,12 @@ from agents.configuration import (
     check_at_least,
     check_positive,
     check_shares,
-    make_absolute,
 )
 from agents.losses.ppo import PPOConfig
 from agents.losses.schedules import Schedule
 from agents.losses.vtrace import VTraceConfig
 from agents.models.network import NetworkConfig
+from perceiver_agents.paths import make_absolute
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,7 +291,7 @@ PRESETS: dict[str, AgentTrainingConfig] = {
     "8m": _taught("8m", "withdraw", 350_000, until=0.7, epochs=4),
     "2s3z": _taught("2s3z", "withdraw", 350_000, until=0.4),
     "3s5z": _taught("3s5z", "withdraw", 300_000, until=0.4),
-    # The teacher loses most of these: what it shows is soon learnt, and more is to be made of each step after it.
+    # The teacher loses most of these battles. Its lesson is soon learnt, and more epochs gain more after it.
     "5m_vs_6m": _taught("5m_vs_6m", "withdraw", 600_000, until=0.15, epochs=4),
     "10m_vs_11m": _taught("10m_vs_11m", "withdraw", 600_000, until=0.15, epochs=4),
     "MoveToBeacon": _mini_game("MoveToBeacon", 300_000, 0.3),

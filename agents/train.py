@@ -25,20 +25,21 @@ from agents.acting.arrays import map_arrays
 from agents.acting.pysc2_worlds import check_backend, resolve_transport
 from agents.acting.scripted import POLICIES, WITHDRAW, scripted_action
 from agents.acting.worlds import make_worlds
-from agents.configuration import ConfigError, absolute
+from agents.configuration import ConfigError
 from agents.evaluation.scoring import check_worlds, evaluate_run
 from agents.models.network import AgentNetwork
 from agents.presets import PRESETS, AgentTrainingConfig, preset
 from agents.runs.checkpoints import CheckpointInfo, RunFolder, load_weights
 from agents.runs.progress import ProgressReporter, duration
 from perceiver_agents import answer_version
+from perceiver_agents.paths import absolute
 
 if TYPE_CHECKING:
     from agents.rllib.algorithm import EntityAgent
 
 # Seconds between two reports (progress line, metrics.jsonl, TensorBoard).
 REPORT_SECONDS = 2.0
-# What a resumed run may be told anew. The rest shapes what is learnt: changing it is a new run from these weights.
+# Fields that a resumed run may change. The others shape what is learnt: with another value it would be another run.
 _RESUMABLE = ("run", "budget", "cluster", "checkpoint", "evaluation")
 
 
@@ -62,8 +63,11 @@ class Interrupt:
         signal.signal(number, signal.default_int_handler)
 
 
-def check_config(config: AgentTrainingConfig) -> None:
-    """Raises `ConfigError` for what could only fail later: worlds, network, initial weights, resources, budget."""
+def check_config(config: AgentTrainingConfig, checkpoint: Path | None = None) -> None:
+    """Raises `ConfigError` for what could only fail later: worlds, network, weights, resources, budget.
+
+    checkpoint: the one to resume from; its weights are checked instead of the initial ones.
+    """
     from agents.rllib.cluster import check_resources
 
     if config.budget.minutes is None and config.budget.env_steps is None:
@@ -85,15 +89,16 @@ def check_config(config: AgentTrainingConfig) -> None:
             f"learning.teacher needs worlds that know scripted policies (`scripted_action`), {config.world.scenario} "
             "does not: set --learning.teacher None"
         )
-    # The simulator compiles what a scenario needs at its first step and keeps it on disk: done here, once, and not by
-    # all env runners at the same time.
+    # The simulator compiles what a scenario needs at its first step and keeps it on disk. This process does it once,
+    # before all env runners would do it at the same time.
     observation, _ = env.reset(seed=0)
     if config.learning.teacher is not None:
         scripted_action(env, observation, config.learning.teacher)
     env.step(map_arrays(np.zeros_like, env.action_space.sample()))
     env.close()
-    if config.initial_weights is not None:
-        load_weights(config.initial_weights, network)
+    weights = checkpoint or config.initial_weights
+    if weights is not None:
+        load_weights(weights, network)
 
 
 def check_teacher(config: AgentTrainingConfig) -> None:
@@ -205,6 +210,7 @@ def train(run: RunFolder, console: Console) -> Path:
     from agents.rllib.cluster import connect
 
     config, checkpoint = run.config, run.latest()
+    console.print("starting Ray, its env runners and learners ...", highlight=False)
     connect(config.cluster)
     # After `connect`, which sets what Ray reads from the environment when it is imported.
     from agents.rllib.algorithm import EnvRunnersLostError, LearnerLostError
@@ -215,7 +221,8 @@ def train(run: RunFolder, console: Console) -> Path:
         f"training {config.network.encoder} on {config.world.scenario}: {config.learning.algorithm}, "
         f"{config.cluster.num_env_runners} env runners, {config.cluster.num_learners} learners, "
         f"{config.cluster.num_acting} x {config.world.num_envs} worlds; run folder {run.path}"
-        + (f"; resumed at {duration(algorithm.seconds)}" if checkpoint else ""),
+        + (f"; resumed at {duration(algorithm.seconds)}" if checkpoint else "")
+        + ("; episodes start anew" if checkpoint and not algorithm.episodes_restored else ""),
         highlight=False,
     )
     resume = f"perceiver-train-agent --resume {run.path}"
@@ -287,11 +294,12 @@ def main(arguments: list[str] | None = None) -> None:
     console = Console()
     try:
         config, resumed = parse(sys.argv[1:] if arguments is None else arguments)
-        check_config(config)
         if resumed:
             assert config.run is not None
             run = RunFolder(config.run, config)
+            check_config(config, run.latest())
         else:
+            check_config(config)
             folder = config.run or absolute(Path("runs") / f"{config.name}-{datetime.now():%Y%m%d-%H%M%S}")
             run = RunFolder.create(folder, config)
         started = time.monotonic()
@@ -301,7 +309,7 @@ def main(arguments: list[str] | None = None) -> None:
             if resumed:
                 run.write_config()
             checkpoint = train(run, console)
-            console.print(f"trained; all in all {duration(time.monotonic() - started)}. Evaluating:", highlight=False)
+            console.print(f"trained in {duration(time.monotonic() - started)}. Evaluating:", highlight=False)
             folder = evaluate_run(run, checkpoint, config.evaluation, console, workers=total_cpus())
     except ConfigError as error:
         console.print(f"[red]error:[/red] {error}", highlight=False)

@@ -41,12 +41,13 @@ from multimodal.autoencoder.losses import LossConfig, autoencoder_loss, draw
 from multimodal.autoencoder.model import AutoencoderConfig, build, preset, reconstruct
 from multimodal.autoencoder.reconstruct import ReconstructConfig, overlap_frames
 from multimodal.autoencoder.reconstruct import run as reconstruct_file
+from multimodal.autoencoder.runs import load_run
 from multimodal.clips.clip import ClipFormat
 from multimodal.clips.datasets import find_files
-from multimodal.clips.loader import ClipBatch, EpochBatches, LoaderConfig, training_loader
+from multimodal.clips.loader import ClipBatch, LoaderConfig, training_loader
 from multimodal.clips.synthetic import ENCODING, SyntheticConfig, generate, render, scene_of
 from multimodal.clips.writing import write_clip
-from multimodal.common.runs import load_run
+from multimodal.common.sampling import EpochBatches
 from perceiver_core.folding import fold_for_inference
 
 NUM_CLASSES = 700

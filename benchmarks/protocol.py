@@ -97,9 +97,9 @@ def worlds(transport: str, interface, units: int) -> dict[str, sc2_env.SC2Env]:
             memory.Session = server.Session = Session  # type: ignore[misc]
         session = created[0]
         if isinstance(session, StaticSession):
-            assert session.game is not None and session.seat is not None and session.game.world is not None
+            assert session.game is not None and session.player_session is not None and session.game.world is not None
             session.loop = session.game.world.loop
-            session.frozen = session.game.observe(session.seat, 0, False)
+            session.frozen = session.game.observe(session.player_session, 0, False)
         env._episode_steps = env._controllers[0].observe().observation.game_loop
         result[kind] = env
     return result

@@ -127,7 +127,7 @@ def measure(
             if order.size < DRAWN_ALONE:
                 draw()
             else:
-                env.crew.run(draw)
+                env.thread_pool.run(draw)
             spent += time.perf_counter() - drawn
             observation, _, _, _, infos = env.step({"order": order, "target": target})
             illegal += int(infos["illegal_actions"].sum())

@@ -2,15 +2,13 @@
 
 * ``"unit"``: one order and one target entity for each of the agent's `U` unit slots,
   ``{"order": [U] in K, "target": [U] in N}`` (default).
-* ``"smac"``: one number per unit slot, SMAC's numbering: 0 no-op (dead units only), 1 stop, 2-5 move north, south,
-east, west,
-  6 + j attack enemy j (a Medivac: heal ally j).
+* ``"smac"``: one number per unit slot, as SMAC numbers them. 0 is no-op (dead units only), 1 stop, 2-5 move north,
+  south, east, west. 6 + j attacks enemy j; a Medivac heals ally j.
 * ``"function"``: one structured action for all units, as in AlphaStar: a function, its selection of units and its
-arguments.
+  arguments.
 
-Compass directions: north is +y, east is +x. A compass move goes `MOVE_AMOUNT` world units and is legal if the place
-half-way is
-pathable, as in SMAC. Masks are exact: what a mask allows is carried out, everything else is an illegal action.
+Compass directions: north is +y, east is +x. A compass move goes `MOVE_AMOUNT` world units. As in SMAC, it is legal if
+the place half-way is pathable. Masks are exact: what a mask allows is carried out, and all else is an illegal action.
 """
 
 from __future__ import annotations
@@ -110,8 +108,7 @@ FUNCTIONS = (
     Function("BurrowUp_quick", False, True, False, False),
 )
 NUM_FUNCTIONS = len(FUNCTIONS)
-# `target_point` is a cell of this many by this many over the map, row by row from (0, 0): cell = row * POINT_GRID +
-# column.
+# `target_point` is a cell of a grid of this many by this many over the map: cell = row * POINT_GRID + column.
 POINT_GRID = 32
 
 ACTION_VIEWS = ("unit", "smac", "function")

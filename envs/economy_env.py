@@ -1,9 +1,9 @@
 """The mini-games of the economy behind Gymnasium: CollectMineralsAndGas and BuildMarines.
 
-One world, with the observation of the other worlds (`envs.views.observation`: entities, mask, scalars) and their
-structured action view: one function a step for a selection of units, with the functions that an economy needs
-(`FUNCTIONS`). It stands on the server's world (`envs.protocol.world`), so that both play the same game. Batches are
-made by `gymnasium.make_vec`, a world a copy.
+One world with the observation of the other worlds (`envs.views.observation`: entities, mask, scalars) and their
+structured action view. An action is one function a step for a selection of units, with the functions that an economy
+needs (`FUNCTIONS`). The environment runs the server's world (`envs.protocol.world`), so that both play the same game.
+`gymnasium.make_vec` makes batches, one copy a world.
 """
 
 from __future__ import annotations
@@ -14,7 +14,29 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from envs.economy import economy as ec
+from envs.economy.tables import (
+    B_MINERALS,
+    B_SUPPLY,
+    B_SUPPLY_USED,
+    B_VESPENE,
+    CARRIES_MINERALS,
+    CARRIES_VESPENE,
+    E_CARRIES,
+    E_CONTENTS,
+    E_QUEUE,
+    E_QUEUED,
+    E_TAG,
+    E_UNFINISHED,
+    EF_PROGRESS,
+    GAS,
+    GEYSER,
+    MINERALS,
+    R_SUPPLY,
+    X_BUFF_MINERALS,
+    X_BUFF_VESPENE,
+    X_ROLE,
+    X_TIME,
+)
 from envs.engine.state import layout as st
 from envs.protocol.abilities import Command, available, carry_out, interpret
 from envs.protocol.maps import ECONOMY_GAMES, economy_map
@@ -56,10 +78,13 @@ NO_OP = 0
 class EconomyEnv(gymnasium.Env):
     """`perceiver_sc2/CollectMineralsAndGas-v0` and `perceiver_sc2/BuildMarines-v0`.
 
-    Observation: `entities` float32 [N, F] (own units first, a unit keeps its row; then resources), `mask` bool [N],
-    `scalars` float32 [S], `function_mask` bool [Fn], `selected_mask` bool [Fn, U], `target_unit_mask` bool [Fn, N].
+    Observation: `entities` float32 [N, F], `mask` bool [N], `scalars` float32 [S], `function_mask` bool [Fn],
+    `selected_mask` bool [Fn, U], `target_unit_mask` bool [Fn, N]. Own units come first, then resources; a unit keeps
+    its row.
+
     Action: `function`, `queued`, `selected` [U], `target_unit` (a row), `target_point` (a cell of POINT_GRID squared).
-    The masks say what units can do and pay for; that a building fits at a place is known only when it is tried: a
+
+    The masks say what units can do and pay for. Whether a building fits at a place shows only when it is tried. A
     function that no selected unit carries out does nothing and is counted in `info["illegal_actions"]`.
 
     Reward: the change of the score. An episode is truncated at the map's time (420 s, 900 s).
@@ -210,11 +235,11 @@ class EconomyEnv(gymnasium.Env):
         def put(column: int, values: Any, where: Any = True) -> None:
             entities[rows, column] = np.where(where, values, 0)
 
-        fresh = ei[ec.E_TAG, slots] == i[st.I_TAG, slots]
+        fresh = ei[E_TAG, slots] == i[st.I_TAG, slots]
         most = np.maximum(f[st.F_HEALTH_MAX, slots], 1e-6)
-        unfinished = fresh & (ei[ec.E_UNFINISHED, slots] != 0)
-        role = tech.i[kinds, ec.X_ROLE]
-        queued = np.where(fresh, ei[ec.E_QUEUED, slots], 0)
+        unfinished = fresh & (ei[E_UNFINISHED, slots] != 0)
+        role = tech.i[kinds, X_ROLE]
+        queued = np.where(fresh, ei[E_QUEUED, slots], 0)
         order = i[st.I_ORDER, slots]
         put(ob.C_UNIT_TYPE, world.static.kind_i[kinds, st.KI_UNIT_TYPE])
         put(ob.C_ALLIANCE, np.where(own, ob.ALLIANCE_SELF, ob.ALLIANCE_NEUTRAL))
@@ -226,19 +251,19 @@ class EconomyEnv(gymnasium.Env):
         put(ob.C_RADIUS, f[st.F_RADIUS, slots])
         put(ob.C_COOLDOWN, f[st.F_COOLDOWN, slots], own)
         put(ob.C_ORDER_LENGTH, queued + i[st.I_QUEUED, slots] + (order != st.ORDER_STOP), own)
-        put(ob.C_ORDER_ID, self._order_ids(order, np.where(queued > 0, ei[ec.E_QUEUE, slots], -1)), own)
-        put(ob.C_BUFF, tech.i[kinds, ec.X_BUFF_MINERALS], fresh & (ei[ec.E_CARRIES, slots] == ec.CARRIES_MINERALS))
-        gas = fresh & (ei[ec.E_CARRIES, slots] == ec.CARRIES_VESPENE)
-        entities[rows[gas], ob.C_BUFF] = tech.i[kinds[gas], ec.X_BUFF_VESPENE]
+        put(ob.C_ORDER_ID, self._order_ids(order, np.where(queued > 0, ei[E_QUEUE, slots], -1)), own)
+        put(ob.C_BUFF, tech.i[kinds, X_BUFF_MINERALS], fresh & (ei[E_CARRIES, slots] == CARRIES_MINERALS))
+        gas = fresh & (ei[E_CARRIES, slots] == CARRIES_VESPENE)
+        entities[rows[gas], ob.C_BUFF] = tech.i[kinds[gas], X_BUFF_VESPENE]
         put(ob.C_CLOAK, 3)
-        put(ob.C_MINERALS, ei[ec.E_CONTENTS, slots], fresh & (role == ec.MINERALS))
-        put(ob.C_VESPENE, ei[ec.E_CONTENTS, slots], fresh & (role == ec.GEYSER))
-        time = np.maximum(tech.i[kinds, ec.X_TIME], 1)
-        put(ob.C_BUILD_PROGRESS, np.where(unfinished, ef[ec.EF_PROGRESS, slots] / time, 1.0))
+        put(ob.C_MINERALS, ei[E_CONTENTS, slots], fresh & (role == MINERALS))
+        put(ob.C_VESPENE, ei[E_CONTENTS, slots], fresh & (role == GEYSER))
+        time = np.maximum(tech.i[kinds, X_TIME], 1)
+        put(ob.C_BUILD_PROGRESS, np.where(unfinished, ef[EF_PROGRESS, slots] / time, 1.0))
         bank = world.economy.bank[0, 1]
-        supply = min(bank[ec.B_SUPPLY], float(tech.limits[ec.R_SUPPLY]))
+        supply = min(bank[B_SUPPLY], float(tech.limits[R_SUPPLY]))
         scalars = [world.loop / self.loops, world.score(1), own.sum(), 0]
-        scalars += [bank[ec.B_MINERALS], bank[ec.B_VESPENE], bank[ec.B_SUPPLY_USED], supply]
+        scalars += [bank[B_MINERALS], bank[B_VESPENE], bank[B_SUPPLY_USED], supply]
         mask = (self._slots >= 0).astype(np.int8)
         return {"entities": entities, "mask": mask, "scalars": np.array(scalars, np.float32), **self._masks(world)}
 
@@ -260,11 +285,11 @@ class EconomyEnv(gymnasium.Env):
                 number = abilities.get(RALLIES.get(ability, ability))
                 if number is not None:
                     selected[number, row] = 1
-        roles = {row: world.tech.i[int(world.state.i[0, st.I_KIND, slot]), ec.X_ROLE] for row, slot in self._targets()}
-        wanted = {"Harvest_Gather_unit": (ec.MINERALS, ec.GAS), "Build_Refinery_pt": (ec.GEYSER,)}
+        roles = {row: world.tech.i[int(world.state.i[0, st.I_KIND, slot]), X_ROLE] for row, slot in self._targets()}
+        wanted = {"Harvest_Gather_unit": (MINERALS, GAS), "Build_Refinery_pt": (GEYSER,)}
         for number, function in enumerate(FUNCTIONS):
             if function.takes_unit:
-                fitting = wanted.get(function.name, (ec.MINERALS,))
+                fitting = wanted.get(function.name, (MINERALS,))
                 for row, role in roles.items():
                     targets[number, row] = role in fitting
                 if not targets[number].any():

@@ -14,6 +14,7 @@ from envs.render.pictures import draw_battle
 from envs.render.video import write_gif
 from envs.scenarios.scenario import Scenario
 from envs.vector_env import SC2VectorEnv
+from perceiver_agents.paths import make_absolute
 
 # Scenario, the agent side's scripted policy, and the game loop of the still picture (a multiple of 8).
 STILLS = (
@@ -35,6 +36,9 @@ class Gallery:
 
     out: Annotated[Path, tyro.conf.Positional] = Path("docs/images")
     seed: int = 3
+
+    def __post_init__(self) -> None:
+        make_absolute(self, "out")
 
 
 def record_battle(

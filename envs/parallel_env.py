@@ -14,10 +14,9 @@ from envs.vector_env import SC2VectorEnv
 class SC2ParallelEnv(ParallelEnv):
     """One battle for multi-agent users; each unit slot of the agent's side is an agent `unit_0`, `unit_1`, ...
 
-    Observations follow PettingZoo's convention for masked actions: `{"observation": SMAC's per-agent observation
-    [obs], "action_mask": int8 [n_actions]}`, actions are SMAC's numbers. All agents get the team's reward; an agent
-    whose
-    unit died leaves with `terminations` True. `state()` is SMAC's global state.
+    Observations follow PettingZoo's convention for masked actions: `{"observation": SMAC's per-agent observation [obs],
+    "action_mask": int8 [n_actions]}`. Actions are SMAC's numbers. All agents get the team's reward. An agent whose unit
+    died leaves with `terminations` True. `state()` is SMAC's global state.
 
     Args:
         scenario: as `SC2VectorEnv`; a battle, since SMAC's view has no actions for mini-games.

@@ -15,11 +15,12 @@ from gymnasium.vector.utils import batch_space
 from envs.actions import ACTION_VIEWS, NUM_FUNCTIONS, NUM_ORDERS, POINT_GRID
 from envs.engine.state.layout import W_LOOP
 from envs.engine.state.worlds import new_state
-from envs.rules.opponents import OPPONENTS, opponent_id
+from envs.rules.opponents import opponent_id
 from envs.runtime import driver
 from envs.runtime.first_use import compile_together
 from envs.runtime.stepping import Stepper
-from envs.runtime.threads import Crew
+from envs.runtime.threads import ThreadPool
+from envs.scenarios.choices import OPPONENTS
 from envs.scenarios.compiled import (
     E_EPISODE,
     E_ILLEGAL,
@@ -32,10 +33,9 @@ from envs.scenarios.compiled import (
     Action,
     Output,
     StepResult,
-    compile_scenario,
     new_episode,
-    scenario_rules,
 )
+from envs.scenarios.compiler import compile_scenario, scenario_rules
 from envs.scenarios.scenario import Scenario, load_scenario
 from envs.scenarios.smac import smac_sizes
 from envs.views.frames import NUM_FRAME_COLUMNS, Frame
@@ -49,10 +49,9 @@ _MAX_SEED = 2**62
 class SC2VectorEnv(VectorEnv):
     """`num_envs` worlds of one scenario, stepped together; a finished world starts anew in the same step.
 
-    With one agent, every array has the leading axis B = `num_envs`; with `players=2` both sides are agents and a
-    player axis
-    P = 2 follows it in observations, actions and rewards. World `b` after `reset(seed=s)` plays exactly what a single
-    environment plays after `reset(seed=s + b)`, whatever the batch and the number of threads.
+    With one agent, every array has the leading axis B = `num_envs`. With `players=2` both sides are agents: a player
+    axis P = 2 follows B in observations, actions and rewards. World `b` after `reset(seed=s)` plays exactly what a
+    single environment plays after `reset(seed=s + b)`, whatever the batch and the number of threads.
 
     Args:
         scenario: a built-in scenario's name, the path of a scenario file, or a `Scenario`.
@@ -77,7 +76,7 @@ class SC2VectorEnv(VectorEnv):
         "render_modes": ["rgb_array", "rgb_array_list"],
         "render_fps": 16,
     }
-    _crew: Crew | None = None  # there also when an environment is refused half-made
+    _thread_pool: ThreadPool | None = None  # there also when an environment is refused half-made
 
     def __init__(
         self,
@@ -96,9 +95,9 @@ class SC2VectorEnv(VectorEnv):
         _autoreset: bool = True,
     ):
         self.scenario = load_scenario(scenario)
-        for name, number, least in (("num_envs", num_envs, 1), ("num_threads", num_threads, 1)):
-            if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < least:
-                raise ValueError(f"{name} is {number!r}; expected a whole number of at least {least}")
+        for name, number in (("num_envs", num_envs), ("num_threads", num_threads)):
+            if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
+                raise ValueError(f"{name} is {number!r}; expected a whole number of at least 1")
         if players not in (1, 2):
             raise ValueError(f"players is {players!r}; expected 1, or 2 when both sides are agents")
         if players == 2 and self.scenario.rules != "battle":
@@ -117,23 +116,34 @@ class SC2VectorEnv(VectorEnv):
         self.copy = copy
         self.render_mode = render_mode
         self._seed = seed
+        self._started = False
         self._renderer: Any = None
+        self._frames: list[Any] = []
 
         self.rules = scenario_rules(self.scenario)
-        self.plan = compile_scenario(self.scenario, self.rules, agents=players, autoreset=_autoreset)
-        self.num_units = int(self.plan.i[P_OWN])
-        self.num_entities = int(self.plan.i[P_ROWS])
-        slots = int(self.plan.i[P_TEAM_2_END])
-        b, p, u = self.num_envs, players, self.num_units
+        self.compiled = compile_scenario(self.scenario, self.rules, agents=players, autoreset=_autoreset)
+        self.num_units = int(self.compiled.i[P_OWN])
+        self.num_entities = int(self.compiled.i[P_ROWS])
+        policy = opponent_id(self.scenario.teams[1].opponent if opponent is None else opponent)
+        self._make_arrays(policy)
+        self._choose_phases()
+
+        self.single_observation_space = self._observation_space()
+        self.single_action_space = self._action_space()
+        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+
+    def _make_arrays(self, policy: int) -> None:
+        """The worlds, and what goes in and out; `policy` is the number of the opponent's."""
+        slots = int(self.compiled.i[P_TEAM_2_END])
+        b, p, u = self.num_envs, self.players, self.num_units
         self.state = new_state(self.rules.static, b, slots)
         self.episode = new_episode(b, slots, p, u)
-        self.episode.i[:, E_NEXT_OPPONENT] = opponent_id(
-            self.scenario.teams[1].opponent if opponent is None else opponent
-        )
-        structured = action_view == "function"
+        self.episode.i[:, E_NEXT_OPPONENT] = policy
+        structured = self.action_view == "function"
         self.action = Action(
             order=np.zeros((b, p, 0 if structured else u), np.int64),
-            target=np.zeros((b, p, u if action_view == "unit" else 0), np.int64),
+            target=np.zeros((b, p, u if self.action_view == "unit" else 0), np.int64),
             function=np.zeros((b, p, 4 if structured else 0), np.int64),
             selected=np.zeros((b, p, u if structured else 0), np.bool_),
         )
@@ -142,18 +152,22 @@ class SC2VectorEnv(VectorEnv):
         self._turn = 0
         self._result = StepResult(np.zeros((b, p)), np.zeros(b, np.bool_), np.zeros(b, np.bool_))
         self._restart = np.zeros(b, np.bool_)
+        self._found = np.zeros(4, np.int64)
         self._context = driver.make_context(
-            self.state, self.rules.static, self.plan, self.episode, self.action, self._result, self._restart
+            self.state, self.rules.static, self.compiled, self.episode, self.action, self._result, self._restart
         )
         self._output_views = [self._views(out) for out in self._outputs]
         self._final_views = [self._views(out) for out in self._final]
         self._output_refs = driver.make_output(self._outputs[0]), driver.make_output(self._outputs[1])
         self._final_refs = driver.make_output(self._final[0]), driver.make_output(self._final[1])
+
+    def _choose_phases(self) -> None:
+        """The phases of a step in these views; `Stepper` compiles them with the first step."""
         self._command = {
             "unit": driver.command_units,
             "smac": driver.command_smac,
             "function": driver.command_functions,
-        }[action_view]
+        }[self.action_view]
         battle = self.scenario.rules == "battle"
         self._advance = driver.advance_battles if battle else driver.advance_games
         self._start: Any = driver.start_battles if battle else driver.start_games
@@ -162,21 +176,13 @@ class SC2VectorEnv(VectorEnv):
                 "unit": driver.observe_unit_masks,
                 "smac": driver.observe_smac_mask,
                 "function": driver.observe_function_masks,
-            }[action_view]
+            }[self.action_view]
         ]
-        if observation_view != "smac":
+        if self.observation_view != "smac":
             self._observers.append(driver.observe_entities)
-        if observation_view != "entities":
+        if self.observation_view != "entities":
             self._observers.append(driver.observe_smac)
         self._stepper: Stepper | None = None
-        self._frames: list[Any] = []
-        self._found = np.zeros(4, np.int64)
-        self._started = False
-
-        self.single_observation_space = self._observation_space()
-        self.single_action_space = self._action_space()
-        self.observation_space = batch_space(self.single_observation_space, self.num_envs)
-        self.action_space = batch_space(self.single_action_space, self.num_envs)
 
     # --- spaces ---------------------------------------------------------------------------------------------
 
@@ -255,7 +261,7 @@ class SC2VectorEnv(VectorEnv):
 
         Args:
             seed: world `b` gets `seed + b` (or `seed[b]`); None goes on with each world's own sequence of episodes.
-            options: {"reset_mask": bool [B]} resets those worlds only.
+            options: {"reset_mask": bool [B]} resets the worlds with True only.
 
         Returns:
             (observation, info)
@@ -357,7 +363,7 @@ class SC2VectorEnv(VectorEnv):
                 begin=driver.open_episodes,
                 observers=self._observers,
             )
-        self._stepper.step(self._turn, self.crew if self.num_threads > 1 else None)
+        self._stepper.step(self._turn, self.thread_pool if self.num_threads > 1 else None)
 
     def _compile(self) -> None:
         """Compiles the phases of a step, or loads them from disk."""
@@ -377,11 +383,11 @@ class SC2VectorEnv(VectorEnv):
         self._advance.address(self._context, 0, 0, 0)
 
     @property
-    def crew(self) -> Crew:
+    def thread_pool(self) -> ThreadPool:
         """The threads that help the caller's."""
-        if self._crew is None:
-            self._crew = Crew(self.num_threads - 1)
-        return self._crew
+        if self._thread_pool is None:
+            self._thread_pool = ThreadPool(self.num_threads - 1)
+        return self._thread_pool
 
     def _step_recorded(self) -> None:
         """As `_step_worlds`, phase by phase and in one thread, with the first world's frames kept for `render`."""
@@ -414,9 +420,9 @@ class SC2VectorEnv(VectorEnv):
         return ([self.renderer.draw(frame) for frame in self.recorded_frames()],)
 
     def close_extras(self, **kwargs: Any) -> None:
-        if self._crew is not None:
-            self._crew.close()
-            self._crew = None
+        if self._thread_pool is not None:
+            self._thread_pool.close()
+            self._thread_pool = None
 
     # --- beyond Gymnasium -----------------------------------------------------------------------------------
 
@@ -430,14 +436,15 @@ class SC2VectorEnv(VectorEnv):
         return self._renderer
 
     def recorded_frames(self) -> list[Any]:
-        """Takes the first world's recorded moments (`envs.views.frames.Frame`) that `render` would draw; the last
-        one stays."""
+        """Takes the first world's recorded moments (`envs.views.frames.Frame`) that `render` would draw.
+
+        The last one stays."""
         frames, self._frames = self._frames, self._frames[-1:]
         return frames
 
     @property
     def final_observation(self) -> dict[str, np.ndarray]:
-        """Last observations of the worlds that ended in the last step, batched [B, ...]; other worlds' rows are
+        """Last observations of the worlds that ended in the last step, batched [B, ...]. Other worlds' rows are
         stale."""
         return self._handed_out(self._final_views)
 
@@ -461,8 +468,8 @@ class SC2VectorEnv(VectorEnv):
         self.episode.i[:, E_NEXT_OPPONENT] = numbers
 
     def scripted_action(self, name: str, player: int = 0) -> Any:
-        """The actions of a scripted policy for `player` in this view, inside the masks; the other player's stay as
-        they are."""
+        """The actions of a scripted policy for `player` in this view, inside the masks; the other player's stay as they
+        are."""
         if player not in range(self.players):
             raise ValueError(f"player is {player!r}; expected 0 to {self.players - 1}")
         policy = opponent_id(name)
@@ -495,7 +502,7 @@ class SC2VectorEnv(VectorEnv):
         return {name: array.copy() for name, array in arrays.items()} if self.copy else arrays.copy()
 
     def _final_infos(self) -> dict[str, Any]:
-        """What `step` tells of the episodes that have ended; nothing if none has."""
+        """The infos of the episodes that have just ended; empty if none has."""
         worlds = self.num_envs
         done, ended = np.empty(worlds, np.bool_), np.empty(worlds, np.int64)
         won, score, length = np.empty((worlds, 2), np.bool_), np.empty(worlds), np.empty(worlds, np.int64)

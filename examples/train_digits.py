@@ -24,6 +24,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
+from perceiver_agents.paths import make_absolute
 from perceiver_core import AttentionConfig, DecoderConfig, EncoderConfig, PerceiverIO, PerceiverIOConfig
 from perceiver_core.inputs import ImageInput
 from perceiver_core.outputs import ClassificationOutput
@@ -49,6 +50,9 @@ class DigitsConfig:
     """Of AdamW."""
     seed: int = 0
     """Of the split, the initial weights and the order of images."""
+
+    def __post_init__(self) -> None:
+        make_absolute(self, "out")
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,8 @@ class AttentionConfig:
 
     Args:
         num_heads: heads; must divide both attention widths.
-        qk_channels: width of queries and keys over all heads; `"q"` takes the width of the layer's queries,
-            `"kv"` that of its inputs (the published default for cross-attention).
+        qk_channels: width of queries and keys over all heads. `"q"` takes the width of the layer's queries. `"kv"`
+            takes that of its inputs, the published default for cross-attention.
         v_channels: width of the values over all heads; None: as `qk_channels`.
         widening_factor: hidden width of the feed-forward network over its input width.
         query_residual: add the raw query to the attention's output; leave it out where queries and outputs mean

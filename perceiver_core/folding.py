@@ -1,17 +1,17 @@
 """Folded decoding for inference: many queries, frozen weights, exact up to rounding.
 
-`fold_for_inference(model)` gives an object that decodes what `model.decode` decodes, at a fraction of the operations,
-where the decoder has no query residual (video-audio-label autoencoder, optical flow). Three savings come together:
+`fold_for_inference(model)` gives an object that decodes what `model.decode` decodes, at a fraction of the operations.
+The decoder must have no query residual (video-audio-label autoencoder, optical flow). Three savings come together:
 
 1. **Separable queries.** The Fourier query of a place in a grid is a sum of one term per axis. The query norm's mean
-   folds into centred weights, its variance is known beforehand, and the logits of a place against a clip's keys are
-   `rstd * (one table row per axis, added) + constant`: no product is left on the query side.
+   folds into centred weights, and its variance is known beforehand. The logits of a place against a clip's keys are
+   then `rstd * (one table row per axis, added) + constant`. No product is left on the query side.
 2. **Rotated values.** The attention's output `y = Wo o + bo` goes through a norm and linear maps only. With
    `C Wo = Q R` (C takes off the mean; Q has orthonormal columns), the values are rotated once a clip by R, so that
    `|o'| = |y - mean(y)|` gives the norm's variance without computing y, and `W1 Q` is the first map of the feed-forward
    network.
-3. **Folded heads.** Behind the GELU all is linear: the second map, the decoder's final map and the output adapter are
-   one matrix with as many rows as the adapter has outputs (3 for a pixel).
+3. **Folded heads.** Behind the GELU all is linear. The second map, the decoder's final map and the output adapter are
+   one matrix. It has as many rows as the adapter has outputs (3 for a pixel).
 
 A pixel of the paper's autoencoder costs 1.9 million operations in the place of 9.0. Keys and values are computed once a
 clip, and blocks of queries stay in the cache.

@@ -412,9 +412,9 @@ class EntityInput(InputAdapter):
 class MultimodalInput(InputAdapter):
     """Adapters by modality, padded with learned vectors to a common width and concatenated in order of sorted names.
 
-    A modality is hidden by replacing its tokens with its learned mask token: at random while training, with the
-    probability of the configuration, and otherwise on request. A modality that is missing from the inputs counts as
-    hidden. Hiding the label makes a classifier of an autoencoder.
+    A hidden modality has its tokens replaced by its learned mask token. Training hides tokens at random, with the
+    probability of the configuration; otherwise they are hidden on request. A modality that is missing from the inputs
+    counts as hidden. Hiding the label makes a classifier of an autoencoder.
     """
 
     @config_class

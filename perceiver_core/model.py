@@ -277,8 +277,8 @@ class PerceiverIO(HubModel):
 
         Args:
             inputs: what the input adapter takes; a mapping by modality for a multimodal one.
-            mask: bool [B, M] over the adapter's tokens, True for valid ones; multimodal models also take one per
-                modality, where a missing entry means that all of its tokens are valid.
+            mask: bool [B, M] over the adapter's tokens, True for valid ones. Multimodal models also take one per
+                modality; all tokens of a modality without an entry are valid.
             masked: modalities to replace by their mask token (see `MultimodalInput`).
 
         Returns:

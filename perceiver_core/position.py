@@ -24,8 +24,8 @@ def axis_positions(size: int, spacing: Spacing, device: torch.device | str = "cp
     """Coordinates [size] of one axis in [-1, 1].
 
     `"closed"` is `linspace(-1, 1)` with both ends. `"half_open"` is `-1 + 2 i / size`, which never reaches 1. The
-    reference encodes whole grids in the first way and subsampled output queries in the second, so weights that were
-    trained on subsampled queries (the video-audio-label autoencoder) expect the second wherever they are queried.
+    reference encodes whole grids in the first way and subsampled output queries in the second. The weights of the
+    video-audio-label autoencoder were trained on subsampled queries, so they expect the second for every query.
     """
     if spacing == "closed":
         return torch.linspace(-1.0, 1.0, size, device=device)
@@ -43,8 +43,8 @@ def fourier_axis_features(positions: Tensor, num_bands: int, resolution: int) ->
     Returns:
         [n, 2, num_bands].
     """
-    # Float32 in this order of operations, as the published weights saw it: at 15,360 half-waves (audio) the rounding
-    # of the phase reaches 1e-3, and a more exact phase would be another encoding.
+    # Float32 in this order of operations, as the published weights saw it. At 15,360 half-waves (audio) the rounding of
+    # the phase reaches 1e-3, so a more exact phase would be another encoding.
     frequencies = torch.linspace(1.0, resolution / 2, num_bands, device=positions.device)
     phase = math.pi * (positions[:, None] * frequencies)
     return torch.stack([phase.sin(), phase.cos()], dim=1)

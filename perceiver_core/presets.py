@@ -11,6 +11,7 @@
 | `image_classifier_conv` | convolutional stem | 48,646,522 |
 | `perceiver_image_classifier` | the original Perceiver | 44,912,254 |
 | `entity_encoder` | StarCraft II units | by width |
+| `autoregressive_language_model` | next byte, Perceiver AR | 164,289,798 |
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from perceiver_core.attention import AttentionConfig
+from perceiver_core.autoregressive import AutoregressiveConfig, PerceiverAR
 from perceiver_core.bottleneck import BottleneckConfig
 from perceiver_core.entities import EntityEncoder, EntityEncoding, entity_encoder
 from perceiver_core.inputs import (
@@ -57,6 +59,7 @@ __all__ = [
     "EntityEncoding",
     "LabelModality",
     "VideoModality",
+    "autoregressive_language_model",
     "entity_encoder",
     "image_classifier_conv",
     "image_classifier_fourier",
@@ -153,7 +156,7 @@ def perceiver_image_classifier(
 ) -> Perceiver:
     """The original Perceiver on ImageNet (arXiv 2103.03206): eight cross-attends, 44.9 M parameters.
 
-    All blocks share their weights, and so do all cross-attends but the first.
+    All blocks share their weights. All cross-attends but the first share theirs.
     Images [B, 3, H, W] -> logits [B, num_classes]. Paper: 78.0% top-1.
     """
     encoder = encoder or EncoderConfig(
@@ -212,6 +215,45 @@ def sequence_classifier(
     """Byte-level sequence classifier on the language model's trunk: integers [B, L] -> logits [B, num_classes]."""
     inputs = TokenInput.Config(vocabulary=vocabulary, max_length=max_length, channels=token_channels)
     return _classifier(inputs, encoder or byte_encoder(), num_classes)
+
+
+def autoregressive_language_model(
+    *,
+    vocabulary: int = 262,
+    max_length: int = 8192,
+    num_latents: int = 1024,
+    channels: int = 1024,
+    num_self_attends: int = 12,
+    num_heads: int = 16,
+    positions: Literal["rotary", "learned"] = "rotary",
+    prefix_dropout: float = 0.0,
+) -> PerceiverAR:
+    """Perceiver AR (arXiv 2202.07765): bytes to the next byte. Sizes are those of the reference implementation.
+
+    Integers [B, L] with L <= max_length -> logits [B, N, vocabulary] at the last N = min(num_latents, L) positions.
+
+    Args:
+        vocabulary: tokens.
+        max_length: longest context.
+        num_latents: last positions that are latents.
+        channels: width.
+        num_self_attends: layers over the latents.
+        num_heads: heads of every layer.
+        positions: rotary or learned ones.
+        prefix_dropout: share of the tokens before the latents that a training step leaves out.
+    """
+    return PerceiverAR(
+        AutoregressiveConfig(
+            vocabulary=vocabulary,
+            max_length=max_length,
+            num_latents=num_latents,
+            channels=channels,
+            num_self_attends=num_self_attends,
+            num_heads=num_heads,
+            positions=positions,
+            prefix_dropout=prefix_dropout,
+        )
+    )
 
 
 def optical_flow(*, image_size: Size = (368, 496), encoder: EncoderConfig | None = None) -> PerceiverIO:
@@ -370,10 +412,12 @@ def multimodal_autoencoder(
 ) -> PerceiverIO:
     """Video-audio-label autoencoder, published for Kinetics-700.
 
-    Inputs: `{"audio": [B, S] or [B, S, 1], "image": [B, T, 3, H, W], "label": [B] or [B, K]}`; the mask token of a
-    modality replaces it where it is missing. Outputs: `{"audio": [B, S], "image": [B, T * H * W, 3], "label": [B, K]}`,
-    or the asked positions of the asked modalities: audio patches, pixels in row-major order, the one label. Where image
-    queries are patches, the whole image is [B, T, 3, H, W] and a part [B, O, patch * 3].
+    Inputs: `{"audio": [B, S] or [B, S, 1], "image": [B, T, 3, H, W], "label": [B] or [B, K]}`. A modality may be
+    missing; its mask token replaces it.
+
+    Outputs: `{"audio": [B, S], "image": [B, T * H * W, 3], "label": [B, K]}`, or the asked positions of the asked
+    modalities. Positions are audio patches, pixels in row-major order, and the one label. Where image queries are
+    patches, the whole image is [B, T, 3, H, W] and a part is [B, O, patch * 3].
 
     Args:
         video: format and queries of the video; None: as published.

@@ -7,11 +7,15 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
+
+from multimodal.common.records import read_lines
 
 ROOT = Path(__file__).parents[1]
 MODULES = {
@@ -116,3 +120,30 @@ def test_demonstrations_are_recorded_and_cloned(tmp_path: Path) -> None:
     run(tmp_path, "perceiver-clone-agent record --folder demos --world.scenario 3m --episodes 8 --world.num-envs 4")
     run(tmp_path, "perceiver-clone-agent train --recording demos --run runs/clone --epochs 1 --network.channels 16")
     assert (tmp_path / "runs/clone/config.json").is_file()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_training_saves_and_says_how_to_go_on(home: Path, number: int, code: int) -> None:
+    out = home / f"runs/interrupted-{code}"
+    arguments = f"--out runs/interrupted-{code} --data clips --steps 100000 --log-every 1 --checkpoint-every 100000"
+    command = [sys.executable, "-m", MODULES["perceiver-train-autoencoder"], *arguments.split()]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "200", "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, cwd=home, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    while not read_lines(out / "metrics.jsonl"):
+        assert process.poll() is None, process.communicate()[0].decode()
+        time.sleep(0.1)
+    process.send_signal(number)
+    printed = process.communicate()[0].decode()
+    assert process.returncode == code, printed
+    done = read_lines(out / "metrics.jsonl")[-1]["step"]
+    assert (out / f"checkpoints/step-{done:08d}").is_dir()
+    assert f"saved at step {done}" in printed
+    assert f"perceiver-train-autoencoder {arguments}" in printed
+
+
+def test_what_can_never_start_is_refused_at_once(home: Path) -> None:
+    command = [sys.executable, "-m", MODULES["perceiver-train-autoencoder"], "--out", "runs/gpu", "--gpu"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run(command, cwd=home, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and "error: --gpu asks for 1 GPU(s)" in done.stderr
+    assert "Traceback" not in done.stderr and not (home / "runs/gpu").exists()

@@ -12,9 +12,11 @@ episode of one world (longer episodes are cut into several rows, in order):
     observation.<name>            tensor [T, ...] of the simulator's observation
     action.<name>                 tensor [T, ...] of the action taken ("action" where the action is a single array)
 
-`_demonstrations.json` holds the format's version, the world, who played, the columns' shapes and types, and the tables
-(features, scalars, orders, functions) that columns and action numbers stand for. `read_batches` puts them into the
-order of today's tables: what is new is zero, and an entry that is gone is refused by its name. Tensors are stored as flat lists of their type; `read_batches` gives them their shapes back.
+`_demonstrations.json` holds the format's version, the world, who played, and the shapes and types of the columns. It
+also holds the tables (features, scalars, orders, functions) that columns and action numbers stand for. `read_batches`
+puts them into the order of today's tables. What is new is zero; an entry that is gone is refused by its name.
+
+Tensors are stored as flat lists of their type; `read_batches` gives them their shapes back.
 """
 
 import dataclasses
@@ -29,8 +31,8 @@ import pyarrow
 import pyarrow.parquet
 import torch
 
-from agents.acting.arrays import map_arrays, to_arrays, to_tensors
-from agents.acting.scripted import scripted_action
+from agents.acting.arrays import map_arrays
+from agents.acting.player import Player
 from agents.acting.worlds import make_worlds
 from agents.configuration import ConfigError, config_to_dict
 from agents.models.earlier_vocabulary import EARLIER_TABLES
@@ -65,7 +67,7 @@ _TABLE_AXES = {
 _TABLE_VALUES = {"action": "smac_actions", "action.order": "orders", "action.function": "functions"}
 # Readers of Parquet folders leave out files whose names start with an underscore.
 INFO_FILE = "_demonstrations.json"
-# Demonstrations are recorded on seeds of their own, apart from those of training and evaluation.
+# Demonstrations have seeds of their own: neither training nor evaluation uses them.
 FIRST_SEED = 2**41
 
 
@@ -83,7 +85,8 @@ def record(
 ) -> int:
     """Lets `player` (a network, or the name of a scripted policy) play and writes what it did; returns the row count.
 
-    steps: T. Whole episodes only: the same number from every world, so that short ones are not favoured.
+    steps: T. Every world plays the same number of whole episodes, so that short ones are not favoured. `episodes` is
+    rounded up for it. Raises `ConfigError` where `folder` is not empty.
     """
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} exists already and is not overwritten: choose another folder")
@@ -91,7 +94,7 @@ def record(
     writer = _Writer(folder, steps, discount, rows_per_file)
     env = make_worlds(world, num_envs, FIRST_SEED + seed)
     observation, _ = env.reset(seed=FIRST_SEED + seed)
-    state = {} if isinstance(player, str) else player.initial_state(num_envs)
+    playing = Player(env, player)
     is_first = np.ones(num_envs, dtype=bool)
     rounds = -(-episodes // num_envs)
     played = np.zeros(num_envs, dtype=np.int64)
@@ -99,22 +102,13 @@ def record(
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(seed)
         while (played < rounds).any():
-            if isinstance(player, str):
-                action = scripted_action(env, observation, player)
-            else:
-                step = player.act(to_tensors(observation), state, torch.as_tensor(is_first))
-                action, state = to_arrays(step.action), step.state
+            action = playing.act(observation, is_first)
             before = map_arrays(np.array, observation)
             observation, reward, terminated, truncated, infos = env.step(action)
             is_first = terminated | truncated
             for slot in np.flatnonzero(played < rounds):
-                running[slot].append(
-                    {
-                        "observation": {name: array[slot] for name, array in before.items()},
-                        "action": _of_world(action, int(slot)),
-                        "reward": float(reward[slot]),
-                    }
-                )
+                seen, done = (_of_world(part, int(slot)) for part in (before, action))
+                running[slot].append({"observation": seen, "action": done, "reward": float(reward[slot])})
             for slot in np.flatnonzero(is_first & (played < rounds)):
                 writer.add_episode(running[slot], bool(infos["final_info"]["battle_won"][slot]))
                 running[slot] = []
@@ -124,8 +118,8 @@ def record(
     return writer.rows_written
 
 
-def _of_world(action: Any, slot: int) -> Any:
-    return map_arrays(lambda array: array[slot], action)
+def _of_world(arrays: Any, slot: int) -> Any:
+    return map_arrays(lambda array: array[slot], arrays)
 
 
 class _Writer:
@@ -234,7 +228,7 @@ def open_recording(folder: Path) -> Recording:
 def read_batches(recording: Recording, *, rows_per_batch: int, epochs: int, seed: int) -> Iterator[dict[str, Any]]:
     """`epochs` passes over the recording in random order, as time-major batches; needs a connected Ray.
 
-    Ray Data reads the files once, in parallel, and streams blocks from its object store; each pass shuffles the blocks
+    Ray Data reads the files once, in parallel, and streams blocks from its object store. Each pass shuffles the blocks
     and, within a buffer of 32 batches, the rows. Batches hold `observation {name: [T, B, ...]}`, `action`,
     `value_target` (the return to go), `weight [T, B]` (0 on padding), `start` and `episode` `[B]`.
     """

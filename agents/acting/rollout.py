@@ -25,7 +25,7 @@ from torch import Tensor
 from agents.acting.arrays import map_arrays, stack_arrays, to_arrays, to_tensors
 from agents.acting.episodes import EpisodeCounter, Episodes, final_observation
 from agents.acting.scripted import scripted_action
-from agents.acting.worlds import restore_worlds, save_worlds
+from agents.acting.worlds import WorldsChangedError, restore_worlds, save_worlds
 from agents.models.network import AgentNetwork
 
 Fragment = dict[str, Any]
@@ -34,8 +34,8 @@ Fragment = dict[str, Any]
 class Rollout:
     """Steps a vector of worlds with a network, fragment by fragment, without ever resetting by itself.
 
-    Worlds, recurrent state and random numbers carry over from fragment to fragment; `get_state` holds them all, so a
-    restored rollout goes on bit for bit as the original would have.
+    Worlds, recurrent state and random numbers carry over from fragment to fragment. `get_state` holds them all, so that
+    a restored rollout goes on bit for bit as the original would have.
     """
 
     def __init__(
@@ -49,9 +49,8 @@ class Rollout:
         teacher: str | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
-        """values: whether fragments hold `value`, which PPO needs; V-trace estimates anew, and the last row costs as
-        much as a step. teacher: a scripted policy (`agents.acting.scripted`) that is asked at every step and never
-        acts."""
+        """values: whether fragments hold `value`. PPO needs it; V-trace estimates anew, and the last row costs as much
+        as a step. teacher: a scripted policy (`agents.acting.scripted`) that is asked at every step and never acts."""
         self.env = env
         self.network = network
         self.fragment_length = fragment_length
@@ -67,31 +66,14 @@ class Rollout:
 
     def collect(self) -> tuple[Fragment, Episodes]:
         """Steps all worlds `fragment_length` times; returns the fragment and the episodes that finished in it."""
-        length, batch = self.fragment_length, self.num_envs
-        observations = map_arrays(
-            lambda array: np.empty((length + 1, *array.shape), dtype=array.dtype), self.observation
-        )
-        fragment: Fragment = {
-            "observation": observations,
-            "reward": np.empty((length, batch), dtype=np.float32),
-            "terminated": np.empty((length, batch), dtype=bool),
-            "truncated": np.empty((length, batch), dtype=bool),
-            "final_value": np.zeros((length, batch), dtype=np.float32),
-            "is_first": np.empty((length + 1, batch), dtype=bool),
-            "state": to_arrays(map_arrays(torch.clone, self.state)),
-        }
-        if self.values:
-            fragment["value"] = np.empty((length + 1, batch), dtype=np.float32)
+        length = self.fragment_length
+        fragment = self._empty_fragment()
         actions, log_probs, taught = [], [], []
         finished = Episodes()
         with torch.inference_mode():
             for t in range(length):
                 self._record(fragment, t)
-                step = self.network.act(
-                    to_tensors(self.observation, self.device),
-                    self.state,
-                    torch.as_tensor(self.is_first, device=self.device),
-                )
+                step = self.network.act(*self._seen())
                 action = to_arrays(step.action)
                 actions.append(action)
                 log_probs.append(step.log_prob.cpu().numpy())
@@ -111,18 +93,36 @@ class Rollout:
                 finished.extend(self.episodes.step(reward, done, infos))
             self._record(fragment, length)
             if self.values:
-                last = self.network.value(
-                    to_tensors(self.observation, self.device),
-                    self.state,
-                    torch.as_tensor(self.is_first, device=self.device),
-                )
-                fragment["value"][length] = last.cpu().numpy()
-        self.observation = map_arrays(lambda array: array[length].copy(), observations)
+                fragment["value"][length] = self.network.value(*self._seen()).cpu().numpy()
+        self.observation = map_arrays(lambda array: array[length].copy(), fragment["observation"])
         fragment["action"] = stack_arrays(actions)
         fragment["behaviour_log_prob"] = np.stack(log_probs)
         if self.teacher is not None:
             fragment["teacher_action"] = stack_arrays(taught)
         return fragment, finished
+
+    def _empty_fragment(self) -> Fragment:
+        """Arrays for a fragment, and the recurrent state that it starts from."""
+        length, batch = self.fragment_length, self.num_envs
+        fragment: Fragment = {
+            "observation": map_arrays(
+                lambda array: np.empty((length + 1, *array.shape), dtype=array.dtype), self.observation
+            ),
+            "reward": np.empty((length, batch), dtype=np.float32),
+            "terminated": np.empty((length, batch), dtype=bool),
+            "truncated": np.empty((length, batch), dtype=bool),
+            "final_value": np.zeros((length, batch), dtype=np.float32),
+            "is_first": np.empty((length + 1, batch), dtype=bool),
+            "state": to_arrays(map_arrays(torch.clone, self.state)),
+        }
+        if self.values:
+            fragment["value"] = np.empty((length + 1, batch), dtype=np.float32)
+        return fragment
+
+    def _seen(self) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor]:
+        """What the network takes at this step: observation, recurrent state, and which episodes have just begun."""
+        is_first = torch.as_tensor(self.is_first, device=self.device)
+        return to_tensors(self.observation, self.device), self.state, is_first
 
     def _record(self, fragment: Fragment, t: int) -> None:
         for name, array in self.observation.items():
@@ -149,13 +149,20 @@ class Rollout:
             "random": torch.get_rng_state().numpy(),
         }
 
-    def set_state(self, state: dict[str, Any]) -> None:
-        """Goes on from `get_state`'s output."""
+    def set_state(self, state: dict[str, Any]) -> bool:
+        """Goes on from `get_state`'s output; returns whether the episodes go on too, or those just started are played.
+
+        Games in other processes are not saved, and worlds of another version may not fit.
+        """
         torch.set_rng_state(torch.from_numpy(np.array(state["random"])))
         if not state["worlds"]:
-            return  # games in other processes were not saved: those that have just been started go on
-        self.env = restore_worlds(self.env, state["worlds"])
+            return False
+        try:
+            self.env = restore_worlds(self.env, state["worlds"])
+        except WorldsChangedError:
+            return False
         self.observation = map_arrays(np.copy, state["observation"])
         self.is_first = np.copy(state["is_first"])
         self.state = to_tensors(map_arrays(np.copy, state["state"]), self.device)
         self.episodes.returns, self.episodes.lengths = np.copy(state["returns"]), np.copy(state["lengths"])
+        return True

@@ -1,10 +1,10 @@
-"""Scripted policies in the agent's place: those of the worlds, and one that is made of one of them.
+"""Scripted policies that play instead of the agent: the worlds' own, and `withdraw`, which builds on one of them.
 
-`withdraw` is `kite` whose hurt units step back while they reload. Whoever shoots at them has to look for another target
-or follow into the fire of the others; damage spreads over all, and more live to shoot.
+`withdraw` is `kite` whose hurt units step back while they reload. An attacker then has to look for another target or
+follow into the fire of the other units. Damage spreads over all units, and more of them live to shoot.
 
-As a teacher (`agents.losses.kickstarting`) it shows what exploration hardly finds: what only pays steps later, done by
-one unit at the right moment.
+As a teacher (`agents.losses.kickstarting`) it shows what exploration hardly finds: one unit's step at the right moment,
+which pays only some steps later.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from envs.actions import DIRECTIONS, MOVE_NORTH
-from envs.scenarios.scenario import OPPONENTS
+from envs.scenarios.choices import OPPONENTS
 from envs.views.observation import (
     ALLIANCE_ENEMY,
     C_ALLIANCE,
@@ -47,7 +47,7 @@ def scripted_action(env: Any, observation: dict[str, np.ndarray], name: str) -> 
         raise ValueError(f"the scripted policy {name!r} plays in the action view 'unit' only")
     action = env.scripted_action("kite")
     direction, withdraws = _ways_back(observation)
-    return {
+    return action | {
         "order": np.where(withdraws, MOVE_NORTH + direction, action["order"]),
         "target": np.where(withdraws, 0, action["target"]),
     }

@@ -13,6 +13,10 @@ from agents.configuration import ConfigError
 from agents.presets import WorldConfig
 
 
+class WorldsChangedError(ValueError):
+    """Saved worlds do not fit the worlds of today: their episodes cannot go on."""
+
+
 def make_worlds(world: WorldConfig, num_envs: int, seed: int, players: int = 1) -> gymnasium.vector.VectorEnv:
     """The vector of `num_envs` worlds that `world` describes.
 
@@ -58,9 +62,9 @@ def is_battle(scenario: str) -> bool:
 def save_worlds(env: Any) -> dict[str, Any]:
     """All that the future of the worlds depends on: their own `get_state`, a pickle, or the content of their arrays.
 
-    The last is for worlds that hold compiled structures over their arrays, like the simulator's; what they name as
-    their `work_space` is left out, so that another version may use it otherwise. Worlds that are
-    games in other processes (`in_other_processes`) cannot be saved; nothing is.
+    The last is for worlds that hold compiled structures over their arrays, like the simulator's. What they name as
+    their `work_space` is left out, so that another version may use it otherwise. Worlds that are games in other
+    processes (`in_other_processes`) cannot be saved; nothing is.
     """
     if getattr(env, "in_other_processes", False):
         return {}
@@ -70,33 +74,46 @@ def save_worlds(env: Any) -> dict[str, Any]:
         return {"pickle": pickle.dumps(env)}
     except TypeError:
         plain = {name: value for name, value in vars(env).items() if isinstance(value, bool | int | float | str)}
-        return {"plain": plain, "arrays": [array.copy() for array in _saved_arrays(env)]}
+        return {"plain": plain, "arrays": {path: array.copy() for path, array in _saved_arrays(env).items()}}
 
 
 def restore_worlds(env: Any, saved: dict[str, Any]) -> Any:
-    """Worlds as `save_worlds` found them: `env`, made the same way, or what replaces it."""
+    """Worlds as `save_worlds` found them: `env`, made the same way, or what replaces it.
+
+    Raises `WorldsChangedError`, and leaves `env` as it was, if these worlds have other arrays than the saved ones.
+    """
     if "state" in saved:
         env.set_state(saved["state"])
         return env
     if "pickle" in saved:
         return pickle.loads(saved["pickle"])
+    arrays = _saved_arrays(env)
+    if {path: _form(array) for path, array in saved["arrays"].items()} != {
+        path: _form(array) for path, array in arrays.items()
+    }:
+        raise WorldsChangedError("the worlds have other arrays than when they were saved")
     vars(env).update(saved["plain"])
-    for array, values in zip(_saved_arrays(env), saved["arrays"], strict=True):
+    for path, array in arrays.items():
+        values = saved["arrays"][path]
         if not np.array_equal(array, values, equal_nan=array.dtype.kind == "f"):
             array[...] = values
     return env
 
 
-def _saved_arrays(env: Any) -> Iterator[np.ndarray]:
-    """The arrays of the worlds, in a fixed order, but for their work space."""
+def _form(array: np.ndarray) -> tuple[tuple[int, ...], str]:
+    return array.shape, array.dtype.str
+
+
+def _saved_arrays(env: Any) -> dict[str, np.ndarray]:
+    """The arrays of the worlds by their path, but for their work space."""
     work_space = {id(array) for array in getattr(env, "work_space", ())}
-    return (array for array in _arrays_of(vars(env)) if id(array) not in work_space)
+    return {path: array for path, array in _arrays_of(vars(env)) if id(array) not in work_space}
 
 
-def _arrays_of(structure: Any) -> Iterator[np.ndarray]:
-    """The arrays in a nest of dicts, lists and tuples, in a fixed order."""
+def _arrays_of(structure: Any, path: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """The arrays in a nest of dicts, lists and tuples, with their paths (`state.3`)."""
     if isinstance(structure, np.ndarray) and structure.dtype != object:
-        yield structure
+        yield path, structure
     elif isinstance(structure, dict | list | tuple):
-        for part in structure.values() if isinstance(structure, dict) else structure:
-            yield from _arrays_of(part)
+        for name, part in structure.items() if isinstance(structure, dict) else enumerate(structure):
+            yield from _arrays_of(part, f"{path}.{name}" if path else str(name))

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from agents.acting.arrays import to_arrays, to_tensors
 from agents.acting.episodes import EpisodeCounter, Episodes
-from agents.acting.scripted import scripted_action
+from agents.acting.player import Player
 from agents.acting.worlds import make_worlds
 from agents.models.network import AgentNetwork, NetworkConfig
 from agents.presets import WorldConfig
@@ -33,26 +32,19 @@ def play(
 ) -> Episodes:
     """Plays `rounds` episodes in each of `num_envs` worlds.
 
-    network: an agent, or the name of a scripted policy (`agents.acting.scripted`) that plays in its place.
+    network: an agent, or the name of a scripted policy (`agents.acting.scripted`).
     """
     env = make_worlds(world, num_envs, seed)
     observation, _ = env.reset(seed=seed)
     counter, kept = EpisodeCounter(num_envs), Episodes()
     played = np.zeros(num_envs, dtype=np.int64)
     is_first = np.ones(num_envs, dtype=bool)
-    state = {} if isinstance(network, str) else network.initial_state(num_envs)
-    # The draws of an evaluation are its own: it must not depend on, or disturb, whoever calls.
+    player = Player(env, network, deterministic=deterministic)
+    # An evaluation has random numbers of its own: it must not depend on the caller's, nor disturb them.
     with torch.random.fork_rng(devices=[]), torch.inference_mode():
         torch.manual_seed(seed)
         while (played < rounds).any():
-            if isinstance(network, str):
-                action = scripted_action(env, observation, network)
-            else:
-                step = network.act(
-                    to_tensors(observation), state, torch.as_tensor(is_first), deterministic=deterministic
-                )
-                action, state = to_arrays(step.action), step.state
-            observation, reward, terminated, truncated, infos = env.step(action)
+            observation, reward, terminated, truncated, infos = env.step(player.act(observation, is_first))
             is_first = terminated | truncated
             finished = counter.step(np.asarray(reward), is_first, infos)
             within = [index for index, slot in enumerate(finished.slots) if played[slot] < rounds]

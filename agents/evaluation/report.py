@@ -4,15 +4,13 @@ import base64
 import html
 import io
 import math
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from agents.acting.arrays import to_arrays, to_tensors
 from agents.acting.worlds import is_battle
+from agents.evaluation.film import film, mp4
 from agents.models.network import AgentNetwork
 from agents.presets import AgentTrainingConfig
 from agents.runs.checkpoints import RunFolder
@@ -70,8 +68,11 @@ _CURVES = (
 )
 
 
-def write_report(path: Path, run: RunFolder, content: dict[str, Any], network: AgentNetwork) -> None:
-    """Writes the report of an evaluation (`agents.evaluation.scoring.evaluate_run`'s JSON content) to `path`."""
+def write_report(path: Path, run: RunFolder, content: dict[str, Any], network: AgentNetwork, videos: int) -> None:
+    """Writes the report of an evaluation to `path`.
+
+    content: of `evaluation.json` (`agents.evaluation.scoring.evaluate_run`). videos: battles to show.
+    """
     config, training, results = run.config, content["training"], content["results"]
     first = results[0]
     parameters = sum(parameter.numel() for parameter in network.parameters())
@@ -96,7 +97,7 @@ on seeds never trained on, the same number in every world{_played_on(content)}.<
 <h2>Results</h2>
 <div class="panel">{_results(results)}</div>
 {_league(content["league"])}
-{_battles(content, config, network)}
+{_battles(content, config, network, videos)}
 <h2>Training</h2>
 <div class="plots">{_curves(read_metrics(run.path / "metrics.jsonl"))}</div>
 <details><summary>Config of the run</summary><pre>{html.escape((run.path / "config.json").read_text())}</pre></details>
@@ -237,63 +238,20 @@ def _plot(title: str, label: str, points: list[tuple[float, float]], unit_range:
     return buffer.getvalue()[buffer.getvalue().index("<svg") :]
 
 
-def _battles(content: dict[str, Any], config: AgentTrainingConfig, network: AgentNetwork) -> str:
-    """Videos of the agent's battles on seeds of the evaluation, inside the page."""
-    count = content["evaluation"]["videos"]
+def _battles(content: dict[str, Any], config: AgentTrainingConfig, network: AgentNetwork, count: int) -> str:
+    """Videos of `count` of the agent's battles on seeds of the evaluation, inside the page."""
     result = content["results"][0]
     if count == 0 or ":" in result["scenario"]:
         return ""
     if content["backend"] != "simulator":
-        return ""  # a film of the simulator would show other battles than those that were scored
+        return ""  # a film of the simulator would not show the battles that were scored
     panels = []
     for number in range(count):
         seed = content["first_seed"] + number
         frames, summary = film(network, config, result["scenario"], result["opponent"], seed)
-        video = f'<video controls muted loop autoplay playsinline src="{_data_uri(_mp4(frames), "video/mp4")}"></video>'
+        video = f'<video controls muted loop autoplay playsinline src="{_data_uri(mp4(frames), "video/mp4")}"></video>'
         panels.append(f'<div class="panel">{video}<p>{html.escape(summary)}</p></div>')
     return f'<h2>Battles</h2><div class="battles">{"".join(panels)}</div>'
-
-
-def film(
-    network: AgentNetwork, config: AgentTrainingConfig, scenario: str, opponent: str, seed: int
-) -> tuple[list[np.ndarray], str]:
-    """Pictures of one episode played by the agent, and what came of it."""
-    from envs import SC2VectorEnv
-    from envs.render.pictures import draw_battle
-
-    env = SC2VectorEnv(
-        scenario,
-        1,
-        opponent=opponent if is_battle(scenario) else None,
-        action_view=config.world.action_view,
-        render_mode="rgb_array_list",
-        _autoreset=False,
-    )
-    observation, _ = env.reset(seed=seed)
-    state, is_first, total = network.initial_state(1), torch.ones(1, dtype=torch.bool), 0.0
-    with torch.random.fork_rng(devices=[]), torch.inference_mode():
-        torch.manual_seed(seed)
-        for _ in range(env.scenario.step_limit):
-            step = network.act(to_tensors(observation), state, is_first)
-            state, is_first = step.state, torch.zeros(1, dtype=torch.bool)
-            observation, reward, terminated, truncated, infos = env.step(to_arrays(step.action))
-            total += float(reward[0])
-            if terminated[0] or truncated[0]:
-                break
-    final = infos["final_info"]
-    length = int(final["episode_length"][0])
-    frames = draw_battle(env.scenario, env.rules, env.recorded_frames()[::2])
-    if not is_battle(scenario):
-        return frames, f"seed {seed}: score {final['score'][0]:.0f} after {length} steps"
-    outcome = "won" if final["battle_won"][0] else "not won"
-    return frames, f"against {opponent}, seed {seed}: {outcome} after {length} steps, return {total:.2f}"
-
-
-def _mp4(frames: list[np.ndarray]) -> bytes:
-    from envs.render.video import write_mp4
-
-    with tempfile.TemporaryDirectory() as folder:
-        return write_mp4(Path(folder) / "battle.mp4", frames, fps=12.0).read_bytes()
 
 
 def _data_uri(data: bytes, kind: str) -> str:

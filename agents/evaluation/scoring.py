@@ -25,7 +25,7 @@ from agents.runs.checkpoints import RunFolder, read_info, read_standings
 
 def check_worlds(world: WorldConfig, evaluation: EvaluationConfig) -> None:
     """Raises `ConfigError` for scenarios and opponents that do not exist."""
-    from envs.rules.opponents import OPPONENTS
+    from envs.scenarios.choices import OPPONENTS
     from envs.scenarios.scenario import load_scenario
 
     for scenario in {world.scenario, *evaluation.scenarios}:
@@ -68,7 +68,7 @@ def evaluate(
 
 
 def _jobs(evaluation: EvaluationConfig, workers: int) -> list[dict[str, Any]]:
-    """Shares the worlds out; world i plays the same episodes whoever gets it."""
+    """Shares the worlds out to workers. World i plays the same episodes on each of them."""
     num_envs = min(evaluation.num_envs, evaluation.episodes)
     rounds = math.ceil(evaluation.episodes / num_envs)
     shares = np.array_split(np.arange(num_envs), max(1, min(workers, num_envs)))
@@ -136,7 +136,7 @@ def evaluate_run(
         "league": read_standings(checkpoint),
     }
     (folder / "evaluation.json").write_text(json.dumps(content, indent=2))
-    write_report(folder / "report.html", run, content, network)
+    write_report(folder / "report.html", run, content, network, evaluation.videos)
     return folder
 
 

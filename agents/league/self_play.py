@@ -17,7 +17,7 @@ Weights = dict[str, np.ndarray]
 
 
 class OpponentWorlds(VectorEnv):
-    """Wraps a vector of two-player worlds; player 0 is whoever steps it, player 1 is an opponent of its own per world.
+    """Wraps a vector of two-player worlds: its user is player 0, and each world has an opponent of its own as player 1.
 
     `assign` names the opponent of the episodes that start from then on; running episodes keep theirs to their end.
     Finished episodes carry `opponent` and `outcome` (1 won, 1/2 drawn, 0 lost) in `final_info`.
@@ -33,7 +33,7 @@ class OpponentWorlds(VectorEnv):
         action_space: gymnasium.Space,
         opponent: str,
     ) -> None:
-        """env: made with `players=2`. The spaces are those of one player. opponent: scripted, to begin with."""
+        """env: made with `players=2`. observation_space, action_space: of one player. opponent: the first, scripted."""
         self.env = env
         self.num_envs = env.num_envs
         self.single_observation_space = observation_space
@@ -53,7 +53,7 @@ class OpponentWorlds(VectorEnv):
     def assign(self, name: str, weights: Weights | None) -> None:
         """Sets the opponent of coming episodes: a scripted policy (no weights), or the member `name` with its weights.
 
-        Weights of a name that is playing already replace what it plays with (the mirror gets better that way).
+        A name that is playing already goes on with the new weights (so the mirror gets better).
         """
         self._next = name
         if weights is not None:
@@ -107,7 +107,7 @@ class OpponentWorlds(VectorEnv):
 
     def _opponents_act(self) -> Any:
         """The other side's actions `[B, ...]`, one forward pass per network in play."""
-        actions: Any = None
+        actions = _no_actions(self.single_action_space, self.num_envs)
         for name in dict.fromkeys(self.opponents):
             rows = np.flatnonzero(self.opponents == name)
             if name in self._networks:
@@ -123,10 +123,6 @@ class OpponentWorlds(VectorEnv):
                 action = to_arrays(step.action)
             else:
                 action = _theirs(self.env.scripted_action(name, player=1), rows)
-            if actions is None:
-                actions = map_arrays(
-                    lambda array: np.zeros((self.num_envs, *array.shape[1:]), dtype=array.dtype), action
-                )
             _put(actions, rows, action)
         return actions
 
@@ -153,6 +149,14 @@ class OpponentWorlds(VectorEnv):
         self.env.close()
 
 
+def _no_actions(space: gymnasium.Space, num_envs: int) -> Any:
+    """Zeros for the actions of `num_envs` worlds: an array, or one for each part that the space has."""
+    if isinstance(space, gymnasium.spaces.Dict):
+        return {name: _no_actions(part, num_envs) for name, part in space.items()}
+    assert space.shape is not None
+    return np.zeros((num_envs, *space.shape), dtype=space.dtype)
+
+
 def _both_players(ours: Any, theirs: Any) -> Any:
     if isinstance(ours, dict):
         return {name: np.stack([ours[name], theirs[name]], axis=1) for name in ours}
@@ -164,8 +168,9 @@ def _theirs(actions: Any, rows: np.ndarray) -> Any:
 
 
 def _put(target: Any, rows: np.ndarray, values: Any) -> None:
+    """Writes `values` into the rows; a part that a scripted player does not know stays 0."""
     if isinstance(target, dict):
-        for name in target:
+        for name in values:
             target[name][rows] = values[name]
     else:
         target[rows] = values

@@ -1,5 +1,4 @@
-"""Behavioural cloning: maximise the likelihood of demonstrated actions (AlphaStar's and Perceiver IO's supervised
-setting).
+"""Behavioural cloning: maximise the likelihood of demonstrated actions, the supervised setting of AlphaStar.
 
     loss = -sum over units with a choice of log pi(a_u|x), divided by their number  [- entropy_weight * mean_u H]
 

@@ -4,9 +4,9 @@ arXiv:1803.03835).
     loss = loss of V-trace or PPO + weight * mean_u(-log pi(a_u of the teacher | x))
 
 The learner acts, and the teacher says what it would have done there. So the states x are the learner's own, as in
-DAgger (Ross et al. 2011, arXiv:1011.0686), and what it is taught covers its own mistakes, which demonstrations do not;
-and its value function learns its own returns from the first step on. The paper's teacher is a network, whose
-distribution enters the cross-entropy; a scripted policy has one action in its place.
+DAgger (Ross et al. 2011, arXiv:1011.0686). The lessons cover the learner's own mistakes, which demonstrations do not.
+Its value function learns its own returns from the first step on. The paper's teacher is a network, and its distribution
+enters the cross-entropy. A scripted policy gives one action instead.
 """
 
 from __future__ import annotations

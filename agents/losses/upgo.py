@@ -2,8 +2,8 @@
 
     G_t = r_t + gamma * (G_{t+1}  if r_{t+1} + gamma V(x_{t+2}) >= V(x_{t+1})  else  V(x_{t+1}))
 
-The return follows the trajectory as long as the actions taken turn out at least as good as the value function thought,
-and bootstraps where they turn out worse.
+The return follows the trajectory while the actions turn out at least as good as the value function thought. Where they
+turn out worse, it bootstraps.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
 
 A world's action is the joint action of its units: its log-probability is the sum over units, and so is its entropy.
 
-Fragments are time-major. The bootstrap value of a step that was cut off by the time limit is the value of the
-observation which ended the episode (`final_value`, zero elsewhere): truncation bootstraps, termination does not.
+Fragments are time-major. Truncation bootstraps, termination does not: a step that the time limit cut off is followed by
+the value of the last observation (`final_value`, zero elsewhere).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Rows that no world of a batch uses are left out before the network, and put back after it.
 
-Units die, and some worlds have room for many more units than ever stand in them. What is absent changes no output, so
-the network need not be run on it. Rows are dropped for the batch as a whole: a row stays if any world needs it.
+Units die, and some worlds have room for many more units than ever stand in them. Absent rows change no output, so the
+network need not run on them. Rows are dropped for the batch as a whole: a row stays if any world needs it.
 """
 
 from __future__ import annotations
@@ -33,9 +33,11 @@ _OF_ENTITIES = {"entities": 1, "mask": 1}
 class Compaction(NamedTuple):
     """Which rows of a batch with `U` unit slots and `N` entity rows are kept.
 
-    units: long [U'], the kept unit slots. entities: long [N'], the kept entity rows: the units', in the same order,
-    then the others', one absent row last, which stands for all that are left out. place: long [N], the kept row of
-    each entity row.
+    units: long [U'], the kept unit slots.
+    entities: long [N'], the kept entity rows: the units' in the same order, then the others'. The last one is absent
+    and stands for all rows that are left out.
+    place: long [N], the kept row of each entity row.
+    layout: which arrays have these rows.
     """
 
     units: Tensor

@@ -1,8 +1,8 @@
 """Masked action distributions: exact log-probabilities and entropies, illegal actions with probability exactly 0.
 
 Every function works on logits and masks with arbitrary leading axes. A masked logit becomes the lowest float32, not
--inf: its probability underflows to exactly 0, and a row without any legal entry (a dead unit's targets) stays finite
-in value and gradient instead of turning into NaN. What such a row says is never used: the callers multiply it by zero.
+-inf, and its probability underflows to exactly 0. So a row without any legal entry (a dead unit's targets) stays finite
+in value and gradient. Nobody uses what such a row says: the callers multiply it by zero.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def sample_categorical(log_probs: Tensor) -> Tensor:
     """Indices [...] drawn from log-probabilities [..., K]: one uniform number a row, looked up in the row's cumulative
     sum.
 
-    An entry of probability 0 adds nothing to the sum, so no number falls on it; the factor keeps the largest number
+    An entry of probability 0 adds nothing to the sum, so no number falls on it. The factor keeps the largest number
     below the row's total in float32 too.
     """
     cumulative = log_probs.exp().cumsum(-1)
@@ -83,7 +83,7 @@ class TargetedOrders(NamedTuple):
         return legal.nonzero().squeeze(-1)
 
     def only(self, rows: Tensor) -> TargetedOrders:
-        """The same with those rows alone; what it says of an order without its row is never used."""
+        """The same with these rows alone. Nobody uses what it says of an order whose row is left out."""
         place = torch.zeros_like(self.row_order)
         place[rows] = torch.arange(len(rows), device=rows.device)
         return self._replace(
@@ -95,8 +95,8 @@ class UnitOrders:
     """For each of U units an order, then a target given the order: p(order) * p(target | order), independent across
     units.
 
-    order_logits [..., U, K], order_mask bool [..., U, K]; target_logits [..., U, R, N] with one row per targeted order;
-    target_mask bool [..., U, C, N] with one row per target class.
+    order_logits [..., U, K], order_mask bool [..., U, K].
+    target_logits [..., U, R, N], one row per targeted order. target_mask bool [..., U, C, N], one row per target class.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """Entities in, one vector per entity and one per scene out: the embedding of raw columns, and three encoders behind it.
 
-`perceiver_io` reads the entities into a few latents, thinks there, and answers one query per entity (Perceiver IO,
-section 4.5 of arXiv:2107.14795: the drop-in replacement of AlphaStar's entity Transformer). `transformer` is what it
-replaces (three layers of full self-attention), `deep_sets` is the cheapest set function. They differ in nothing else.
+`perceiver_io` reads the entities into a few latents, processes these, and answers one query per entity. It is the
+drop-in replacement of AlphaStar's entity Transformer (Perceiver IO, arXiv:2107.14795, section 4.5). `transformer` is
+the replaced model, three layers of full self-attention. `deep_sets` is the cheapest set function.
 """
 
 from __future__ import annotations
@@ -20,9 +20,8 @@ from perceiver_core.presets import entity_encoder
 ENCODERS = ("perceiver_io", "transformer", "deep_sets")
 MAX_TYPE_ID = 4096
 
-# Columns of an entity that are numbers, and the value that maps to 1 (a typical large one, so that inputs stay within
-# about [-1, 1] for combat units). What is not listed here is categorical or derived below, or carries nothing a policy
-# may use.
+# Columns of an entity that are numbers, and the value that maps to 1. It is a typical large one, so that inputs of
+# combat units stay within about [-1, 1]. Other columns are categorical or derived below, or of no use to a policy.
 NUMERIC_RANGES = {
     "health": 100.0,
     "shield": 100.0,
@@ -58,8 +57,8 @@ SCALAR_RANGES = {
     "food_used": 50.0,
     "food_cap": 50.0,
 }
-# Positions are given twice: in the map's frame (0 to 64 -> -1 to 1, where walls and the map's edge matter) and
-# relative to the centre of the own units (a fight looks the same anywhere).
+# Positions are given twice. In the map's frame (0 to 64 -> -1 to 1) walls and the map's edge have a place. Relative to
+# the centre of the own units a fight looks the same anywhere.
 MAP_HALF_SIZE = 32.0
 RELATIVE_RANGE = 10.0
 SELF = 1
@@ -116,7 +115,7 @@ class EntityEmbedding(nn.Module):
         }
 
     def _keep(self, name: str, constant: Tensor) -> None:
-        """What follows from the vocabulary moves with the module but is no part of a checkpoint."""
+        """Stores a constant that follows from the vocabulary: it moves with the module and is in no checkpoint."""
         self.register_buffer(name, constant, persistent=False)
 
     def forward(self, entities: Tensor, mask: Tensor) -> Tensor:

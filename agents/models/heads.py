@@ -1,7 +1,7 @@
 """Action heads, one per action view of the simulator: they turn features into a masked, structured action distribution.
 
-All heads share the interface of `ActionHead`; `HEADS` lists them. An action is an array or a dict of parts, which
-nothing outside the heads looks into: a new head with parts of its own is a class here and a line in `HEADS`.
+All heads share the interface of `ActionHead`; `HEADS` lists them. An action is an array or a dict of parts. Nothing
+outside the heads looks into it, so a new head with parts of its own is a class here and a line in `HEADS`.
 """
 
 from __future__ import annotations
@@ -35,8 +35,11 @@ HEALER_TYPES = (54,)  # Medivac: its "attack" actions in SMAC's numbering heal a
 
 
 class Features(NamedTuple):
-    """What heads see: units [M, U, D] (the own units' slots), entities [M, N, D], core [M, E] (the
-    scene as a whole, through the recurrent core)."""
+    """What heads see.
+
+    units: [M, U, D], the own units' slots. entities: [M, N, D]. core: [M, E], the scene as a whole after the recurrent
+    core.
+    """
 
     units: Tensor
     entities: Tensor
@@ -80,7 +83,7 @@ class ActionHead(nn.Module):
         raise NotImplementedError
 
     def is_legal(self, observation: dict[str, Tensor], action: Any) -> Tensor:
-        """bool [M, U], whether units that may be left out could do what they did. Only for heads with a `layout`."""
+        """bool [M, U], whether the masks allowed each unit's action. Only for heads with a `layout`."""
         raise NotImplementedError
 
     def named_axes(self) -> dict[str, NamedAxis]:
@@ -101,8 +104,8 @@ def _initialise_policy(layer: nn.Linear, gain: float = 1.0) -> nn.Linear:
 class Pairs(nn.Module):
     """Each unit's view of each entity: a vector of what the entity is and where it stands from the unit.
 
-    The encoder tells of the scene as a whole. Who is in whose reach is a matter of pairs, which embeddings that met in
-    a few latents can only approximate.
+    The encoder tells of the scene as a whole. Who is in whose reach is a matter of pairs; embeddings that met in a few
+    latents can only approximate it.
     """
 
     def __init__(self, channels: int, position: tuple[int, int]) -> None:
@@ -115,7 +118,7 @@ class Pairs(nn.Module):
         nn.init.orthogonal_(self.surroundings.weight, 0.1)  # units start out as the encoder has them
 
     def forward(self, features: Features, observation: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
-        """pairs [M, U, N, P], and what they add up to: units [M, U, D] that know of what is around them."""
+        """pairs [M, U, N, P], and units [M, U, D] that know of the entities around them."""
         position = observation["entities"][..., self.position].float() / RELATIVE_RANGE
         offset = position[:, None] - position[:, : features.units.shape[1], None]  # [M, U, N, 2]
         distance = offset.square().sum(-1, keepdim=True).add(1e-4).sqrt()
@@ -137,8 +140,10 @@ class TargetPointer(nn.Module):
         self.pair = _initialise_policy(nn.Linear(PAIR_CHANNELS, num_rows), PAIR_GAIN)
 
     def forward(self, units: Tensor, entities: Tensor, pairs: Tensor, rows: Tensor | None = None) -> Tensor:
-        """units [M, U, D], entities [M, N, D], pairs [M, U, N, P] -> logits [M, U, R, N]; with rows, long [R'], those
-        alone: [M, U, R', N]."""
+        """units [M, U, D], entities [M, N, D], pairs [M, U, N, P] -> logits [M, U, R, N].
+
+        rows: long [R'], for logits [M, U, R', N] of these rows alone.
+        """
         batch, num_units, _ = units.shape
         query, pair = self.query, self.pair
         if rows is None:
@@ -274,12 +279,12 @@ class FunctionHead(ActionHead):
     """AlphaStar's autoregressive action (view "function"): function, queued, selected units, target unit, target point.
 
     Each argument is conditioned on all earlier ones through a running context vector, and exists only where the
-    function takes it. The selected units are a set: unit i is in or out given the units before it, so that every non-
-    empty legal subset has one exact probability (a sequence of pointers would count the orders in which a set can be
-    picked). The log-probability of the whole action is [M, 1].
+    function takes it. The selected units are a set: unit i is in or out given the units before it. So every legal
+    subset that is not empty has one exact probability. (A sequence of pointers would count the orders in which a set
+    can be picked.) The log-probability of the whole action is [M, 1].
 
-    The entropy is the sum of the conditional entropies along the given action: unbiased for the entropy of the
-    structured distribution when the action was drawn from it (the exact sum runs over all subsets of units).
+    The entropy is the sum of the conditional entropies along the given action. If the action was drawn from the
+    distribution, this is an unbiased estimate of its entropy. The exact sum would run over all subsets of units.
     """
 
     parts = ("function", "queued", "selected", "target_unit", "target_point")

@@ -1,6 +1,6 @@
 """The agent: entity embedding -> encoder -> optional LSTM -> action head and value.
 
-`act` draws actions for a batch of worlds; `evaluate` goes over time-major fragments with the actions that were taken
+`act` draws actions for a batch of worlds. `evaluate` goes over time-major fragments with the actions that were taken
 (teacher-forced) and returns what the losses need. Both accept any of the simulator's action views.
 """
 
@@ -87,7 +87,7 @@ class Scene(NamedTuple):
 class AgentNetwork(nn.Module):
     """One network for all own units of a world (and their joint value), for the spaces of one environment.
 
-    Raises ValueError where the spaces are not those of one of the simulator's views.
+    Raises ValueError for spaces of no action view of the simulator.
     """
 
     def __init__(
@@ -200,23 +200,32 @@ class AgentNetwork(nn.Module):
         features = self._features(scene, kept)
 
         def evaluate_action(action: Any) -> list[Tensor]:
-            if isinstance(action, dict):
-                flat_action: Any = {name: array.flatten(0, 1) for name, array in action.items()}
-            else:
-                flat_action = action.flatten(0, 1)
-            seen_action: Any = kept.action(flat_action) if kept else flat_action
-            of_action = self.head.evaluate(features, seen, seen_action)
-            if kept:
-                of_action = ActionEvaluation(
-                    kept.full_log_prob(of_action.log_prob, self.head.is_legal(flat, flat_action)),
-                    kept.put_back(of_action.entropy, self.num_units),
-                    kept.put_back(of_action.unit_mask, self.num_units),
-                )
+            of_action = self._evaluate_action(features, flat, seen, kept, action)
             return [array.view(action_steps, batch, -1) for array in of_action]
 
         log_prob, entropy, unit_mask = evaluate_action(action)
         teacher_log_prob = None if teacher_action is None else evaluate_action(teacher_action)[0]
         return Evaluation(log_prob, entropy, unit_mask, value, teacher_log_prob)
+
+    def _evaluate_action(
+        self, features: Features, flat: Observation, seen: Observation, kept: Compaction | None, action: Any
+    ) -> ActionEvaluation:
+        """What the head says of an action [T, B, ...], for all units.
+
+        flat: the observation [T * B, ...]. seen: its kept rows.
+        """
+        if isinstance(action, dict):
+            flat_action: Any = {name: array.flatten(0, 1) for name, array in action.items()}
+        else:
+            flat_action = action.flatten(0, 1)
+        if kept is None:
+            return self.head.evaluate(features, seen, flat_action)
+        of_action = self.head.evaluate(features, seen, kept.action(flat_action))
+        return ActionEvaluation(
+            kept.full_log_prob(of_action.log_prob, self.head.is_legal(flat, flat_action)),
+            kept.put_back(of_action.entropy, self.num_units),
+            kept.put_back(of_action.unit_mask, self.num_units),
+        )
 
     def _encode(self, observation: Observation, state: State, is_first: Tensor) -> tuple[Scene, State]:
         """observation with leading axis T*B, is_first bool [T, B] -> what T*B observations say, state after step T."""

@@ -1,10 +1,9 @@
 """The training loop as an RLlib algorithm: references from env runners to learners, weights the other way.
 
 The driver never touches a fragment. Each request to an env runner carries the newest weights by reference and returns a
-fragment by reference; each update sends references to the learners and gets new weights by reference. Without env
-runners the learners act themselves: a request for an update carries no more than the opponents to play against.
-Everything that may fail is waited for with a deadline, so a lost process ends in recovery or in an error, never in a
-hang.
+fragment by reference. Each update sends references to the learners and gets new weights by reference. Without env
+runners the learners act themselves, and a request for an update carries only the opponents to play against. Every wait
+for something that may fail has a deadline: a lost process ends in recovery or in an error, never in a hang.
 """
 
 import time
@@ -153,8 +152,7 @@ class EntityAgent(Algorithm):
     """Trains an `AgentNetwork` on fragments from batched env runners, or from learners that act.
 
     With `v-trace` env runners and learners work at the same time; with `ppo` in turns. Counters, over the run's whole
-    life: `updates`, `env_steps` trained on, `seconds` spent training, and `cpu_seconds` of the driver's process
-    in them.
+    life: `updates`, `env_steps` trained on, `seconds` spent training, and the driver's `cpu_seconds` in them.
     """
 
     config: EntityAgentConfig  # type: ignore[assignment]
@@ -183,6 +181,8 @@ class EntityAgent(Algorithm):
         self._last_fragment_at = time.monotonic()
         self._recent: dict[str, deque[float]] = {}
         self._matches_drawn = 0
+        # Whether the episodes of a restored checkpoint go on. Env runners always start new ones.
+        self.episodes_restored = False
         self.league = League(self.agent.self_play) if self.agent.self_play.enabled else None
         self._snapshot_references: dict[str, ray.ObjectRef] = {}
         self._publish_learner_weights()
@@ -410,9 +410,9 @@ class EntityAgent(Algorithm):
         self._log_update(means, update.env_steps)
 
     def _any_learner_died(self, update: _Update) -> bool:
-        """Whether an update failed because a learner is gone, and not because of what it was given.
+        """Whether an update failed because a learner is gone, and not because of its data.
 
-        The survivors see no more than a broken connection, often before Ray knows of the death.
+        The survivors only see a broken connection, often before Ray knows of the death.
         """
         done, _ = ray.wait(update.metrics, num_returns=len(update.metrics), timeout=_LEARNER_DEATH_SECONDS)
         for reference in done:
@@ -430,7 +430,7 @@ class EntityAgent(Algorithm):
             self._finish_update()
 
     def _publish_learner_weights(self) -> None:
-        """Makes the learners' weights those that the next requests to env runners carry."""
+        """Lets the next requests to env runners carry the learners' weights."""
         if not self._learners_act:
             self._weights = (ray.put(self._learner_weights()), self.updates)
 
@@ -548,9 +548,12 @@ class EntityAgent(Algorithm):
             self.league.set_state(state["league"] | {"snapshots": snapshots})
         # Saved observations, and perhaps the worlds' own arrays, are in the order of the tables too: where the tables
         # have changed, episodes start anew.
+        self.episodes_restored = False
         if VOCABULARY in state and same_tables(axes, tables):
             states = ray.put(state.get("acting", []))
-            self._foreach_learner(lambda learner: learner.set_acting_states(ray.get(states)))
+            self.episodes_restored = all(
+                self._foreach_learner(lambda learner: learner.set_acting_states(ray.get(states)))
+            )
 
     def restore_from_path(self, path: Any, *args: Any, **kwargs: Any) -> None:
         super().restore_from_path(path, *args, **kwargs)

@@ -23,13 +23,13 @@ _QUIET = {
     "RAY_IGNORE_UNHANDLED_ERRORS": "1",
     # Ray gives its workers a low priority; on a machine with other load, training would crawl behind its own driver.
     "RAY_worker_niceness": "0",
-    # Ray prints at error level that actors which it may restart have constructor arguments in the object store; the
-    # driver holds those of env runners for as long as they live.
+    # Ray prints at error level that actors which it may restart have constructor arguments in the object store. The
+    # driver holds these for as long as its env runners live.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
     "PYTHONWARNINGS": "ignore::DeprecationWarning",
 }
-# Ray's own switch between "this machine only" (every server binds 127.0.0.1) and clusters; off by default on macOS and
-# Windows, on by default on Linux, where it would listen on all interfaces. Read when Ray is imported.
+# Ray's own switch between "this machine only" (every server binds 127.0.0.1) and clusters. By default Ray on Linux is
+# made for clusters and listens on all interfaces. Read when Ray is imported.
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 
 
@@ -53,8 +53,8 @@ def check_resources(cluster: ClusterConfig) -> None:
     gpus = torch.cuda.device_count()
     if gpus_needed(cluster) > gpus:
         raise ConfigError(
-            f"cluster.gpus_per_learner={cluster.gpus_per_learner:g} and cluster.num_learners={cluster.num_learners} need "
-            f"{gpus_needed(cluster):g} GPU(s), but PyTorch finds {gpus} on this machine: set "
+            f"cluster.gpus_per_learner={cluster.gpus_per_learner:g}, cluster.num_learners={cluster.num_learners}: "
+            f"{gpus_needed(cluster):g} GPU(s) are needed, but PyTorch finds {gpus} on this machine: set "
             "--cluster.gpus-per-learner 0 to learn on the CPU, or name a cluster with --cluster.ray-address"
         )
 

@@ -39,7 +39,7 @@ class AgentLearner(TorchLearner):
     """Updates the agent's network from fragments by V-trace or PPO, with a teacher as long as it has weight.
 
     With several learners each has its share of the fragments; DDP averages the gradients, so all take the same step.
-    Where there are no env runners, each acts in worlds of its own with the weights it has, and fragments stay in the
+    Without env runners each learner acts in worlds of its own with the weights it has. Fragments then stay in the
     process (DD-PPO, Wijmans et al. 2020, arXiv:1911.00357).
     """
 
@@ -58,13 +58,16 @@ class AgentLearner(TorchLearner):
     def build(self) -> None:
         super().build()
         if self.agent.cluster.num_env_runners == 0:
-            # The worlds of remote learners are those that as many remote env runners would have.
+            # Remote learners have the same worlds as an equal number of remote env runners.
             rank = self._learner_index + 1 if self.config.num_learners > 0 else 0
             self.env_runner = BatchedEnvRunner(config=self.config, worker_index=rank, network=self.network)
 
     def _num_threads(self) -> int:
-        """Threads that find a core of their own. One more, and every operation waits at a barrier for a thread that an
-        env runner has pushed off its core: an update then takes many times as long."""
+        """Threads that find a core of their own.
+
+        With one more, every operation waits at a barrier for a thread that an env runner has pushed off its core. An
+        update then takes many times as long.
+        """
         cluster = self.agent.cluster
         if self.config.num_learners > 0:
             return max(1, int(cluster.cpus_per_learner))
@@ -168,10 +171,15 @@ class AgentLearner(TorchLearner):
         """State of the learner's worlds and random numbers; None where env runners act."""
         return self.env_runner.get_state() if self.env_runner is not None else None
 
-    def set_acting_states(self, states: list[dict[str, Any]]) -> None:
-        """Goes on in the worlds that `acting_state` of the learner with the same rank described, if there was one."""
-        if self.env_runner is not None and self._learner_index < len(states):
-            self.env_runner.set_state(states[self._learner_index])
+    def set_acting_states(self, states: list[dict[str, Any]]) -> bool:
+        """Goes on in the worlds that `acting_state` of the learner with the same rank described.
+
+        Returns whether it does: there may be no such worlds, or none that fit (`Rollout.set_state`).
+        """
+        if self.env_runner is None or self._learner_index >= len(states) or states[self._learner_index] is None:
+            return False
+        self.env_runner.set_state(states[self._learner_index])
+        return self.env_runner.episodes_restored
 
     def shutdown(self) -> None:
         if self.env_runner is not None:
@@ -192,7 +200,7 @@ class AgentLearner(TorchLearner):
             fragment for reference in training_data.batch_refs or [] if (fragment := self._fetch(reference)) is not None
         ]
         if not fragments:
-            # Every learner must take part in the collective of this update, or the others hang; a batch seen before
+            # Every learner must take part in the collective of this update, or the others hang. A batch seen before
             # does no harm to an off-policy update.
             if not self._previous:
                 raise RuntimeError("all fragments of the first update were lost with their nodes")
@@ -231,7 +239,7 @@ class AgentLearner(TorchLearner):
         # Seeded by the update, not carried along: a resumed run draws what an uninterrupted one would have.
         generator = np.random.default_rng((self.agent.seed, update, self._learner_index))
         if not batch["state"]:
-            # Without recurrence steps stand for themselves, and mixing them makes minibatches more alike.
+            # Without recurrence steps are independent, and mixing them makes minibatches more alike.
             batch = {
                 name: map_arrays(lambda tensor: tensor.flatten(0, 1)[None], value) for name, value in batch.items()
             }

@@ -10,7 +10,7 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD = -1, -2, -3
 def keep_freed_memory() -> None:
     """Tells glibc not to give the memory of large tensors back to the system after every update.
 
-    Each update allocates the same activations anew; by default glibc maps them fresh each time, and a quarter of an
+    Each update allocates the same activations anew. By default glibc maps them fresh each time, and a quarter of an
     update of some thousand steps goes into page faults. Does nothing with another C library.
     """
     if platform.libc_ver()[0] != "glibc":

@@ -16,8 +16,8 @@ RAY_VERSION = "2.60.0"
 def healthy_env_runners(group: EnvRunnerGroup) -> dict[int, ActorHandle]:
     """Handles of the env runners not known to be lost, by id.
 
-    The manager's own calls return one reference per call; a rollout needs two (`num_returns=2`), so that the fragment
-    stays where it is while its metrics travel.
+    The manager's own calls return one reference per call. A rollout needs two (`num_returns=2`): the fragment stays
+    where it is while its metrics travel.
     """
     manager = group._worker_manager
     return {runner_id: manager._actors[runner_id] for runner_id in manager.healthy_actor_ids()}
@@ -53,8 +53,8 @@ def local_learner(group: LearnerGroup) -> Any:
 def abandon_learners(group: LearnerGroup) -> None:
     """Kills the remote learners at once.
 
-    The regular shutdown asks each to leave its process group, which hangs for as long as a survivor waits in a
-    collective for the dead.
+    The regular shutdown asks each to leave its process group, which hangs while a survivor waits in a collective
+    for the dead learner.
     """
     if group.is_remote and not group._is_shut_down:
         group._backend_executor.shutdown(graceful_termination=False)

@@ -48,6 +48,8 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
         else:
             self.network = network
         self.make_rollout()
+        # Whether the last `set_state` found its episodes going on.
+        self.episodes_restored = False
 
     @property
     def seed(self) -> int:
@@ -129,7 +131,7 @@ class BatchedEnvRunner(EnvRunner, Checkpointable):
     def set_state(self, state: dict[str, Any]) -> None:
         # RLlib also sends learner weights and connector states this way; requests bring ours.
         if "rollout" in state:
-            self._rollout.set_state(state["rollout"])
+            self.episodes_restored = self._rollout.set_state(state["rollout"])
             self.env = self._rollout.env
             self.weights_seq_no = state["weights_seq_no"]
 

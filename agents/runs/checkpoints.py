@@ -7,8 +7,9 @@
                                        in self-play league.json (payoff matrix and Elo)
     RUN/evaluations/001/               evaluation.json, report.html
 
-A checkpoint is written beside its place, flushed to disk and renamed into it: a process killed at any moment leaves the
-older checkpoints and at most a folder that starts with a dot, which the next save clears.
+A checkpoint is written beside its place, flushed to disk and renamed into it. A process killed at any moment leaves the
+older checkpoints and at most a folder that starts with a dot, which the next save clears. The weights name the tables
+that their rows and columns stand for (`agents.models.vocabulary`).
 """
 
 import fcntl
@@ -158,7 +159,7 @@ class RunFolder:
         os.rename(draft, final)
         _sync(folder)
         for old in self.checkpoints()[: -self.config.checkpoint.keep]:
-            # Out of sight first, so that what is half deleted never looks like a checkpoint.
+            # Hidden first, so that a half-deleted folder never looks like a checkpoint.
             hidden = old.rename(folder / _draft(old.name))
             shutil.rmtree(hidden)
         return final

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from envs.engine.decisions import ACT_FIRE
+from envs.engine.quiet import ACT_FIRE
 from envs.engine.state import layout as st
 from envs.engine.state.compilation import inline_kernel, kernel
 from envs.engine.state.units import list_alive
@@ -101,8 +101,8 @@ def impact(state, static, b, n):
 def splash(state, static, b, n, source):
     """The splash of projectile `n` on every unit but its target. True when one dies.
 
-    Distances are measured to the centres of units. A burst (Baneling) is all splash: what it was aimed at takes it in
-    full, however far the centre of a building lies behind its edge.
+    Distances are measured to the centres of units. A burst (Baneling) is all splash. Its target takes it in full,
+    however far the centre of a building lies behind its edge.
     """
     f, ii, shot = state.uf, state.ui, state.shot_i
     wf, wi = static.weapon_f, static.weapon_i

@@ -1,10 +1,10 @@
 """Movement: units step, go around what stands in their way, and push each other apart.
 
 Units collide by their inner radii, ground with ground and air with air. Collision is soft, but no two centres come
-nearer than `lanes.CORE` of the sum of those radii: a step takes at most half of the room that is left on the way to
-another unit. A unit that attacks or holds its position is never pushed; allies make way for each other, enemies do not;
-allies that come towards each other pass on the right. All displacements are found from the same positions before any
-is applied.
+nearer than `lanes.CORE` of the sum of these radii. A step takes at most half of the room on the way to another unit.
+
+A unit that attacks or holds its position is never pushed. Allies make way for each other, enemies do not. Allies that
+come towards each other pass on the right. All displacements are found from the same positions before any is applied.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def end_moves(state, static, near, first, movers):
 
 @inline_kernel
 def window_around(state, near, start, row_x, row_y, lanes):
-    """Where those can be whom the units in `lanes` from place `start` on meet.
+    """The window that holds all whom the units in `lanes` from place `start` on can meet.
 
     `row_x` and `row_y` are the rows of `near.f` that say where units are.
     """
@@ -126,9 +126,9 @@ def places_of_worlds(state, near, start, count):
 
 @inline_kernel
 def copy_others(near, start, left, row_x, row_y, window, room):
-    """Copies the units of the blocks `left` that are in the window to the places behind all: most have few there.
+    """Copies the units of the blocks `left` that are in the window behind all places; most blocks have few there.
 
-    Those from place `start` on get the numbers of their copies. `room`: for `share_lanes`, otherwise for
+    Units from place `start` on get the numbers of their copies. `room`: for `share_lanes`, otherwise for
     `collide_lanes`. Returns the first of these places, and how many they are.
     """
     places = near.f.shape[1]

@@ -1,11 +1,14 @@
 """The units of a loop by place, copied together so that a look-up reads few and contiguous entries.
 
 Places hold the units of one world after those of another: small worlds share the lanes of a vector operation. A look-up
-goes through blocks of sixteen places (lanes.py). Up to `FEW_UNITS` units keep the order of their slots, and a look-up
-goes through all of them. More are sorted now and then by owner and grid cell, so that those of a block stand near each
-other, and a look-up goes through the blocks whose boxes it meets. The boxes are those of every loop: what is found does
-not depend on the order. Sums over neighbours do, to the last bit: so the order is a function of what is kept of the
-units (`I_RANK`), whatever calls the loops are divided into.
+goes through blocks of sixteen places (lanes.py).
+
+Up to `FEW_UNITS` units keep the order of their slots, and a look-up goes through all of them. More units are sorted now
+and then by owner and grid cell: the units of a block then stand near each other. A look-up goes through the blocks
+whose boxes it meets. The boxes are made anew in every loop, so what a look-up finds does not depend on the order.
+
+Sums over neighbours depend on the order, in the last bit. So the order follows from what a unit keeps (`I_RANK`),
+however loops are divided into calls.
 """
 
 from __future__ import annotations
@@ -32,9 +35,11 @@ KEY_TURN = 1 << 25  # the unit's turn to go around to the left
 KEY_PLANES = KEY_WALKER | KEY_FLYER | KEY_COLOSSUS
 GROUPS = 8  # numbers of NI_GROUP a world
 SORT_PERIOD = 8  # loops between two sortings of many units
-RADIUS_PARTS = np.float32(1024.0)  # of a world unit, in which W_WIDEST, W_LARGEST, W_FARTHEST and W_FASTEST are kept
+RADIUS_PARTS = np.float32(
+    1024.0
+)  # W_WIDEST, W_LARGEST, W_FARTHEST and W_FASTEST are kept in such parts of a world unit
 
-SLACK = np.float32(1e-3)  # of a window: more than rounding takes off a reach
+SLACK = np.float32(1e-3)  # added to windows: more than rounding takes off a reach
 
 
 class Near(NamedTuple):
@@ -76,7 +81,7 @@ def describe(static, u, v):
 
 @inline_kernel
 def begin_places(state, static, b):
-    """Before the first loop of a call: brings keys and radii up to date, for units may have come, gone or changed."""
+    """Before the first loop of a call: brings keys and radii up to date: units may have come, gone or changed."""
     uf, ui, alive = state.uf[b], state.ui[b], state.alive[b]
     count = state.w[b, st.W_ALIVE]
     if state.w[b, st.W_LOOP] % SORT_PERIOD == 0:
@@ -185,7 +190,7 @@ def list_few(state, static, near, b):
 
 @inline_kernel
 def rank_units(state, static, b):
-    """Tells whether the units of world `b` are many, and ranks them by where they are now."""
+    """Notes whether the units of world `b` are many, and ranks them by where they are now."""
     many = state.w[b, st.W_ALIVE] > st.FEW_UNITS
     state.w[b, st.W_MANY] = many
     if many:
@@ -197,7 +202,7 @@ def rank_units(state, static, b):
 
 @kernel
 def list_many(state, static, near, b):
-    """A counting sort of the units by rank; those of a rank keep the order of their slots."""
+    """A counting sort of the units by rank. Units of one rank keep the order of their slots."""
     uf, ui, alive, cells = state.uf[b], state.ui[b], state.alive[b], state.cells[b]
     count, start = state.w[b, st.W_ALIVE], state.w[b, st.W_START]
     _, columns, rows, owners = rank_grid(static)
@@ -216,7 +221,7 @@ def list_many(state, static, near, b):
 
 @inline_kernel
 def box_places(state, near, b, count):
-    """Brings the boxes of the first `count` places up to date, if they are those of world `b` with its many units."""
+    """Brings the boxes of the first `count` places up to date, if world `b` has them all and many units."""
     if state.w[b, st.W_MANY]:
         for first in range(0, count, st.LANES):
             box_lanes(near.f, near.i, first, near.f.shape[1])

@@ -1,9 +1,11 @@
 """Units that have nothing to decide go on with what they do, sixteen at a time: most units in most loops.
 
 A unit that walks on, chases, reloads beside its target or waits for the next look around is *quiet* until a certain
-loop (`I_WAKE`): it goes on with what it does (`I_ACT`), to the bit as the full decision (decisions.py) would have told
-it, for as long as the facts hold that this rests on. One that walks on or rests looks around without a decision while
-no enemy is within its scan range; one that is hurt looks around at once.
+loop (`I_WAKE`). It goes on with what it does (`I_ACT`), as long as the facts hold that this rests on. The result is
+that of the full decision (decisions.py), to the bit.
+
+A unit that walks on or rests looks around without a decision while no enemy is within its scan range. A unit that is
+hurt looks around at once.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ ACT_STAND, ACT_REST, ACT_GO, ACT_CHASE, ACT_FIRE, ACT_FIRE_TURRET = range(6)
 
 
 def _straight(code: Code, flags: Lanes, width: Any) -> Lanes:
-    """Of bits: whether a unit goes straight where it wants: all do where there are no obstacles (`width` is 0)."""
+    """As bits, whether a unit goes straight to its goal. All do where there are no obstacles (`width` is 0)."""
     free = code.splat(code.builder.icmp_signed("==", width, ir.Constant(ir.IntType(64), 0)))
     return (flags & (st.FLAG_FLYING | st.FLAG_COLOSSUS)).differs(0) | free
 
@@ -38,8 +40,28 @@ def _straight(code: Code, flags: Lanes, width: Any) -> Lanes:
 def begin_loop(typingctx, floats, ints, ui, at, places, width):  # type: ignore[no-untyped-def]
     """Begins a loop for the units from place `at` on: nobody moves yet.
 
-    Returns three masks: the lanes with units; those that are quiet; those whose time it is to look around, and that are
-    quiet if there is no target. `width` is that of a map with obstacles, or 0.
+    Returns three masks: the lanes with units, with quiet units, and with units whose time it is to look around. The
+    last are quiet if there is no target. `width` is that of a map with obstacles, or 0.
+
+    In NumPy:
+
+        alive = quiet = due = 0
+        for n in range(LANES):
+            f, i = floats[:, at + n], ints[:, at + n]
+            i[st.NI_LOOP] += 1
+            v, loop, there = ui[i[st.NI_ROW] :], i[st.NI_LOOP], i[st.NI_KEY] != 0
+            fields = st.I_ACT, st.I_WAKE, st.I_TARGET, st.I_FLAGS
+            act, wake, target, flags = (v[field] if there else 0 for field in fields)
+            turn = st.HAND_TURN if i[st.NI_KEY] & KEY_TURN else 0
+            i[st.NI_HAND] = flags & (st.FLAG_AROUND | st.FLAG_LEFT) | turn
+            i[st.NI_TARGET], i[st.NI_FLAGS], i[st.NI_ACT], i[st.NI_MOBILITY] = target, flags, act, ANCHORED
+            f[st.N_VX] = f[st.N_VY] = 0.0
+            straight = width == 0 or flags & (st.FLAG_FLYING | st.FLAG_COLOSSUS)
+            looks = act == ACT_REST or (act == ACT_GO and straight)
+            alive |= bool(there) << n
+            quiet |= bool(there and loop < wake) << n
+            due |= bool(there and looks and 0 < wake <= loop and target < 0) << n
+        return alive, quiet, due
     """
     signature = types.UniTuple(MASK, 3)(floats, ints, ui, INDEX, INDEX, INDEX)
 
@@ -75,7 +97,21 @@ def begin_loop(typingctx, floats, ints, ui, at, places, width):  # type: ignore[
 
 @operation
 def recover(typingctx, ints, uf, ui, kinds, at, places):  # type: ignore[no-untyped-def]
-    """Regeneration of health, shield and energy of the units from place `at` on, before `begin_loop`."""
+    """Regeneration of health, shield and energy of the units from place `at` on, before `begin_loop`.
+
+    In NumPy:
+
+        for k in range(at, at + LANES):
+            i = ints[:, k]
+            if i[st.NI_KEY] & KEY_RECOVERS:
+                u, kind = uf[i[st.NI_ROW] :], kinds[i[st.NI_KIND_ROW] :]
+                since = i[st.NI_LOOP] + 1 - ui[i[st.NI_ROW] + st.I_HURT_LOOP]
+                if since >= kind[st.K_HEALTH_REGEN_DELAY]:
+                    u[st.F_HEALTH] = min(u[st.F_HEALTH] + kind[st.K_HEALTH_REGEN], u[st.F_HEALTH_MAX])
+                if since >= kind[st.K_SHIELD_REGEN_DELAY]:
+                    u[st.F_SHIELD] = min(u[st.F_SHIELD] + kind[st.K_SHIELD_REGEN], u[st.F_SHIELD_MAX])
+                u[st.F_ENERGY] = min(u[st.F_ENERGY] + kind[st.K_ENERGY_REGEN], u[st.F_ENERGY_MAX])
+    """
     signature = types.none(ints, uf, ui, kinds, INDEX, INDEX)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -108,6 +144,78 @@ def go_on(typingctx, floats, ints, uf, ui, kinds, at, places, quiet, width):  # 
     """Lets the units in the lanes `quiet` from place `at` on go on with what they do.
 
     Returns the lanes for which that is right; for the others nothing has been done. `width` as of `begin_loop`.
+
+    In NumPy:
+
+        right = 0
+        for n in range(LANES):
+            f, i = floats[:, at + n], ints[:, at + n]
+            f[st.N_VX] = f[st.N_VY] = 0.0
+            i[st.NI_MOBILITY] = ANCHORED
+            if not quiet >> n & 1:
+                continue
+            u, v, kind = uf[i[st.NI_ROW] :], ui[i[st.NI_ROW] :], kinds[i[st.NI_KIND_ROW] :]
+            act, flags, x, y = i[st.NI_ACT], i[st.NI_FLAGS], f[st.N_X], f[st.N_Y]
+            walks, fires = act in (ACT_GO, ACT_CHASE), act in (ACT_FIRE, ACT_FIRE_TURRET)
+            obedient, stimmed = flags & st.FLAG_OBEDIENT, u[st.F_STIM] > 0.0
+            rate = kind[st.K_STIM_FACTOR] if stimmed else np.float32(1.0)
+            speed = kind[st.K_SPEED] * kind[st.K_STIM_FACTOR] if stimmed else kind[st.K_SPEED]
+
+            # Where it goes, or whom it aims at, as long as its side sees it. The dead are seen by nobody.
+            gx, gy, reach = u[st.F_ORDER_X], u[st.F_ORDER_Y], 0.0
+            if act > ACT_GO:
+                other = i[st.NI_ROW] + (i[st.NI_TARGET] - i[st.NI_SLOT]) * st.INT_ROW
+                if not ui[other + st.I_VISIBLE] & i[st.NI_KEY] & OWNERS or ui[other + st.I_TAG] != v[st.I_TARGET_TAG]:
+                    continue
+                gx, gy, reach = uf[other + st.F_X], uf[other + st.F_Y], u[st.F_REACH]
+            dx, dy = gx - x, gy - y
+            square = dx * dx + dy * dy
+            d = np.sqrt(square)
+            fx, fy, cos = u[st.F_FACING_X], u[st.F_FACING_Y], kind[st.K_TURN_COS]
+
+            if fires and not (d <= reach and u[st.F_COOLDOWN] > rate):
+                continue
+            if walks:
+                if not d > reach:
+                    continue
+                way_x, way_y, far, left, least = dx, dy, d, d - u[st.F_NEAR], ARRIVED
+                if width and not flags & (st.FLAG_FLYING | st.FLAG_COLOSSUS):
+                    # It walks to a way point, which was found for the goal's cell.
+                    if v[st.I_CELL] != int(gy) * width + int(gx):
+                        continue
+                    if u[st.F_WAY_X] != gx or u[st.F_WAY_Y] != gy:
+                        way_x, way_y = u[st.F_WAY_X] - x, u[st.F_WAY_Y] - y
+                        far = left = np.sqrt(way_x * way_x + way_y * way_y)
+                    least = speed  # nearer than that it looks for the next way point
+                inverse = 1.0 / far
+                ux, uy = way_x * inverse, way_y * inverse
+                if not (left > least and (fx * ux + fy * uy >= cos or obedient)):
+                    continue
+                step = min(speed, left)
+                u[st.F_FACING_X], u[st.F_FACING_Y] = f[st.N_UX], f[st.N_UY] = ux, uy
+                f[st.N_VX], f[st.N_VY], f[st.N_STEP] = step * ux, step * uy, step
+                i[st.NI_MOBILITY] = MOVING
+            elif act == ACT_FIRE:
+                # Who does not face its target turns.
+                aside = fx * dy - fy * dx
+                if fx * dx + fy * dy <= 0.0 or aside * aside > square * AIMED:
+                    inverse = 1.0 / max(d, ARRIVED)
+                    ax, ay = dx * inverse, dy * inverse
+                    sin = -kind[st.K_TURN_SIN] if fx * ay - fy * ax < 0.0 else kind[st.K_TURN_SIN]
+                    if not (fx * ax + fy * ay >= cos or obedient):
+                        ax, ay = cos * fx - sin * fy, sin * fx + cos * fy
+                    u[st.F_FACING_X], u[st.F_FACING_Y] = ax, ay
+            elif act == ACT_REST:
+                i[st.NI_MOBILITY] = RESTING
+
+            if u[st.F_COOLDOWN] > 0.0:
+                u[st.F_COOLDOWN] = max(u[st.F_COOLDOWN] - rate, 0.0)
+            if stimmed:
+                u[st.F_STIM] -= 1.0
+            if u[st.F_BLINK_COOLDOWN] > 0.0:
+                u[st.F_BLINK_COOLDOWN] -= 1.0
+            right |= 1 << n
+        return right
     """
     signature = MASK(floats, ints, uf, ui, kinds, INDEX, INDEX, MASK, INDEX)
 
@@ -143,7 +251,7 @@ def go_on(typingctx, floats, ints, uf, ui, kinds, at, places, quiet, width):  # 
         visible, tag = (code.gather(UI, other, field, aims) for field in (st.I_VISIBLE, st.I_TAG))
         known = code.gather(UI, rows, st.I_TARGET_TAG, aims)
         seen = (visible & units.load_int(st.NI_KEY) & OWNERS).differs(0) & tag.equals(known)
-        # Of a target and of an order alike y stands beside x.
+        # In the rows of both, of a target and of an order, y follows x.
         place = aims.choose(other.plus(st.F_X), rows.plus(st.F_ORDER_X))
         gx, gy = (code.gather(UF, place, n, goes) for n in range(2))
         reach = own(st.F_REACH, aims)

@@ -21,7 +21,7 @@ from envs.engine.state.compilation import inline_kernel, kernel
 from envs.engine.vision import see_units
 
 VISION_PERIOD = 4  # loops between two updates of who is seen
-PACK = 32  # so many units at the most in worlds that are led together
+PACK = 32  # most units in worlds that share lanes
 # Typed, because Numba would compile what is called with a literal anew for it: `loops` of a kernel that calls these.
 ONE_LOOP = np.int64(1)
 
@@ -30,8 +30,8 @@ ONE_LOOP = np.int64(1)
 def advance_worlds(state, static, first, last, loops):
     """Advances the worlds from `first` to `last - 1` by `loops` game loops. Orders given before act from the first on.
 
-    Compiled once; takes no lock and allocates nothing. What happens in a world depends on that world alone, to the bit:
-    small ones are led together only to fill the lanes of vector operations.
+    Compiled once; takes no lock and allocates nothing. What happens in a world depends on that world alone, to the bit.
+    Small worlds are led together only to fill the lanes of vector operations.
     """
     while first < last:
         end = first + 1
@@ -46,13 +46,13 @@ def advance_worlds(state, static, first, last, loops):
 
 @inline_kernel
 def led_alone(state, b):
-    """Whether world `b` shares its lanes with no other: it has many units, or may have them in this call."""
+    """Whether world `b` shares its lanes with no other: it has many units, or may get many in this call."""
     return state.w[b, st.W_MANY] | (state.w[b, st.W_ALIVE] > st.FEW_UNITS)
 
 
 @kernel
 def advance_pack(state, static, first, last, loops):
-    """`advance_worlds` of so many worlds as are led together."""
+    """`advance_worlds` of worlds that share the lanes of vector operations."""
     near = near_units(state, first, last)
     count = np.int64(0)
     for b in range(first, last):

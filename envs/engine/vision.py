@@ -88,7 +88,7 @@ def see_block(state, near, b, first, everyone):
     count = state.w[b, st.W_PLACES]
     for k in range(first, first + st.LANES):
         near.i[st.NI_SEEN, np.uintp(k)] = 0
-    # Who is seen by the own side need not be looked for.
+    # Its own side sees it anyway.
     wanted = np.int32(everyone & ~owners_of_all(near.i, first, places))
     reach = farthest(state, b)
     block = np.uintp((first - start) // st.LANES)

@@ -9,11 +9,40 @@ from importlib import resources
 
 from s2clientprotocol import error_pb2
 
-from envs.economy import economy
+from envs.economy.buildings import build_problem, cancel_building
+from envs.economy.gathering import can_gather
+from envs.economy.placement import grid_place
+from envs.economy.production import cancel_training, train, train_problem
+from envs.economy.purchases import purchase
+from envs.economy.tables import (
+    BAD_PLACE,
+    E_CARRIES,
+    FINE,
+    GAS,
+    HALL,
+    NEAR_RESOURCES,
+    NO_GEYSER,
+    NO_MINERALS,
+    NO_POWER,
+    NO_SUPPLY,
+    NO_TECH,
+    NO_VESPENE,
+    NOT_MADE_HERE,
+    QUEUE_FULL,
+    UNFINISHED,
+    WORKER,
+    X_ABILITY,
+    X_GATHER,
+    X_RALLY,
+    X_RETURN,
+    X_ROLE,
+    X_WIDTH,
+)
 from envs.engine.state import layout as st
 from envs.engine.state.orders import issue_order
+from envs.protocol.kinds import SCAN_MOVE
 from envs.protocol.spells import CANCEL_BEAM, CASTERS, ENERGY, GRAVITON_BEAM
-from envs.protocol.world import SCAN_MOVE, World
+from envs.protocol.world import World
 
 SMART = 1
 STOP, HOLD, MOVE, ATTACK, PATROL, HEAL, STIM, BLINK, CHANGE, GATHER, RETURN, RALLY, CANCEL, CANCEL_LAST, HALT = range(
@@ -69,17 +98,17 @@ SUCCESS = error_pb2.Success
 # Commands that the engine has no order for.
 DO_TRAIN, DO_RALLY, DO_CANCEL_BUILDING, DO_CANCEL_LAST, DO_CAST = range(-5, 0)
 REFUSALS = {
-    economy.NOT_MADE_HERE: error_pb2.NotSupported,
-    economy.NO_MINERALS: error_pb2.NotEnoughMinerals,
-    economy.NO_VESPENE: error_pb2.NotEnoughVespene,
-    economy.NO_SUPPLY: error_pb2.NotEnoughFood,
-    economy.NO_TECH: error_pb2.BuildTechRequirementsNotMet,
-    economy.QUEUE_FULL: error_pb2.QueueIsFull,
-    economy.BAD_PLACE: error_pb2.CantBuildLocationInvalid,
-    economy.NEAR_RESOURCES: error_pb2.CantBuildTooCloseToResources,
-    economy.NO_GEYSER: error_pb2.CantBuildOnThat,
-    economy.NO_POWER: error_pb2.CantBuildTooFarFromBuildPowerSource,
-    economy.UNFINISHED: error_pb2.BuildingIsUnderConstruction,
+    NOT_MADE_HERE: error_pb2.NotSupported,
+    NO_MINERALS: error_pb2.NotEnoughMinerals,
+    NO_VESPENE: error_pb2.NotEnoughVespene,
+    NO_SUPPLY: error_pb2.NotEnoughFood,
+    NO_TECH: error_pb2.BuildTechRequirementsNotMet,
+    QUEUE_FULL: error_pb2.QueueIsFull,
+    BAD_PLACE: error_pb2.CantBuildLocationInvalid,
+    NEAR_RESOURCES: error_pb2.CantBuildTooCloseToResources,
+    NO_GEYSER: error_pb2.CantBuildOnThat,
+    NO_POWER: error_pb2.CantBuildTooFarFromBuildPowerSource,
+    UNFINISHED: error_pb2.BuildingIsUnderConstruction,
 }
 
 
@@ -107,7 +136,7 @@ def verb_of(world: World, kind: int, ability: int) -> int | None:
     """What an ability id means for a unit kind, None if the simulator does not know it."""
     if ability in VERBS:
         return VERBS[ability]
-    change = int(world.change[kind])
+    change = int(world.kinds.change[kind])
     if change and ability == change:
         return CHANGE
     if change and ability in (BURROW_DOWN, BURROW_UP):
@@ -195,7 +224,7 @@ def interpret(
         if state.f[0, st.F_BUSY, slot] > 0:
             return error_pb2.NotWhileOccupied
         order = st.ORDER_SIEGE
-    specific = int(world.change[kind]) if order == st.ORDER_SIEGE else int(world.ability[kind, order])
+    specific = int(world.kinds.change[kind]) if order == st.ORDER_SIEGE else int(world.kinds.ability[kind, order])
     return Command(slot, order, chosen, x, y, specific or ability)
 
 
@@ -228,42 +257,42 @@ def _economy_command(
     kind, owner = int(state.i[0, st.I_KIND, slot]), int(state.i[0, st.I_OWNER, slot])
     row = tech.i[kind]
     here = float(state.f[0, st.F_X, slot]), float(state.f[0, st.F_Y, slot])
-    product = world.product_of(kind, ability)
+    product = world.kinds.product(kind, ability)
     if product >= 0:
         return _make(world, slot, product, ability, target, point)
     verb = VERBS.get(ability)
-    worker = row[economy.X_ROLE] == economy.WORKER
+    worker = row[X_ROLE] == WORKER
     if verb == SMART and worker and target >= 0:
-        if economy.can_gather(state, tech, world.economy, 0, slot, target):
+        if can_gather(state, tech, world.economy, 0, slot, target):
             verb = GATHER
         elif int(state.i[0, st.I_OWNER, target]) == owner:
-            role = tech.i[int(state.i[0, st.I_KIND, target]), economy.X_ROLE]
-            if world.unfinished(target) and world.product_of(kind, world.ability_of(target)) >= 0:
+            role = tech.i[int(state.i[0, st.I_KIND, target]), X_ROLE]
+            if world.unfinished(target) and world.kinds.product(kind, world.ability_of(target)) >= 0:
                 site = float(state.f[0, st.F_X, target]), float(state.f[0, st.F_Y, target])
                 order = st.ORDER_BUILD + int(state.i[0, st.I_KIND, target])
                 return Command(slot, order, target, *site, world.ability_of(target))
-            if role == economy.HALL and world.economy.i[0, economy.E_CARRIES, slot]:
+            if role == HALL and world.economy.i[0, E_CARRIES, slot]:
                 verb = RETURN
-    if verb == SMART and not worker and row[economy.X_RALLY] and (target >= 0 or point is not None):
+    if verb == SMART and not worker and row[X_RALLY] and (target >= 0 or point is not None):
         verb = RALLY
     if verb == GATHER and worker:
         if target < 0:
             return error_pb2.MustTargetUnit
-        if not economy.can_gather(state, tech, world.economy, 0, slot, target):
+        if not can_gather(state, tech, world.economy, 0, slot, target):
             return error_pb2.MustTargetResources
-        return Command(slot, st.ORDER_GATHER, target, *here, int(row[economy.X_GATHER]))
+        return Command(slot, st.ORDER_GATHER, target, *here, int(row[X_GATHER]))
     if verb == RETURN and worker:
-        if not world.economy.i[0, economy.E_CARRIES, slot]:
+        if not world.economy.i[0, E_CARRIES, slot]:
             return error_pb2.NotSupported
-        return Command(slot, st.ORDER_RETURN, -1, *here, int(row[economy.X_RETURN]))
+        return Command(slot, st.ORDER_RETURN, -1, *here, int(row[X_RETURN]))
     if verb == HALT and worker and int(state.i[0, st.I_ORDER, slot]) >= st.ORDER_BUILD:
         return Command(slot, st.ORDER_STOP, -1, *here, HALT_BUILDING)
-    if verb == RALLY and row[economy.X_RALLY]:
+    if verb == RALLY and row[X_RALLY]:
         if target < 0 and point is None:
             return error_pb2.MustTargetVisibleLocation
         if target >= 0:
             point = float(state.f[0, st.F_X, target]), float(state.f[0, st.F_Y, target])
-        return Command(slot, DO_RALLY, target, *(point or here), int(row[economy.X_RALLY]))
+        return Command(slot, DO_RALLY, target, *(point or here), int(row[X_RALLY]))
     if verb == CANCEL and world.unfinished(slot):
         return Command(slot, DO_CANCEL_BUILDING, -1, *here, CANCEL_BUILDING)
     if verb in (CANCEL_LAST, CANCEL) and world.production(slot):
@@ -275,19 +304,19 @@ def _make(
     world: World, slot: int, product: int, ability: int, target: int, point: tuple[float, float] | None
 ) -> Command | int:
     state, tech = world.state, world.tech
-    if not tech.i[product, economy.X_WIDTH]:
-        problem = economy.train_problem(state, tech, world.economy, 0, slot, product)
-        if problem != economy.FINE:
+    if not tech.i[product, X_WIDTH]:
+        problem = train_problem(state, tech, world.economy, 0, slot, product)
+        if problem != FINE:
             return REFUSALS[problem]
         return Command(slot, DO_TRAIN, product, 0.0, 0.0, ability)
     if target >= 0:
         point = float(state.f[0, st.F_X, target]), float(state.f[0, st.F_Y, target])
     if point is None:
-        gas = tech.i[product, economy.X_ROLE] == economy.GAS
+        gas = tech.i[product, X_ROLE] == GAS
         return error_pb2.MustTargetUnit if gas else error_pb2.MustTargetVisibleLocation
-    x, y = economy.grid_place(tech, product, *point)
-    problem = economy.build_problem(state, world.static, tech, world.economy, 0, slot, product, x, y)
-    if problem != economy.FINE:
+    x, y = grid_place(tech, product, *point)
+    problem = build_problem(state, world.static, tech, world.economy, 0, slot, product, x, y)
+    if problem != FINE:
         return REFUSALS[problem]
     return Command(slot, st.ORDER_BUILD + product, target, float(x), float(y), ability)
 
@@ -300,11 +329,11 @@ def carry_out(world: World, command: Command, queued: bool) -> bool:
         place = command.x, command.y
         return bool(issue_order(world.state, world.static, 0, slot, command.order, target, *place, queued))
     if command.order == DO_TRAIN:
-        return bool(economy.train(*tables, target))
+        return bool(train(*tables, target))
     if command.order == DO_CANCEL_BUILDING:
-        return bool(economy.cancel_building(*tables))
+        return bool(cancel_building(*tables))
     if command.order == DO_CANCEL_LAST:
-        return bool(economy.cancel_training(*tables, -1))
+        return bool(cancel_training(*tables, -1))
     if command.order == DO_RALLY:
         world.set_rally(slot, target, command.x, command.y)
         return True
@@ -332,7 +361,7 @@ def available(world: World, slot: int) -> list[tuple[int, bool]]:
     if not burrowed:
         result.append((4, False))
     if static.kind_f[kind, st.K_SPEED] > 0 and not burrowed:
-        attack = int(world.ability[kind, st.ORDER_ATTACK_MOVE])
+        attack = int(world.kinds.ability[kind, st.ORDER_ATTACK_MOVE])
         result += [(1, True), (16, True), (17, True), (18, False), (attack, True)]
     elif static.kind_i[kind, st.KI_WEAPONS] > 0 and not burrowed:
         result.append((23, True))
@@ -340,11 +369,11 @@ def available(world: World, slot: int) -> list[tuple[int, bool]]:
         result.append((386, True))
     cost = static.kind_f[kind, st.K_STIM_COST]
     if 0 < cost < state.f[0, st.F_HEALTH, slot]:
-        result.append((int(world.ability[kind, st.ORDER_STIM]), False))
+        result.append((int(world.kinds.ability[kind, st.ORDER_STIM]), False))
     if static.kind_f[kind, st.K_BLINK_RANGE] > 0 and state.f[0, st.F_BLINK_COOLDOWN, slot] <= 0:
         result.append((1442, True))
-    if world.change[kind]:
-        result.append((int(world.change[kind]), False))
+    if world.kinds.change[kind]:
+        result.append((int(world.kinds.change[kind]), False))
     return result
 
 
@@ -354,23 +383,23 @@ def _economy_abilities(world: World, slot: int, kind: int) -> list[tuple[int, bo
     result: list[tuple[int, bool]] = []
     if world.unfinished(slot):
         return [(CANCEL_BUILDING, False)]
-    if row[economy.X_ROLE] == economy.WORKER:
-        result.append((int(row[economy.X_GATHER]), True))
-        if world.economy.i[0, economy.E_CARRIES, slot]:
-            result.append((int(row[economy.X_RETURN]), False))
+    if row[X_ROLE] == WORKER:
+        result.append((int(row[X_GATHER]), True))
+        if world.economy.i[0, E_CARRIES, slot]:
+            result.append((int(row[X_RETURN]), False))
         if int(state.i[0, st.I_ORDER, slot]) >= st.ORDER_BUILD:
             result.append((HALT_BUILDING, False))
     owner = int(state.i[0, st.I_OWNER, slot])
-    for product in world.products[kind]:
-        building = bool(tech.i[product, economy.X_WIDTH])
+    for product in world.kinds.products[kind]:
+        building = bool(tech.i[product, X_WIDTH])
         if building:
-            problem = economy.purchase(state, tech, world.economy, 0, owner, product)
+            problem = purchase(state, tech, world.economy, 0, owner, product)
         else:
-            problem = economy.train_problem(state, tech, world.economy, 0, slot, product)
-        if problem == economy.FINE:
-            result.append((int(tech.i[product, economy.X_ABILITY]), building))
-    if row[economy.X_RALLY]:
-        result.append((int(row[economy.X_RALLY]), True))
+            problem = train_problem(state, tech, world.economy, 0, slot, product)
+        if problem == FINE:
+            result.append((int(tech.i[product, X_ABILITY]), building))
+    if row[X_RALLY]:
+        result.append((int(row[X_RALLY]), True))
     if world.production(slot):
         result.append((CANCEL_QUEUE, False))
     return result

@@ -9,15 +9,15 @@ from typing import Any
 
 from s2clientprotocol import debug_pb2, sc2api_pb2
 
-from envs.economy.economy import B_CHEATS, B_MINERALS, B_VESPENE, CHEAT_FAST, CHEAT_FOOD, CHEAT_FREE, CHEAT_TECH
+from envs.economy.tables import B_CHEATS, B_MINERALS, B_VESPENE, CHEAT_FAST, CHEAT_FOOD, CHEAT_FREE, CHEAT_TECH
 from envs.engine.state import layout as st
 from envs.protocol.maps import GameMap, find_map
 from envs.protocol.observation import Observer
-from envs.protocol.player import Seat
+from envs.protocol.player import PlayerSession
 from envs.protocol.replay import Replay
+from envs.protocol.tables import LOOPS_PER_WALL_SECOND
 from envs.protocol.world import RACES, SPARE_SLOTS, Outcome, Player, World
 
-LOOPS_PER_WALL_SECOND = 22.4
 PATIENCE = 120.0  # seconds that a client waits for the others
 MAX_CREATED = SPARE_SLOTS
 GIFT = 5000  # minerals or vespene of a debug command
@@ -34,7 +34,7 @@ class GameError(RuntimeError):
 
 
 class Game:
-    """One game: a map, the players set up by `create_game`, and the seats of those who joined."""
+    """One game: a map, the players set up by `create_game`, and the sessions of the clients that joined."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Game:
         self.realtime = realtime
         self.setups = {number: setup for number, setup in enumerate(ordered(setups, game_map), start=1)}
         self.participants = [number for number, setup in self.setups.items() if setup.type == sc2api_pb2.Participant]
-        self.seats: list[Seat] = []
+        self.sessions: list[PlayerSession] = []
         self.races: dict[int, str] = {}
         self.requested: dict[int, int] = {}
         self.world: World | None = None
@@ -67,26 +67,28 @@ class Game:
 
     # --- joining ---
 
-    def join(self, options: sc2api_pb2.InterfaceOptions, race: int, name: str, *, observe: bool, host: bool) -> Seat:
-        """Takes a seat and waits until every participant has one.
+    def join(
+        self, options: sc2api_pb2.InterfaceOptions, race: int, name: str, *, observe: bool, host: bool
+    ) -> PlayerSession:
+        """Joins a client and waits until every participant has one.
 
         Raises:
-            GameError: no seat is free, or the others do not come.
+            GameError: no player is free, or the others do not come.
         """
         with self.changed:
-            taken = {seat.player for seat in self.seats if not seat.left}
+            taken = {session.player for session in self.sessions if not session.left}
             if observe:
-                seat = Seat(0, options, name, revealed=True)
+                session = PlayerSession(0, options, name, revealed=True)
             else:
-                # The first seat is the host's, whoever of the two comes first.
+                # The first player is the host's, whoever of the two comes first.
                 mine = self.participants if host else self.participants[1:]
                 free = [player for player in mine if player not in taken]
                 if not free or self.world is not None:
                     raise GameError("the game is full: every participant of create_game has joined")
-                seat = Seat(free[0], options, name)
+                session = PlayerSession(free[0], options, name)
                 self.requested[free[0]] = race
-            self.seats.append(seat)
-            taken.add(seat.player)
+            self.sessions.append(session)
+            taken.add(session.player)
             if self.world is None and set(self.participants) <= taken:
                 self._begin()
             deadline = time.monotonic() + PATIENCE
@@ -94,9 +96,9 @@ class Game:
                 if self.closed:
                     raise GameError("the game was closed while waiting for the other player")
                 if not self.changed.wait(max(0.0, deadline - time.monotonic())):
-                    self.leave(seat)
+                    self.leave(session)
                     raise GameError(f"the other player did not join within {PATIENCE:.0f} s")
-            return seat
+            return session
 
     def _begin(self) -> None:
         players = {}
@@ -113,8 +115,8 @@ class Game:
     def _ready(self) -> None:
         assert self.world is not None
         self.observer = Observer(self.world)
-        for seat in self.seats:
-            seat.begin(self.world)
+        for session in self.sessions:
+            session.begin(self.world)
         self._record()
         if self.realtime and self._clock is None:
             self._clock = threading.Thread(target=self._run_clock, name="sc2-realtime", daemon=True)
@@ -131,14 +133,14 @@ class Game:
             seed=self.seed,
             disable_fog=self.disable_fog,
             players={n: {"race": p.race, "difficulty": p.difficulty} for n, p in self.world.players.items()},
-            names={seat.player: seat.name for seat in self.seats},
+            names={session.player: session.name for session in self.sessions},
             episode=self.world.first_episode,
         )
 
     # --- playing ---
 
-    def act(self, seat: Seat, actions: Sequence[sc2api_pb2.Action]) -> list[int]:
-        """Takes a seat's actions for the next game loop; one ActionResult for each."""
+    def act(self, session: PlayerSession, actions: Sequence[sc2api_pb2.Action]) -> list[int]:
+        """Takes a player's actions for the next game loop; one ActionResult for each."""
         with self.changed:
             world = self._world()
             results = []
@@ -146,13 +148,13 @@ class Game:
                 if action == _NO_ACTION:
                     results.append(1)  # PySC2 sends one in every step
                     continue
-                result = seat.check(world, action)
+                result = session.check(world, action)
                 results.append(result)
                 if result == 1:
-                    seat.pending.append(action)
+                    session.pending.append(action)
             return results
 
-    def step(self, seat: Seat, count: int) -> int:
+    def step(self, session: PlayerSession, count: int) -> int:
         """Waits until every client has stepped, and returns the game loop reached.
 
         Raises:
@@ -164,15 +166,15 @@ class Game:
                 raise GameError("the game runs in realtime; it cannot be stepped")
             if world.outcome is not None:
                 raise GameError("Game has already ended")
-            if len(self.seats) == 1:
+            if len(self.sessions) == 1:
                 self._advance(count)
                 return world.loop
-            seat.target_loop = world.loop + count
+            session.target_loop = world.loop + count
             deadline = time.monotonic() + PATIENCE
-            while not seat.left and not self.closed:
-                if world.outcome is not None or seat.target_loop is None or world.loop >= seat.target_loop:
+            while not session.left and not self.closed:
+                if world.outcome is not None or session.target_loop is None or world.loop >= session.target_loop:
                     break
-                present = [other for other in self.seats if not other.left]
+                present = [other for other in self.sessions if not other.left]
                 targets = [other.target_loop for other in present]
                 if all(target is not None for target in targets):
                     self._advance(min(target for target in targets if target is not None) - world.loop)
@@ -182,7 +184,7 @@ class Game:
                     self.changed.notify_all()
                 elif not self.changed.wait(max(0.0, deadline - time.monotonic())):
                     raise GameError(f"another player did not step within {PATIENCE:.0f} s")
-            seat.target_loop = None
+            session.target_loop = None
             return world.loop
 
     def _advance(self, loops: int) -> None:
@@ -191,40 +193,42 @@ class Game:
             self._play_back(loops)
             return
         assert self.replay is not None
-        seats = self.seats if len(self.seats) == 1 else sorted(self.seats, key=lambda seat: seat.player)
-        for seat in seats:
-            for action in seat.pending:
-                self.replay.actions.append((world.loop, seat.player, "action", action.SerializeToString()))
-                self._carry_out(seat, action)
-            seat.pending.clear()
+        sessions = (
+            self.sessions if len(self.sessions) == 1 else sorted(self.sessions, key=lambda session: session.player)
+        )
+        for session in sessions:
+            for action in session.pending:
+                self.replay.actions.append((world.loop, session.player, "action", action.SerializeToString()))
+                self._carry_out(session, action)
+            session.pending.clear()
         world.advance(loops)
-        for seat in seats:
-            seat.bury(world)
+        for session in sessions:
+            session.bury(world)
 
-    def _carry_out(self, seat: Seat, action: sc2api_pb2.Action) -> None:
+    def _carry_out(self, session: PlayerSession, action: sc2api_pb2.Action) -> None:
         world = self._world()
-        report = seat.carry_out(world, action)
+        report = session.carry_out(world, action)
         if action.HasField("action_chat"):
-            for other in self.seats:
-                other.chat.append((seat.player, action.action_chat.message[:255]))
+            for other in self.sessions:
+                other.chat.append((session.player, action.action_chat.message[:255]))
         if report is not None:
             done = sc2api_pb2.Action()
             done.CopyFrom(report)
             done.game_loop = world.loop + 1
-            # With two clients, what one does is told one loop later than alone.
+            # With two clients, reports of executed actions come one loop later than with one.
             delay = 2 if len(self.participants) > 1 else 1
-            seat.executed.append((world.loop + delay, done))
+            session.executed.append((world.loop + delay, done))
 
-    def observe(self, seat: Seat, game_loop: int, disable_fog: bool) -> bytes:
-        """A seat's observation; in realtime waits for `game_loop`."""
+    def observe(self, session: PlayerSession, game_loop: int, disable_fog: bool) -> bytes:
+        """A player's observation; in realtime waits for `game_loop`."""
         with self.changed:
             world = self._world()
             assert self.observer is not None
             deadline = time.monotonic() + PATIENCE
-            while self.realtime and world.loop < game_loop and world.outcome is None and not seat.left:
+            while self.realtime and world.loop < game_loop and world.outcome is None and not session.left:
                 if self.closed or not self.changed.wait(max(0.0, deadline - time.monotonic())):
                     break
-            return self.observer.observe(seat, disable_fog=disable_fog)
+            return self.observer.observe(session, disable_fog=disable_fog)
 
     def _run_clock(self) -> None:
         start, done = time.monotonic(), 0
@@ -245,14 +249,14 @@ class Game:
             world.restart()
             self._ready()
 
-    def leave(self, seat: Seat) -> None:
+    def leave(self, session: PlayerSession) -> None:
         """Gets up; a participant who leaves a running game of two loses it."""
         with self.changed:
-            if seat.left:
+            if session.left:
                 return
-            seat.left = True
+            session.left = True
             world = self.world
-            remaining = [other for other in self.seats if not other.left]
+            remaining = [other for other in self.sessions if not other.left]
             if world is not None and world.outcome is None and len(self.participants) > 1 and self.playing is None:
                 winners = {other.player for other in remaining}
                 world.outcome = Outcome({n: VICTORY if n in winners else DEFEAT for n in world.players})
@@ -264,30 +268,30 @@ class Game:
         """Ends the game for everybody."""
         with self.changed:
             self.closed = True
-            for seat in list(self.seats):
-                self.leave(seat)
+            for session in list(self.sessions):
+                self.leave(session)
 
     # --- debugging ---
 
-    def debug(self, seat: Seat, commands: Sequence[debug_pb2.DebugCommand]) -> list[str]:
+    def debug(self, session: PlayerSession, commands: Sequence[debug_pb2.DebugCommand]) -> list[str]:
         """Carries debug commands out at once; returns what could not be done."""
         with self.changed:
             world = self._world()
             problems = []
             for command in commands:
-                problem = apply_debug(world, seat.player, command)
+                problem = apply_debug(world, session.player, command)
                 if problem:
                     problems.append(problem)
                 elif self.replay is not None:
-                    self.replay.actions.append((world.loop, seat.player, "debug", command.SerializeToString()))
+                    self.replay.actions.append((world.loop, session.player, "debug", command.SerializeToString()))
             self.changed.notify_all()
             return problems
 
     # --- replays ---
 
     @classmethod
-    def from_replay(cls, replay: Replay, seat: Seat) -> Game:
-        """A recorded game, to be played back for one observing seat.
+    def from_replay(cls, replay: Replay, session: PlayerSession) -> Game:
+        """A recorded game, to be played back for one observer.
 
         Raises:
             MapError: the map is unknown here.
@@ -310,9 +314,12 @@ class Game:
         game.requested = {number: RACE_IDS.get(player.race, 0) for number, player in players.items()}
         game.world = World(game.map, players, seed=game.seed, disable_fog=game.disable_fog, episode=replay.episode)
         game.playing = replay
-        # Every recorded player gets a seat of its own, so that selections and cameras are played back too.
-        game.seats = [seat]
-        game._actors = {number: seat if number == seat.player else Seat(number, seat.options) for number in players}
+        # Every recorded player gets a session of its own, so that selections and cameras are played back too.
+        game.sessions = [session]
+        game._actors = {
+            number: session if number == session.player else PlayerSession(number, session.options)
+            for number in players
+        }
         for actor in game._actors.values():
             actor.begin(game.world)
         with game.changed:
@@ -335,7 +342,7 @@ class Game:
             if self._next_entry < len(replay.actions):
                 following = min(goal, replay.actions[self._next_entry][0])
             world.advance(max(1, following - world.loop))
-            self.seats[0].bury(world)
+            self.sessions[0].bury(world)
         if world.loop >= replay.loops and world.outcome is None:
             results = replay.results or dict.fromkeys(replay.players, UNDECIDED)
             world.outcome = Outcome(results)
@@ -350,7 +357,7 @@ class Game:
             self.replay.results = dict(world.outcome.results) if world.outcome is not None else {}
             return self.replay.to_bytes()
 
-    _actors: dict[int, Seat]
+    _actors: dict[int, PlayerSession]
 
     def _world(self) -> World:
         if self.world is None:
@@ -385,7 +392,7 @@ def apply_debug(world: World, player: int, command: debug_pb2.DebugCommand) -> s
 
 
 def _create(world: World, player: int, command: debug_pb2.DebugCreateUnit) -> str | None:
-    kind = world.kind_of_type(command.unit_type)
+    kind = world.kinds.of_type(command.unit_type)
     if kind < 0:
         return f"create_unit: the simulator has no unit of type {command.unit_type}"
     if command.owner not in (*world.players, 2, st.NEUTRAL):

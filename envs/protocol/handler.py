@@ -13,19 +13,19 @@ from typing import Any
 from google.protobuf.message import DecodeError
 from s2clientprotocol import sc2api_pb2
 
-from envs.protocol.data import game_data, map_units
+from envs.protocol.catalogue import game_data, map_units
 from envs.protocol.game import Game, GameError
 from envs.protocol.link import GuestLink, HostLink, LinkError
 from envs.protocol.maps import MAX_MAP_BYTES, MapError, available_maps, find_map
 from envs.protocol.observation import start_raw
-from envs.protocol.player import Seat
+from envs.protocol.player import PlayerSession
 from envs.protocol.queries import answer
 from envs.protocol.replay import Replay, ReplayError
 from envs.protocol.wire import header
 
 log = logging.getLogger(__name__)
 
-# What `ping` tells. The build is the newest that has a Linux package; the version names the simulator for what it is.
+# The answer to `ping`. The build is the newest with a Linux package; the version says that this is the simulator.
 GAME_VERSION = "4.10.0.75689"
 BASE_BUILD = 75689
 DATA_VERSION = "B89B5D6FA7CBF6452E721311BFBC6CB2"
@@ -76,7 +76,7 @@ class Lobby:
             self._games[port] = game
 
     def find(self, port: int) -> Game | None:
-        """The game offered under a port that still has a free seat."""
+        """The game offered under a port that still has room for a player."""
         with self._lock:
             game = self._games.get(port)
             if game is not None and (game.closed or game.world is not None):
@@ -104,7 +104,7 @@ class Session:
         self.network = network
         self.status = LAUNCHED
         self.game: Game | None = None
-        self.seat: Seat | None = None
+        self.player_session: PlayerSession | None = None
         self._options: sc2api_pb2.InterfaceOptions | None = None
         self._maps: dict[str, bytes] = {}
         self._saved: dict[str, Any] | None = None
@@ -170,8 +170,8 @@ class Session:
         game = self.game
         if game is not None:
             with game.changed:
-                if self.seat is not None:
-                    game.leave(self.seat)
+                if self.player_session is not None:
+                    game.leave(self.player_session)
                 elif self.status in (LAUNCHED, INIT_GAME):
                     game.close()
         if self._guest is not None:
@@ -209,18 +209,18 @@ class Session:
 
     def _abandon(self) -> None:
         if self.game is not None:
-            if self.seat is not None:
-                self.game.leave(self.seat)
+            if self.player_session is not None:
+                self.game.leave(self.player_session)
             else:
                 self.game.close()
             LOBBY.withdraw(self.game)
         if self._host is not None:
             self._host.close()
-        self.game = self.seat = self._host = self._saved = self._created = None
+        self.game = self.player_session = self._host = self._saved = self._created = None
 
-    def _playing(self) -> tuple[Game, Seat]:
-        assert self.game is not None and self.seat is not None
-        return self.game, self.seat
+    def _playing(self) -> tuple[Game, PlayerSession]:
+        assert self.game is not None and self.player_session is not None
+        return self.game, self.player_session
 
     # --- setting up ---
 
@@ -327,12 +327,12 @@ class Session:
             result.error_details = f"there is no player {request.observed_player_id}; 0 observes everybody"
             return
         self.game = game
-        self.seat = self._sit(game, request, observe, host=self._created is game)
-        self._options = self.seat.options
-        result.player_id = self.seat.player
+        self.player_session = self._join(game, request, observe, host=self._created is game)
+        self._options = self.player_session.options
+        result.player_id = self.player_session.player
         self.status = IN_GAME
 
-    def _sit(self, game: Game, request: sc2api_pb2.RequestJoinGame, observe: bool, *, host: bool) -> Seat:
+    def _join(self, game: Game, request: sc2api_pb2.RequestJoinGame, observe: bool, *, host: bool) -> PlayerSession:
         options = sc2api_pb2.InterfaceOptions()
         options.CopyFrom(request.options)
         try:
@@ -415,19 +415,19 @@ class Session:
     # --- playing ---
 
     def _game_info(self, request: sc2api_pb2.RequestGameInfo, response: sc2api_pb2.Response) -> None:
-        game, seat = self._playing()
+        game, session = self._playing()
         world = game.world
         assert world is not None
         info = response.game_info
         info.map_name = game.map.name
         info.local_map_path = game.map.path
-        info.start_raw.CopyFrom(start_raw(world, seat.player))
-        info.options.CopyFrom(seat.options)
-        names = {other.player: other.name for other in game.seats}
+        info.start_raw.CopyFrom(start_raw(world, session.player))
+        info.options.CopyFrom(session.options)
+        names = {other.player: other.name for other in game.sessions}
         for number, setup in game.setups.items():
             player = info.player_info.add(player_id=number, type=setup.type)
             player.race_requested = game.requested.get(number, 0) or 4  # type: ignore[assignment]
-            if number == seat.player or setup.type == sc2api_pb2.Computer or seat.player == 0:
+            if number == session.player or setup.type == sc2api_pb2.Computer or session.player == 0:
                 player.race_actual = {"terran": 1, "zerg": 2, "protoss": 3}[  # type: ignore[assignment]
                     world.players[number].race
                 ]
@@ -438,39 +438,39 @@ class Session:
             player.player_name = names.get(number) or setup.player_name or f"player {number}"
 
     def _observation(self, request: sc2api_pb2.RequestObservation, response: sc2api_pb2.Response) -> Sequence[bytes]:
-        game, seat = self._playing()
-        observation = game.observe(seat, request.game_loop, request.disable_fog)
+        game, session = self._playing()
+        observation = game.observe(session, request.game_loop, request.disable_fog)
         return header(10, len(observation)), observation
 
     def _action(self, request: sc2api_pb2.RequestAction, response: sc2api_pb2.Response) -> None:
-        game, seat = self._playing()
+        game, session = self._playing()
         response.action.SetInParent()
-        if seat.player == 0:
+        if session.player == 0:
             raise RequestRefused("an observer cannot act; use obs_action")
-        response.action.result.extend(game.act(seat, request.actions))  # type: ignore[arg-type]
+        response.action.result.extend(game.act(session, request.actions))  # type: ignore[arg-type]
 
     def _obs_action(self, request: sc2api_pb2.RequestObserverAction, response: sc2api_pb2.Response) -> None:
-        game, seat = self._playing()
+        game, session = self._playing()
         response.obs_action.SetInParent()
-        if seat.player and game.playing is None:
+        if session.player and game.playing is None:
             raise RequestRefused("only observers and viewers of replays have obs_action; a player has action")
         for action in request.actions:
             name = action.WhichOneof("action")
             if name == "camera_move":
-                seat.camera = (action.camera_move.world_pos.x, action.camera_move.world_pos.y)
+                session.camera = (action.camera_move.world_pos.x, action.camera_move.world_pos.y)
             elif name == "player_perspective":
                 if action.player_perspective.player_id not in (0, *game.setups):
                     raise RequestRefused(f"there is no player {action.player_perspective.player_id}")
-                seat.player = action.player_perspective.player_id
+                session.player = action.player_perspective.player_id
             else:
                 raise RequestRefused(f"obs_action {name or '(empty)'} is not supported by the simulator")
 
     def _step(self, request: sc2api_pb2.RequestStep, response: sc2api_pb2.Response) -> None:
-        game, seat = self._playing()
+        game, session = self._playing()
         count = request.count if request.HasField("count") else 1
         if count > MAX_STEP:
             raise RequestRefused(f"step count {count} is more than {MAX_STEP}")
-        response.step.simulation_loop = game.step(seat, count)
+        response.step.simulation_loop = game.step(session, count)
 
     def _data(self, request: sc2api_pb2.RequestData, response: sc2api_pb2.Response) -> None:
         everything = game_data()
@@ -488,18 +488,18 @@ class Session:
             response.data.units.extend(map_units(self.game.world))
 
     def _query(self, request: Any, response: sc2api_pb2.Response) -> None:
-        game, seat = self._playing()
+        game, session = self._playing()
         with game.changed:
             assert game.world is not None
             try:
-                response.query.CopyFrom(answer(game.world, seat, request))
+                response.query.CopyFrom(answer(game.world, session, request))
             except ValueError as error:
                 raise RequestRefused(str(error)) from None
 
     def _debug(self, request: sc2api_pb2.RequestDebug, response: sc2api_pb2.Response) -> None:
-        game, seat = self._playing()
+        game, session = self._playing()
         response.debug.SetInParent()
-        problems = game.debug(seat, request.debug)
+        problems = game.debug(session, request.debug)
         if problems:
             raise RequestRefused("; ".join(problems))
 
@@ -520,7 +520,7 @@ class Session:
             self._saved = {"world": game.world.snapshot(), "actions": len(game.replay.actions)}
 
     def _quick_load(self, request: sc2api_pb2.RequestQuickLoad, response: sc2api_pb2.Response) -> None:
-        game, seat = self._playing()
+        game, session = self._playing()
         response.quick_load.SetInParent()
         if self._saved is None:
             raise RequestRefused("there is no quick_save to load")
@@ -529,8 +529,8 @@ class Session:
             assert game.replay is not None
             game.world.restore(self._saved["world"])
             del game.replay.actions[self._saved["actions"] :]
-            seat.pending.clear()
-            seat.executed.clear()
+            session.pending.clear()
+            session.executed.clear()
         self.status = IN_GAME
 
     def _save_replay(self, request: sc2api_pb2.RequestSaveReplay, response: sc2api_pb2.Response) -> None:
@@ -597,14 +597,14 @@ class Session:
         options = sc2api_pb2.InterfaceOptions()
         options.CopyFrom(request.options)
         player = request.observed_player_id
-        seat = Seat(player, options, revealed=request.disable_fog or player == 0)
+        session = PlayerSession(player, options, revealed=request.disable_fog or player == 0)
         try:
-            game = Game.from_replay(replay, seat)
+            game = Game.from_replay(replay, session)
         except MapError as error:
             result.error, result.error_details = errors.InvalidMapData, str(error)
             return
         self._abandon()
-        self.game, self.seat, self._options = game, seat, options
+        self.game, self.player_session, self._options = game, session, options
         self.status = IN_REPLAY
 
 

@@ -1,4 +1,4 @@
-"""Feature layers of the screen and the minimap, and plain pictures in the place of rendered ones."""
+"""Feature layers of the screen and the minimap, and plain pictures for clients that ask for rendered ones."""
 
 from __future__ import annotations
 
@@ -10,19 +10,11 @@ import numpy as np
 from s2clientprotocol import common_pb2, sc2api_pb2, spatial_pb2
 
 from envs.engine.state import layout as st
-from envs.engine.state.compilation import entry
 from envs.engine.state.layout import F_RADIUS, F_X, F_Y, I_KIND, I_OWNER, K_SIGHT
-from envs.protocol.kernels import (
-    ENEMY,
-    M_BUFF_1,
-    M_BUFF_2,
-    M_ILLUSION_KNOWN,
-    NEUTRAL_ALLIANCE,
-    SEEN,
-    SELF,
-    STIMPACK_MARINE,
-)
+from envs.protocol.drawing import draw_ground, draw_units
+from envs.protocol.message_keys import ENEMY, NEUTRAL_ALLIANCE, SELF, STIMPACK_MARINE
 from envs.protocol.spells import SHIELD_EFFECT, SHIELD_RADIUS
+from envs.protocol.tables import M_BUFF_1, M_BUFF_2, M_ILLUSION_KNOWN, SEEN
 from envs.protocol.world import World
 
 # (layer, bits per pixel) that are drawn from units; in the order of the columns of `_unit_values`.
@@ -46,9 +38,9 @@ UNIT_LAYERS = (
 )
 GROUND_LAYERS = (("height_map", 8), ("visibility_map", 8), ("pathable", 1), ("buildable", 1))
 EMPTY_LAYERS = (("creep", 1), ("power", 1), ("blip", 1), ("placeholder", 1))
-# What of a unit is told that is cloaked and not detected: whose and what it is, and that it is cloaked.
+# Layers that show a cloaked unit that is not detected: whose and what it is, and that it is cloaked.
 GHOST_LAYERS = ("player_id", "player_relative", "unit_type", "cloaked")
-# What of a building or a resource is told that is out of sight, but known.
+# Layers that show a building or a resource that is known but out of sight.
 SNAPSHOT_LAYERS = ("player_id", "player_relative", "unit_type")
 MINIMAP_UNIT_LAYERS = (("player_id", 8), ("player_relative", 8), ("unit_type", 32), ("selected", 1))
 _TYPES = {8: np.uint8, 32: np.int32}
@@ -91,35 +83,6 @@ def minimap_view(setup: sc2api_pb2.SpatialCameraSetup, world: World) -> View:
         world.map.playable if setup.crop_to_playable_area else (0, 0, world.map.spec.width, world.map.spec.height)
     )
     return View(width, height, max((x1 - x0) / width, (y1 - y0) / height), x0, y1)
-
-
-@entry
-def draw_ground(x0, y1, pixel, grids, outside, out):
-    """out [L, H, W]: the cells of grids [L, height, width] under the pixels; outside [L] off the map."""
-    for py in range(out.shape[1]):
-        wy = np.int64(np.floor(y1 - (py + 0.5) * pixel))
-        for px in range(out.shape[2]):
-            wx = np.int64(np.floor(x0 + (px + 0.5) * pixel))
-            inside = 0 <= wx < grids.shape[2] and 0 <= wy < grids.shape[1]
-            for layer in range(out.shape[0]):
-                out[layer, py, px] = grids[layer, wy, wx] if inside else outside[layer]
-
-
-@entry
-def draw_units(x0, y1, pixel, places, values, out, density):
-    """Discs of places [n, 3] (x, y, radius) with values [n, L] into out [L, H, W]; density [H, W] counts them."""
-    height, width = density.shape
-    for n in range(places.shape[0]):
-        cx, cy = (places[n, 0] - x0) / pixel - 0.5, (y1 - places[n, 1]) / pixel - 0.5
-        # A unit is never smaller than the pixel that it stands on.
-        r = max(places[n, 2] / pixel, 0.5)
-        for py in range(max(0, int(np.ceil(cy - r))), min(height, int(np.floor(cy + r)) + 1)):
-            for px in range(max(0, int(np.ceil(cx - r))), min(width, int(np.floor(cx + r)) + 1)):
-                middle = abs(px - cx) <= 0.5 and abs(py - cy) <= 0.5
-                if middle or (px - cx) * (px - cx) + (py - cy) * (py - cy) <= r * r:
-                    density[py, px] += 1
-                    for layer in range(values.shape[1]):
-                        out[layer, py, px] = values[n, layer]
 
 
 def image(array: np.ndarray, bits: int) -> common_pb2.ImageData:
@@ -191,7 +154,7 @@ def _unit_values(world: World, player: int, slots: list[int], selected: set[int]
     columns = (
         owner,
         relative,
-        np.where(owner == 1, world.types[0, kinds], world.types[1, kinds]),
+        np.where(owner == 1, world.kinds.types[0, kinds], world.kinds.types[1, kinds]),
         np.isin(slots, list(selected)),
         np.where(mortal, f[st.F_HEALTH, slots], 0),
         np.where(mortal, ratio(f[st.F_HEALTH, slots], f[st.F_HEALTH_MAX, slots]), 0),
@@ -232,8 +195,8 @@ def draw(
 ) -> Picture:
     """Draws a view; `grid` [height, width] is what the player sees and saw of the map.
 
-    `shields` are the (x, y, owner) of Guardian Shields; `show_cloaked` draws cloaked enemies in sight; `memory` [N],
-    the tags of buildings that the player has seen, draws what is known and out of sight.
+    `shields` are the (x, y, owner) of Guardian Shields. `show_cloaked` draws cloaked enemies in sight. `memory` [N] has
+    the tags of buildings that the player has seen; these are drawn out of sight too.
     """
     pathable = world.static.pathable.astype(np.int32)
     grids = np.stack([height_image(world), grid.astype(np.int32), pathable, pathable])
@@ -263,7 +226,7 @@ def draw(
 def _draw_in_part(
     world: World, player: int, view: View, slots: list[int], layers: Sequence[str], picture: Picture
 ) -> None:
-    """Draws units of which only some layers are told."""
+    """Draws units in some layers only."""
     if slots:
         places, values = _unit_values(world, player, slots, set())
         for n, (name, _) in enumerate(UNIT_LAYERS):

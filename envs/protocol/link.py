@@ -1,7 +1,7 @@
 """Two processes, one game: the guest's process passes its requests on to the host's, over a loopback socket.
 
-The clients of a two-player game agree on ports. The host's process listens on the first of them; the guest's process
-connects there, and each message goes over as its length (4 bytes, big-endian) and its bytes.
+The clients of a two-player game agree on ports. The host's process listens on the first of them, and the guest's
+process connects there. Each message goes over as its length (4 bytes, big-endian) and its bytes.
 """
 
 from __future__ import annotations

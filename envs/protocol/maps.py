@@ -1,8 +1,11 @@
 """The maps that the server can play, found by name or read from a map file.
 
-A map is one of four things: a scenario of `envs/scenarios/builtin` (mini-games, SMAC's maps), a scenario's TOML text in
-the place of a map file (a user's own), a mini-game of the economy (`ECONOMY_GAMES`), or a melee map: `Flat*`,
-`Simple*`, or the terrain of a real `.SC2Map`.
+A map is one of four things:
+
+* a scenario of `envs/scenarios/builtin`: mini-games, SMAC's maps;
+* a user's scenario, as TOML text instead of a map file;
+* a mini-game of the economy (`ECONOMY_GAMES`);
+* a melee map: `Flat*`, `Simple*`, or the terrain of a real `.SC2Map`.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from envs.engine.state.maps import MapSpec
-from envs.scenarios.compiled import scenario_rules
+from envs.scenarios.compiler import scenario_rules
 from envs.scenarios.scenario import Scenario, ScenarioError, load_scenario, scenario_names
 
 Point = tuple[float, float]

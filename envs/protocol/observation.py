@@ -1,23 +1,13 @@
-"""What a seat observes, as the bytes of a `ResponseObservation`."""
+"""What a player observes, as the bytes of a `ResponseObservation`."""
 
 from __future__ import annotations
 
 import numpy as np
 from s2clientprotocol import common_pb2, raw_pb2, sc2api_pb2, ui_pb2
 
-from envs.economy.economy import X_ABILITY, X_HEIGHT, X_WIDTH
+from envs.economy.tables import X_ABILITY, X_HEIGHT, X_WIDTH
 from envs.engine.state import layout as st
 from envs.protocol.abilities import available
-from envs.protocol.kernels import (
-    ENEMY,
-    M_BUFF_1,
-    M_BUFF_2,
-    NEUTRAL_ALLIANCE,
-    SEEN,
-    SEES_ALL,
-    SELF,
-    write_observation,
-)
 from envs.protocol.layers import (
     draw,
     height_image,
@@ -27,8 +17,11 @@ from envs.protocol.layers import (
     rgb,
     screen_layers,
 )
-from envs.protocol.player import Seat
+from envs.protocol.message_keys import ENEMY, NEUTRAL_ALLIANCE, SELF
+from envs.protocol.observation_messages import write_observation
+from envs.protocol.player import PlayerSession
 from envs.protocol.spells import SHIELD_EFFECT, SHIELD_RADIUS
+from envs.protocol.tables import M_BUFF_1, M_BUFF_2, SEEN, SEES_ALL
 from envs.protocol.world import World
 
 STIMPACK_BUFF = 27
@@ -46,22 +39,22 @@ class Observer:
         self.world = world
         self._out = world.out.data
 
-    def observe(self, seat: Seat, *, disable_fog: bool = False) -> bytes:
-        """The bytes of a `ResponseObservation` for a seat; hands over its executed actions, errors and chat."""
-        world, player = self.world, seat.player
-        sees = seat.sees(world, disable_fog)
-        if seat.options.raw or seat.spatial:
+    def observe(self, session: PlayerSession, *, disable_fog: bool = False) -> bytes:
+        """The bytes of a `ResponseObservation` for a player; hands over its executed actions, errors and chat."""
+        world, player = self.world, session.player
+        sees = session.sees(world, disable_fog)
+        if session.options.raw or session.spatial:
             world.spells.update_marks(world)
-        if seat.selection:
+        if session.selection:
             world.selected[:] = False
-            world.selected[seat.selected_slots(world)] = True
-        x, y = seat.camera
-        x0, y0, x1, y1 = self._screen(seat) if seat.spatial else (x - SCREEN, y - SCREEN, x + SCREEN, y + SCREEN)
+            world.selected[session.selected_slots(world)] = True
+        x, y = session.camera
+        x0, y0, x1, y1 = self._screen(session) if session.spatial else (x - SCREEN, y - SCREEN, x + SCREEN, y + SCREEN)
         start, end = write_observation(
             world.tables,
-            seat.memory,
-            seat.grid,
-            seat.looked,
+            session.memory,
+            session.grid,
+            session.looked,
             player,
             sees,
             world.tag_offset,
@@ -75,65 +68,67 @@ class Observer:
             x1,
             y1,
         )
-        if seat.selection:
+        if session.selection:
             world.selected[:] = False
-        seat.told = True
-        rest = self._rest(seat, disable_fog)
+        session.told = True
+        rest = self._rest(session, disable_fog)
         return b"".join((self._out[start:end], rest)) if rest else self._out[start:end].tobytes()
 
     @staticmethod
-    def _screen(seat: Seat) -> tuple[float, float, float, float]:
-        """x0, y0, x1, y1 of what the seat's screen shows."""
-        setup = seat.options.feature_layer if seat.options.HasField("feature_layer") else seat.options.render
-        view = seat.screen(setup)
+    def _screen(session: PlayerSession) -> tuple[float, float, float, float]:
+        """x0, y0, x1, y1 of what the player's screen shows."""
+        setup = session.options.feature_layer if session.options.HasField("feature_layer") else session.options.render
+        view = session.screen(setup)
         return view.x0, view.y1 - view.height * view.pixel, view.x0 + view.width * view.pixel, view.y1
 
-    def _rest(self, seat: Seat, disable_fog: bool) -> bytes:
+    def _rest(self, session: PlayerSession, disable_fog: bool) -> bytes:
         """What not every observation has."""
         world = self.world
-        quiet = not (seat.executed or seat.errors or seat.chat or seat.dead or seat.ghosts or world.spells.shields)
-        if quiet and world.outcome is None and not seat.spatial:
+        quiet = not (
+            session.executed or session.errors or session.chat or session.dead or session.ghosts or world.spells.shields
+        )
+        if quiet and world.outcome is None and not session.spatial:
             return b""
         response = sc2api_pb2.ResponseObservation()
-        due = [action for loop, action in seat.executed if loop <= world.loop]
+        due = [action for loop, action in session.executed if loop <= world.loop]
         if due:
             response.actions.extend(due)
-            seat.executed = [(loop, action) for loop, action in seat.executed if loop > world.loop]
-        if seat.errors:
-            response.action_errors.extend(seat.errors)
-            seat.errors.clear()
-        for player, message in seat.chat:
+            session.executed = [(loop, action) for loop, action in session.executed if loop > world.loop]
+        if session.errors:
+            response.action_errors.extend(session.errors)
+            session.errors.clear()
+        for player, message in session.chat:
             response.chat.add(player_id=player, message=message)
-        seat.chat.clear()
+        session.chat.clear()
         if world.outcome is not None:
             for player, result in sorted(world.outcome.results.items()):
                 response.player_result.add(player_id=player, result=result)  # type: ignore[arg-type]
         observation = response.observation
-        if seat.spatial:
-            self._ui(observation, seat)
-            self._pictures(observation, seat, disable_fog)
-        if seat.options.raw:
+        if session.spatial:
+            self._ui(observation, session)
+            self._pictures(observation, session, disable_fog)
+        if session.options.raw:
             raw = observation.raw_data
-            if seat.dead:
-                raw.event.dead_units.extend(seat.dead)
-            raw.units.extend(seat.remembered(world))
-            for x, y, owner in self._effects(seat, disable_fog):
+            if session.dead:
+                raw.event.dead_units.extend(session.dead)
+            raw.units.extend(session.remembered(world))
+            for x, y, owner in self._effects(session, disable_fog):
                 effect = raw.effects.add(effect_id=SHIELD_EFFECT, owner=owner, radius=SHIELD_RADIUS)
-                effect.alliance = raw_pb2.Self if owner == seat.player else raw_pb2.Enemy
+                effect.alliance = raw_pb2.Self if owner == session.player else raw_pb2.Enemy
                 effect.pos.add(x=x, y=y)
         return response.SerializeToString()
 
-    def _reveals(self, seat: Seat, disable_fog: bool) -> bool:
-        return bool(seat.sees(self.world, disable_fog) & SEES_ALL)
+    def _reveals(self, session: PlayerSession, disable_fog: bool) -> bool:
+        return bool(session.sees(self.world, disable_fog) & SEES_ALL)
 
-    def _effects(self, seat: Seat, disable_fog: bool) -> list[tuple[float, float, int]]:
-        """(x, y, owner) of the Guardian Shields that a seat sees."""
-        grid, revealed = seat.grid, self._reveals(seat, disable_fog)
+    def _effects(self, session: PlayerSession, disable_fog: bool) -> list[tuple[float, float, int]]:
+        """(x, y, owner) of the Guardian Shields that a player sees."""
+        grid, revealed = session.grid, self._reveals(session, disable_fog)
         height, width = grid.shape
         return [
             (x, y, owner)
             for x, y, owner in self.world.spells.shields_at(self.world)
-            if revealed or owner == seat.player or grid[min(int(y), height - 1), min(int(x), width - 1)] == SEEN
+            if revealed or owner == session.player or grid[min(int(y), height - 1), min(int(x), width - 1)] == SEEN
         ]
 
     # --- the interface panels ---
@@ -143,7 +138,7 @@ class Observer:
         owner = int(world.state.i[0, st.I_OWNER, slot])
         kind = int(world.state.i[0, st.I_KIND, slot])
         return ui_pb2.UnitInfo(
-            unit_type=int(world.types[0 if owner == 1 else 1, kind]),
+            unit_type=int(world.kinds.types[0 if owner == 1 else 1, kind]),
             player_relative=SELF if owner == player else (NEUTRAL_ALLIANCE if owner == st.NEUTRAL else ENEMY),
             health=int(f[st.F_HEALTH, slot]),
             shields=int(f[st.F_SHIELD, slot]),
@@ -154,53 +149,53 @@ class Observer:
             build_progress=world.build_progress(slot),
         )
 
-    def _ui(self, observation: sc2api_pb2.Observation, seat: Seat) -> None:
+    def _ui(self, observation: sc2api_pb2.Observation, session: PlayerSession) -> None:
         world = self.world
-        slots = seat.selected_slots(world)
-        for index, tags in sorted(seat.groups.items()):
+        slots = session.selected_slots(world)
+        for index, tags in sorted(session.groups.items()):
             alive = [slot for slot in (world.slot(tag) for tag in tags) if slot >= 0]
             if alive:
-                leader = self._unit_info(alive[0], seat.player).unit_type
+                leader = self._unit_info(alive[0], session.player).unit_type
                 observation.ui_data.groups.add(control_group_index=index, leader_unit_type=leader, count=len(alive))
-        if len(slots) == 1 and world.production(slots[0]) and seat.may_command(world, slots[0]):
+        if len(slots) == 1 and world.production(slots[0]) and session.may_command(world, slots[0]):
             production = observation.ui_data.production
-            production.unit.CopyFrom(self._unit_info(slots[0], seat.player))
+            production.unit.CopyFrom(self._unit_info(slots[0], session.player))
             owner = 0 if int(world.state.i[0, st.I_OWNER, slots[0]]) == 1 else 1
             for kind, progress in world.production(slots[0]):
-                number = int(world.types[owner, kind])
+                number = int(world.kinds.types[owner, kind])
                 production.build_queue.add(unit_type=number, player_relative=SELF, build_progress=progress)
                 ability = int(world.tech.i[kind, X_ABILITY])
                 production.production_queue.add(ability_id=ability, build_progress=progress)
         elif len(slots) == 1:
             panel = observation.ui_data.single
-            panel.unit.CopyFrom(self._unit_info(slots[0], seat.player))
+            panel.unit.CopyFrom(self._unit_info(slots[0], session.player))
             if world.state.f[0, st.F_STIM, slots[0]] > 0:
                 panel.buffs.append(STIMPACK_BUFF)
             marks = world.spells.marks[slots[0]]
             panel.buffs.extend(int(marks[column]) for column in (M_BUFF_1, M_BUFF_2) if marks[column])
         elif slots:
-            observation.ui_data.multi.units.extend(self._unit_info(slot, seat.player) for slot in slots)
+            observation.ui_data.multi.units.extend(self._unit_info(slot, session.player) for slot in slots)
         offered: dict[int, bool] = {}
         for slot in slots:
-            if seat.may_command(world, slot):
+            if session.may_command(world, slot):
                 offered.update(available(world, slot))
         for ability, point in sorted(offered.items()):
             observation.abilities.add(ability_id=ability, requires_point=point)
 
-    def _pictures(self, observation: sc2api_pb2.Observation, seat: Seat, disable_fog: bool) -> None:
-        world, options = self.world, seat.options
-        seat.update_grid(world)
-        revealed = self._reveals(seat, disable_fog)
-        selected = set(seat.selected_slots(world))
+    def _pictures(self, observation: sc2api_pb2.Observation, session: PlayerSession, disable_fog: bool) -> None:
+        world, options = self.world, session.options
+        session.update_grid(world)
+        revealed = self._reveals(session, disable_fog)
+        selected = set(session.selected_slots(world))
         for name in ("feature_layer", "render"):
             if not options.HasField(name):  # type: ignore[arg-type]
                 continue
             setup = getattr(options, name)
-            screen, minimap = seat.screen(setup), minimap_view(setup, world)
-            shields = self._effects(seat, disable_fog)
+            screen, minimap = session.screen(setup), minimap_view(setup, world)
+            shields = self._effects(session, disable_fog)
             ghosts = options.show_cloaked
-            shown = (seat.grid, revealed, selected, shields, ghosts, seat.memory)
-            near, far = draw(world, seat.player, screen, *shown), draw(world, seat.player, minimap, *shown)
+            shown = (session.grid, revealed, selected, shields, ghosts, session.memory)
+            near, far = draw(world, session.player, screen, *shown), draw(world, session.player, minimap, *shown)
             if name == "feature_layer":
                 data = observation.feature_layer_data
                 data.renders.CopyFrom(screen_layers(near))
@@ -211,7 +206,7 @@ class Observer:
 
 
 def start_raw(world: World, player: int) -> raw_pb2.StartRaw:
-    """The map as `game_info` tells it: grids with row 0 at y = 0, start locations of the others."""
+    """The map for `game_info`: grids with row 0 at y = 0, and the other players' start locations."""
     spec = world.map.spec
     x0, y0, x1, y1 = world.map.playable
     start = raw_pb2.StartRaw(map_size=common_pb2.Size2DI(x=spec.width, y=spec.height))

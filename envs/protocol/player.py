@@ -1,4 +1,4 @@
-"""A player's seat at a game: interface, camera, selection, and the actions that it takes."""
+"""A client's session as a player: interface, camera, selection, and the actions that it takes."""
 
 from __future__ import annotations
 
@@ -9,27 +9,18 @@ from s2clientprotocol import error_pb2, raw_pb2, sc2api_pb2, spatial_pb2, ui_pb2
 
 from envs.engine.state import layout as st
 from envs.protocol.abilities import GATHER, RALLY, VERBS, Command, ability_table, carry_out, interpret
-from envs.protocol.kernels import (
-    SEEN,
-    SEES_ALL,
-    SEES_CLOAKED,
-    SEES_GRID,
-    SEES_RAW,
-    SEES_SCORE,
-    TAG_MASK,
-    TAG_SHIFT,
-    look,
-)
 from envs.protocol.layers import View, covers, minimap_view, screen_view, visible_slots
+from envs.protocol.observation_messages import look
 from envs.protocol.spells import GRAVITON_BEAM
+from envs.protocol.tables import SEEN, SEES_ALL, SEES_CLOAKED, SEES_GRID, SEES_RAW, SEES_SCORE, TAG_MASK, TAG_SHIFT
 from envs.protocol.world import World
 
 MAX_SELECTED = 500
 CLICK_MARGIN = 0.3  # how far beside a unit, in world units, a click still hits it
 
 
-class Seat:
-    """One client's view of a game. `player` 0 observes all; `revealed` lifts the fog for this seat alone."""
+class PlayerSession:
+    """One client's view of a game. `player` 0 observes all; `revealed` lifts the fog for this client alone."""
 
     def __init__(
         self, player: int, options: sc2api_pb2.InterfaceOptions, name: str = "", revealed: bool = False
@@ -78,10 +69,10 @@ class Seat:
                 self.executed.append((2, report))
         self.grid = np.zeros((world.map.spec.height, world.map.spec.width), np.uint8)
 
-    # --- what the seat looks at ---
+    # --- what the player looks at ---
 
     def sees(self, world: World, disable_fog: bool = False) -> int:
-        """What the seat is shown, the bits SEES_*."""
+        """What the player is shown, the bits SEES_*."""
         revealed = self.revealed or self.player in world.reveal
         bits = SEES_ALL if revealed or disable_fog or world.is_battle else 0
         if revealed or self.player == 0 or not world.has_fog:
@@ -100,10 +91,10 @@ class Seat:
         return self.grid
 
     def bury(self, world: World) -> None:
-        """Takes note of the deaths of `world.dead` that the seat learns of, since its last observation.
+        """Notes which deaths of `world.dead` the player learns of, since its last observation.
 
-        Those are of units that it saw, or that fell where it looks. A building that it remembers stays as it was last
-        seen until the seat looks there again.
+        It learns of units that it saw, or that fell where it looks. A building that it remembers stays as it was last
+        seen until the player looks there again.
         """
         if self.told:
             self.dead = []
@@ -119,7 +110,7 @@ class Seat:
                 self.ghosts.append(world.snapshot_of(slot, tag))
 
     def remembered(self, world: World) -> list[raw_pb2.Unit]:
-        """Buildings that are gone, which the seat does not know yet."""
+        """Buildings that are gone, which the player does not know yet."""
         if self.ghosts:
             grid = self.update_grid(world)
             self.ghosts = [ghost for ghost in self.ghosts if not self._looks_at(grid, (ghost.pos.x, ghost.pos.y))]
@@ -237,7 +228,7 @@ class Seat:
         return report
 
     def _report_on_layers(self, world: World, report: sc2api_pb2.Action) -> None:
-        """A command is told in the terms of every interface that the client has: here, of the feature layers."""
+        """A command is reported in the terms of every interface that the client has: here, of the feature layers."""
         setup = self.options.feature_layer
         if not self.options.HasField("feature_layer") or not setup.resolution.x or not setup.minimap_resolution.x:
             return
@@ -316,7 +307,7 @@ class Seat:
         # A click names a unit only where the ability aims at units: moving to a beacon is moving to the place.
         verb = VERBS.get(command.ability_id, 0)
         aims = verb in (VERBS[23], VERBS[1], VERBS[386], GATHER, RALLY) or command.ability_id == GRAVITON_BEAM
-        aims = aims or command.ability_id in world.gas_abilities
+        aims = aims or command.ability_id in world.kinds.gas_abilities
         if target >= 0 and world.state.i[0, st.I_OWNER, target] == st.NEUTRAL:
             aims = aims and world.has_economy and verb != VERBS[23]
         if not aims:

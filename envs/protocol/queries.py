@@ -8,17 +8,18 @@ import math
 import numpy as np
 from s2clientprotocol import error_pb2, query_pb2
 
-from envs.economy import economy
+from envs.economy.placement import grid_place, site_problem
+from envs.economy.tables import X_ABILITY, X_WIDTH
 from envs.engine.state import layout as st
 from envs.protocol.abilities import REFUSALS, available
-from envs.protocol.player import Seat
+from envs.protocol.player import PlayerSession
 from envs.protocol.world import World
 
 MAX_QUERIES = 1000
 _STEPS = [(dx, dy, math.hypot(dx, dy)) for dx in (-1, 0, 1) for dy in (-1, 0, 1) if dx or dy]
 
 
-def answer(world: World, seat: Seat, request: query_pb2.RequestQuery) -> query_pb2.ResponseQuery:
+def answer(world: World, session: PlayerSession, request: query_pb2.RequestQuery) -> query_pb2.ResponseQuery:
     """Answers every part of a query, in order.
 
     Raises:
@@ -41,30 +42,30 @@ def answer(world: World, seat: Seat, request: query_pb2.RequestQuery) -> query_p
     for wanted in request.abilities:
         slot = world.slot(wanted.unit_tag)
         entry = response.abilities.add(unit_tag=wanted.unit_tag)
-        if slot >= 0 and seat.may_command(world, slot):
+        if slot >= 0 and session.may_command(world, slot):
             owner = 0 if int(world.state.i[0, st.I_OWNER, slot]) == 1 else 1
-            entry.unit_type_id = int(world.types[owner, int(world.state.i[0, st.I_KIND, slot])])
+            entry.unit_type_id = int(world.kinds.types[owner, int(world.state.i[0, st.I_KIND, slot])])
             for ability, point in available(world, slot):
                 entry.abilities.add(ability_id=ability, requires_point=point)
     for placement in request.placements:
         place = (placement.target_pos.x, placement.target_pos.y)
-        response.placements.add(result=place_result(world, seat, placement.ability_id, place))  # type: ignore[arg-type]
+        response.placements.add(result=place_result(world, session, placement.ability_id, place))  # type: ignore[arg-type]
     return response
 
 
-def place_result(world: World, seat: Seat, ability: int, place: tuple[float, float]) -> int:
+def place_result(world: World, session: PlayerSession, ability: int, place: tuple[float, float]) -> int:
     """The ActionResult of placing the building of an ability: whether it fits there, not whether it can be paid."""
     if not world.has_economy:
         return error_pb2.NotSupported
-    abilities = world.tech.i[:, economy.X_ABILITY]
-    kinds = np.flatnonzero((abilities == ability) & (world.tech.i[:, economy.X_WIDTH] > 0))
+    abilities = world.tech.i[:, X_ABILITY]
+    kinds = np.flatnonzero((abilities == ability) & (world.tech.i[:, X_WIDTH] > 0))
     if not len(kinds):
         return error_pb2.NotSupported
     if not all(math.isfinite(part) and abs(part) < 1e6 for part in place):
         return error_pb2.CantBuildLocationInvalid
     kind = int(kinds[0])
-    x, y = economy.grid_place(world.tech, kind, *place)
-    problem = economy.site_problem(world.state, world.static, world.tech, world.economy, 0, seat.player, kind, x, y)
+    x, y = grid_place(world.tech, kind, *place)
+    problem = site_problem(world.state, world.static, world.tech, world.economy, 0, session.player, kind, x, y)
     return REFUSALS.get(problem, error_pb2.Success)
 
 

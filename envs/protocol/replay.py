@@ -77,7 +77,7 @@ class Replay:
                 map_data=base64.b64decode(content["map_data"]),
                 seed=int(content["seed"]),
                 disable_fog=bool(content["disable_fog"]),
-                players={int(player): dict(seat) for player, seat in content["players"].items()},
+                players={int(player): dict(setup) for player, setup in content["players"].items()},
                 names={int(player): str(name) for player, name in content["names"].items()},
                 actions=[(int(a), int(b), str(c), base64.b64decode(d)) for a, b, c, d in content["actions"]],
                 loops=int(content["loops"]),

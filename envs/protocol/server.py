@@ -199,7 +199,7 @@ class ProtocolServer:
             self._clients -= 1
 
     async def _while_connected(self, connection: ServerConnection, session: Session, data: bytes) -> bytes | None:
-        """A request that may wait for others; if the client goes meanwhile, its seat is freed so that the wait ends."""
+        """A request that may wait for others; ends the wait if the client goes meanwhile."""
         request = asyncio.ensure_future(self._in_pool(session.handle, data))
         gone = asyncio.ensure_future(connection.wait_closed())
         try:

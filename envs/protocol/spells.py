@@ -15,7 +15,7 @@ import numpy as np
 
 from envs.engine.state import layout as st
 from envs.engine.state.layout import State, Static
-from envs.protocol.kernels import M_ABILITY, M_ABILITY_TARGET, M_BUFF_1, M_BUFF_2, M_ILLUSION_KNOWN, NUM_MARKS
+from envs.protocol.tables import M_ABILITY, M_ABILITY_TARGET, M_BUFF_1, M_BUFF_2, M_ILLUSION_KNOWN, NUM_MARKS
 from envs.scenarios.units import Rules, unit_data
 
 GUARDIAN_SHIELD, GRAVITON_BEAM, CANCEL_BEAM = 76, 173, 174

@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 from s2clientprotocol import common_pb2, raw_pb2
 
-from envs.economy.economy import (
+from envs.economy.placement import grid_place
+from envs.economy.production import cancel_training
+from envs.economy.supply import count_supply
+from envs.economy.tables import (
     B_COLLECTED_MINERALS,
     B_COLLECTED_VESPENE,
     B_MINERALS,
@@ -30,27 +33,24 @@ from envs.economy.economy import (
     RALLY_UNIT,
     WORKER,
     X_ABILITY,
-    X_GATHER,
-    X_MAKER,
     X_PROVIDES,
-    X_RETURN,
     X_ROLE,
     X_TIME,
-    cancel_training,
-    count_supply,
-    grid_place,
-    make_tech,
     new_economy,
     no_economy,
-    reset_economy,
 )
+from envs.economy.tech import make_tech
+from envs.economy.units import reset_economy
 from envs.engine.state import layout as st
 from envs.engine.state.maps import MapSpec
 from envs.engine.state.orders import issue_order
 from envs.engine.state.units import create_unit, create_unit_in, kill_unit
 from envs.engine.state.worlds import new_state, random_uniform, reset_world
 from envs.engine.vision import update_vision
-from envs.protocol.kernels import (
+from envs.protocol.kinds import WORKERS, Kinds
+from envs.protocol.maps import EconomyGame, GameMap
+from envs.protocol.spells import Spells, hallucinated_units, make_illusory
+from envs.protocol.tables import (
     BYTES_PER_UNIT,
     IN_ARMY,
     IN_ECONOMY,
@@ -58,17 +58,15 @@ from envs.protocol.kernels import (
     NUM_CATEGORIES,
     PREFIX_BYTES,
     ROLE_ARMY,
-    ROLE_NONE,
     ROLE_WORKER,
     TAG_MASK,
     TAG_SHIFT,
+    UnitTables,
     advance_bases,
     list_gone,
     make_tables,
     note_tags,
 )
-from envs.protocol.maps import EconomyGame, GameMap
-from envs.protocol.spells import Spells, hallucinated_units, make_illusory
 from envs.protocol.wire import header, wrap
 from envs.rules.opponents import opponent_id
 from envs.runtime import driver
@@ -85,23 +83,19 @@ from envs.scenarios.compiled import (
     P_TEAM_1_END,
     P_TEAM_2_END,
     Action,
-    Plan,
+    CompiledScenario,
     StepResult,
-    compile_scenario,
     new_episode,
-    unit_kinds,
 )
+from envs.scenarios.compiler import compile_scenario, unit_kinds
 from envs.scenarios.scenario import Scenario
 from envs.scenarios.units import Rules, unit_data
 
 SPARE_SLOTS = 256  # for units that debug commands create
 MELEE_SLOTS = 512
-CUSTOM_TYPE_IDS = 1970  # the first type id of the units that SMAC's maps bring along
-SCAN_MOVE = 19  # what an attack-move of a unit without weapons is called
 RACES = ("terran", "zerg", "protoss")
 
 HALLS = {"terran": "CommandCenter", "zerg": "Hatchery", "protoss": "Nexus"}
-WORKERS = {"terran": "SCV", "zerg": "Drone", "protoss": "Probe"}
 SOLDIERS = {"terran": "Marine", "zerg": "Roach", "protoss": "Zealot"}
 STARTING_WORKERS = 12
 STARTING_MINERALS = 50
@@ -110,7 +104,7 @@ WAVE_LOOPS = 640  # every 40 s a melee computer gets its reinforcements: it gath
 
 @dataclass(frozen=True, kw_only=True)
 class Player:
-    """A seat: a race, and for a built-in computer its difficulty (1 to 10, 0 = not a computer)."""
+    """A player: a race, and for a built-in computer its difficulty (1 to 10, 0 = not a computer)."""
 
     race: str = "terran"
     difficulty: int = 0
@@ -157,60 +151,25 @@ class World:
         self.map = game_map
         self.players = dict(players)
         self.seed = seed
+        self.first_episode = episode  # with the seed it fixes all that is drawn at random in this game
         spec = replace(game_map.spec, fog=False) if disable_fog else game_map.spec
         self.rules = all_rules(game_map.scenario, spec)
         self.static = self.rules.static
-        self.plan: Plan | None = None
-        slots = MELEE_SLOTS
-        if game_map.scenario is not None:
-            self.plan = compile_scenario(game_map.scenario, self.rules, agents=max(self._agents(), 1), autoreset=False)
-            if game_map.scenario.rules == "shards":
-                self.plan.i[P_KIND_NEUTRAL] = self.rules.kind["MineralShard"]  # these rules know beacons too
-            slots = int(self.plan.i[P_TEAM_2_END]) + SPARE_SLOTS
-            own, team_slots = int(self.plan.i[P_OWN]), int(self.plan.i[P_TEAM_2_END])
-            self.episode = new_episode(1, team_slots, 1, own)
-            self.episode.i[0, E_SEED], self.episode.i[0, E_EPISODE] = seed, episode
-            policy = computer_policy(self._difficulty(2), game_map.scenario)
-            self.episode.i[0, E_NEXT_OPPONENT] = opponent_id(policy)
-        self.state = new_state(self.static, 1, slots, seed)
-        slots = self.state.i.shape[2]
-        if self.plan is not None:
-            self._restart = np.ones(1, np.bool_)
-            empty = np.zeros((1, 1, 0), np.int64)
-            self._context = driver.make_context(
-                self.state,
-                self.static,
-                self.plan,
-                self.episode,
-                # Orders come through the protocol; the environment's own action arrays stay empty.
-                Action(empty, empty, empty, empty.astype(np.bool_)),
-                StepResult(np.zeros((1, 1)), np.zeros(1, np.bool_), np.zeros(1, np.bool_)),
-                self._restart,
-            )
-            self._run = driver.advance_battles if self.is_battle else driver.advance_games
-        # Mini-games have no second seat: their enemies follow the map's script like a computer's.
-        self.commanded = self._difficulty(2) > 0 or 2 not in self.players
         self.has_fog = bool(self.static.options[st.O_FOG])
         self.tech = make_tech(self.rules)
+        self.kinds = Kinds(self.rules, self.tech, game_map.scenario)
+        # Mini-games have no second player: their enemies follow the map's script like a computer's.
+        self.commanded = self._difficulty(2) > 0 or 2 not in self.players
+        self.compiled: CompiledScenario | None = None
+        if game_map.scenario is None:
+            self.state = new_state(self.static, 1, MELEE_SLOTS, seed)
+        else:
+            self._compile(game_map.scenario)
         # Without an economy its arrays are empty, and nothing reads them.
-        self.has_economy = self.plan is None
+        self.has_economy = self.compiled is None
         self.economy = new_economy(self.state, self.tech) if self.has_economy else no_economy(self.tech)
+        slots = self.state.i.shape[2]
         self.spells = Spells(self.rules, slots)
-        makers = self.tech.i[:, X_MAKER]
-        gas = self.tech.i[:, X_ROLE] == GAS
-        self.gas_abilities = {int(ability) for ability in self.tech.i[gas, X_ABILITY]}
-        self.products = [np.flatnonzero(makers == kind).tolist() for kind in range(len(makers))]
-        self._product = {
-            (int(maker), int(self.tech.i[kind, X_ABILITY])): kind for kind, maker in enumerate(makers) if maker >= 0
-        }
-        self.ability = self._abilities()
-        self.change = self.rules.ability[:, st.ORDER_SIEGE].copy()
-        self.points = np.zeros(st.NUM_ORDERS, np.int8)
-        self.points[[st.ORDER_MOVE, st.ORDER_ATTACK_MOVE, st.ORDER_PATROL, st.ORDER_BLINK]] = 1
-        self.types = self._type_ids()
-        self._kind_of_type = {int(number): kind for kind, number in reversed(list(enumerate(self.types[1])))}
-        self._kind_of_type.update({int(number): kind for kind, number in reversed(list(enumerate(self.types[0])))})
-        self._roles = self._kind_roles()
         self._tags, self._witnesses = np.zeros(slots, np.int64), np.zeros(slots, np.int64)
         self._gone = np.zeros((slots, 2), np.int64)
         self.selected = np.zeros(slots, np.bool_)
@@ -218,7 +177,6 @@ class World:
         self.god: set[int] = set()
         self.control_enemy: set[int] = set()
         self.reveal: set[int] = set()
-        self.first_episode = episode  # of this game: the seed and it tell all that is drawn by lot
         self.loop_offset = 0
         self.tag_offset = 0
         self.dead: list[tuple[int, int]] = []
@@ -226,6 +184,31 @@ class World:
         self.score_override: dict[int, int] = {}
         self.outcome: Outcome | None = None
         self._start()
+
+    def _compile(self, scenario: Scenario) -> None:
+        """The state, the episode and the phases of a scenario's map."""
+        compiled = compile_scenario(scenario, self.rules, agents=max(self._agents(), 1), autoreset=False)
+        if scenario.rules == "shards":
+            compiled.i[P_KIND_NEUTRAL] = self.rules.kind["MineralShard"]  # these rules know beacons too
+        own, team_slots = int(compiled.i[P_OWN]), int(compiled.i[P_TEAM_2_END])
+        self.compiled = compiled
+        self.state = new_state(self.static, 1, team_slots + SPARE_SLOTS, self.seed)
+        self.episode = new_episode(1, team_slots, 1, own)
+        self.episode.i[0, E_SEED], self.episode.i[0, E_EPISODE] = self.seed, self.first_episode
+        self.episode.i[0, E_NEXT_OPPONENT] = opponent_id(computer_policy(self._difficulty(2), scenario))
+        self._restart = np.ones(1, np.bool_)
+        empty = np.zeros((1, 1, 0), np.int64)
+        self._context = driver.make_context(
+            self.state,
+            self.static,
+            compiled,
+            self.episode,
+            # Orders come through the protocol; the environment's own action arrays stay empty.
+            Action(empty, empty, empty, empty.astype(np.bool_)),
+            StepResult(np.zeros((1, 1)), np.zeros(1, np.bool_), np.zeros(1, np.bool_)),
+            self._restart,
+        )
+        self._run = driver.advance_battles if scenario.rules == "battle" else driver.advance_games
 
     # --- reading ---
 
@@ -268,10 +251,6 @@ class World:
         alive = self.alive_slots()
         return [int(slot) for slot in alive[self.state.i[0, st.I_OWNER, alive] == player]]
 
-    def kind_of_type(self, unit_type: int) -> int:
-        """The kind of one of the protocol's unit type ids, -1 if the simulator has no such unit."""
-        return self._kind_of_type.get(unit_type, -1)
-
     def place(self, slot: int) -> tuple[float, float]:
         """Where a unit is, or where it died."""
         return float(self.state.uf[0, slot, st.F_X]), float(self.state.uf[0, slot, st.F_Y])
@@ -282,7 +261,7 @@ class World:
         unit = raw_pb2.Unit(tag=tag, owner=owner, radius=row[st.F_RADIUS], build_progress=1.0)
         unit.display_type, unit.cloak = raw_pb2.Snapshot, raw_pb2.CloakedUnknown
         unit.alliance = raw_pb2.Neutral if owner == st.NEUTRAL else raw_pb2.Enemy
-        unit.unit_type = int(self.types[0 if owner == 1 else 1, self.state.ui[0, slot, st.I_KIND]])
+        unit.unit_type = int(self.kinds.types[0 if owner == 1 else 1, self.state.ui[0, slot, st.I_KIND]])
         unit.pos.x, unit.pos.y, unit.pos.z = row[st.F_X], row[st.F_Y], row[st.F_Z]
         unit.facing = float(np.arctan2(row[st.F_FACING_Y], row[st.F_FACING_X]))
         unit.is_selected = unit.is_on_screen = unit.is_blip = False
@@ -302,25 +281,21 @@ class World:
                 return int(self.economy.made[0, player, self.rules.kind[game.scored]])
             bank = self.economy.bank[0, player]
             return int(bank[B_COLLECTED_MINERALS] + bank[B_COLLECTED_VESPENE])
-        if self.plan is None or self.is_battle:
+        if self.compiled is None or self.is_battle:
             return 0
         return round(float(self.episode.f[0, EF_SCORE])) * (1 if player == 1 else -1)
 
     def is_army(self, slot: int) -> bool:
         """A unit that fights: neither worker nor structure."""
-        return bool(self._roles[self.state.ui[0, slot, st.I_KIND]] == ROLE_ARMY)
+        return bool(self.kinds.role[self.state.ui[0, slot, st.I_KIND]] == ROLE_ARMY)
 
     def is_worker(self, slot: int) -> bool:
-        return bool(self._roles[self.state.ui[0, slot, st.I_KIND]] == ROLE_WORKER)
+        return bool(self.kinds.role[self.state.ui[0, slot, st.I_KIND]] == ROLE_WORKER)
 
     def is_structure(self, slot: int) -> bool:
         return bool(self.state.i[0, st.I_FLAGS, slot] & st.FLAG_STRUCTURE)
 
     # --- the economy ---
-
-    def product_of(self, kind: int, ability: int) -> int:
-        """The kind that units of `kind` make by an ability, -1 if none."""
-        return self._product.get((kind, ability), -1)
 
     def ability_of(self, slot: int) -> int:
         """The ability by which a unit is made, 0 if there is none."""
@@ -376,7 +351,7 @@ class World:
             # Spells are looked at once a loop while there are any.
             piece = 1 if self.spells.active else loops
             self.spells.advance(self)
-            if self.plan is not None:
+            if self.compiled is not None:
                 self._advance_scenario(piece)
             else:
                 self._advance_melee(piece)
@@ -386,7 +361,7 @@ class World:
             self.dead = [(tag, seen) for tag, seen in self.dead if self.slot(tag) < 0]  # not those given back
 
     def _advance_scenario(self, loops: int) -> None:
-        assert self.plan is not None and self.scenario is not None
+        assert self.compiled is not None and self.scenario is not None
         step = self.scenario.step_mul
         while loops > 0 and self.outcome is None:
             if self.is_battle and not len(self.alive_slots()):
@@ -414,9 +389,9 @@ class World:
             if self.map.economy is not None:
                 piece = min(piece, self.map.economy.loops - loop)
             if loop % 16 == 0:
-                for player, seat in self.players.items():
-                    if seat.difficulty:
-                        self._command_melee(player, seat)
+                for player, setup in self.players.items():
+                    if setup.difficulty:
+                        self._command_melee(player, setup)
             if self.god:
                 self._advance_gods(piece, lambda: self._advance_bases(1))
             else:
@@ -446,8 +421,8 @@ class World:
                 f[0, st.F_SHIELD, slot] = max(f[0, st.F_SHIELD, slot], shield[n])
 
     def _judge_scenario(self) -> None:
-        assert self.plan is not None and self.scenario is not None
-        over = self.state.w[0, st.W_LOOP] >= self.plan.i[P_STEP_LIMIT] * self.scenario.step_mul
+        assert self.compiled is not None and self.scenario is not None
+        over = self.state.w[0, st.W_LOOP] >= self.compiled.i[P_STEP_LIMIT] * self.scenario.step_mul
         first = bool(self.state.tally[0, 1, st.T_ALIVE])
         second = bool(self.state.tally[0, 2, st.T_ALIVE])
         if not self.is_battle:
@@ -471,7 +446,7 @@ class World:
         self.outcome = Outcome({player: 3 if tie else (1 if up else 2) for player, up in standing.items()})
 
     def _agents(self) -> int:
-        return sum(seat.difficulty == 0 for seat in self.players.values())
+        return sum(setup.difficulty == 0 for setup in self.players.values())
 
     def _difficulty(self, player: int) -> int:
         return self.players[player].difficulty if player in self.players else 0
@@ -482,14 +457,14 @@ class World:
         """The same game from its start; scenarios go on to their next episode."""
         self.loop_offset = self.tag_offset = 0
         self.dead, self.outcome = [], None
-        self.first_episode = self.first_episode + 1 if self.plan is None else int(self.episode.i[0, E_EPISODE])
+        self.first_episode = self.first_episode + 1 if self.compiled is None else int(self.episode.i[0, E_EPISODE])
         self.spells.clear()
         self.score_override.clear()
         self.god.clear()
         self._start()
 
     def _start(self) -> None:
-        if self.plan is not None:
+        if self.compiled is not None:
             self._begin_episode()
         else:
             self._begin_bases()
@@ -506,8 +481,8 @@ class World:
         if self.map.economy is not None:
             self._start_economy_game(self.map.economy)
         else:
-            for player, seat in self.players.items():
-                self._start_base(player, seat.race)
+            for player, setup in self.players.items():
+                self._start_base(player, setup.race)
         update_vision(self.state, self.static, 0)
         count_supply(self.state, self.tech, self.economy, 0)
 
@@ -578,10 +553,10 @@ class World:
 
     def create(self, kind: int, owner: int, x: float, y: float) -> int:
         """A unit outside the slots of the scenario's teams: its slot, -1 if the game is full."""
-        first = int(self.plan.i[P_TEAM_2_END]) if self.plan is not None else 0
+        first = int(self.compiled.i[P_TEAM_2_END]) if self.compiled is not None else 0
         count = self.state.i.shape[2]
         slot = int(create_unit_in(self.state, self.static, 0, kind, owner, x, y, first, count))
-        if slot >= 0 and self.plan is not None and owner == 1 and self.plan.i[P_OBEDIENT]:
+        if slot >= 0 and self.compiled is not None and owner == 1 and self.compiled.i[P_OBEDIENT]:
             self.state.i[0, st.I_FLAGS, slot] |= st.FLAG_OBEDIENT
         if slot >= 0:
             self._tags[slot], self._witnesses[slot] = self.state.ui[0, slot, st.I_TAG], 1 << owner
@@ -599,20 +574,20 @@ class World:
 
     # --- the built-in computer on melee maps ---
 
-    def _command_melee(self, player: int, seat: Player) -> None:
+    def _command_melee(self, player: int, setup: Player) -> None:
         """Reinforcements by difficulty, which attack; the highest levels send their workers along."""
-        if self.loop % WAVE_LOOPS == 0 and self.loop and seat.difficulty > 1:
+        if self.loop % WAVE_LOOPS == 0 and self.loop and setup.difficulty > 1:
             hall = next((slot for slot in self.slots_of(player) if self.is_structure(slot)), None)
-            for n in range(seat.difficulty if hall is not None else 0):
-                angle = 2 * np.pi * n / seat.difficulty
+            for n in range(setup.difficulty if hall is not None else 0):
+                angle = 2 * np.pi * n / setup.difficulty
                 x, y = self.state.f[0, st.F_X, hall], self.state.f[0, st.F_Y, hall]
                 spot = x + 4 * np.cos(angle), y + 4 * np.sin(angle)
-                self.create(self.rules.kind[SOLDIERS[seat.race]], player, *spot)
-        target = self._melee_target(player) if seat.difficulty > 1 else None
+                self.create(self.rules.kind[SOLDIERS[setup.race]], player, *spot)
+        target = self._melee_target(player) if setup.difficulty > 1 else None
         if target is None:
             return
         for slot in self.slots_of(player):
-            soldier = self.is_army(slot) or (seat.difficulty >= 7 and self.is_worker(slot) and self.loop >= WAVE_LOOPS)
+            soldier = self.is_army(slot) or (setup.difficulty >= 7 and self.is_worker(slot) and self.loop >= WAVE_LOOPS)
             if (
                 soldier
                 and self.state.i[0, st.I_ORDER, slot] == st.ORDER_STOP
@@ -648,7 +623,7 @@ class World:
         saved["state"] = [array.copy() for array in self.state]
         saved["economy"] = [array.copy() for array in self.economy]
         saved["spells"] = self.spells.snapshot()
-        if self.plan is not None:
+        if self.compiled is not None:
             saved["episode"] = [array.copy() for array in self.episode]
         return saved
 
@@ -681,65 +656,33 @@ class World:
         roles = self.tech.i[:, X_ROLE]
         category = np.full(len(roles), IN_TECHNOLOGY)
         category[np.isin(roles, (WORKER, HALL, GAS)) | (self.tech.i[:, X_PROVIDES] > 0)] = IN_ECONOMY
-        category[self._roles == ROLE_ARMY] = IN_ARMY
+        category[self.kinds.role == ROLE_ARMY] = IN_ARMY
         return make_tables(
             self.state,
             self.static,
             self.tech,
             self.economy,
-            self.spells.marks,
-            self.ability,
-            self.points,
-            self.change,
-            self.types,
-            self._roles,
+            UnitTables(
+                marks=self.spells.marks,
+                ability=self.kinds.ability,
+                points=self.kinds.points,
+                change=self.kinds.change,
+                types=self.kinds.types,
+                selected=self.selected,
+            ),
+            self.kinds.role,
             category,
             np.zeros((3, NUM_CATEGORIES)),
             self._tags,
             self._witnesses,
             self._gone,
-            self.selected,
             np.frombuffer(head, np.uint8).copy(),
             np.frombuffer(tail, np.uint8).copy(),
             self.out,
         )
 
-    def _kind_roles(self) -> np.ndarray:
-        """[T]: ROLE_* of the kinds."""
-        roles = np.full(len(self.rules.entries), ROLE_NONE)
-        for kind, entry in enumerate(self.rules.entries):
-            if entry["label"] in WORKERS.values():
-                roles[kind] = ROLE_WORKER
-            elif entry["weapons"] or entry["heal"]:
-                roles[kind] = ROLE_ARMY
-        return roles
 
-    def _abilities(self) -> np.ndarray:
-        table = self.rules.ability.copy()
-        table[:, st.ORDER_GATHER] = self.tech.i[:, X_GATHER]
-        table[:, st.ORDER_RETURN] = self.tech.i[:, X_RETURN]
-        for kind, entry in enumerate(self.rules.entries):
-            if not entry["weapons"] and table[kind, st.ORDER_ATTACK_MOVE]:
-                table[kind, st.ORDER_ATTACK_MOVE] = SCAN_MOVE
-        return table
-
-    def _type_ids(self) -> np.ndarray:
-        """[2, T]: type ids of player 1's units and of all others'.
-
-        SMAC's maps bring unit types of their own for the agents, and SMAC tells them apart by their order: by name from
-        the lowest id on.
-        """
-        types = np.repeat(self.static.kind_i[None, :, st.KI_UNIT_TYPE], 2, axis=0).astype(np.int64)
-        if self.is_battle and self.scenario is not None and self.plan is not None and self.plan.i[P_OBEDIENT]:
-            team = sorted({unit.unit_type for unit in self.scenario.teams[0].units})
-            if self.scenario.random_teams is not None:
-                team = sorted(self.scenario.random_teams.types)
-            for n, name in enumerate(team):
-                types[0, self.rules.kind[name]] = CUSTOM_TYPE_IDS + n
-        return types
-
-
-def team_slots(plan: Plan) -> tuple[range, range]:
+def team_slots(compiled: CompiledScenario) -> tuple[range, range]:
     """The slots of the agent's and the opponent's team."""
-    first, last = int(plan.i[P_TEAM_1_END]), int(plan.i[P_TEAM_2_END])
+    first, last = int(compiled.i[P_TEAM_1_END]), int(compiled.i[P_TEAM_2_END])
     return range(first), range(first, last)

@@ -4,9 +4,9 @@
     python -m envs.pysc2.calibration --transport memory                 # the simulator against itself: no difference
     python -m envs.pysc2.calibration --recorded game.json               # a recording beside this simulator
 
-Both sides are recorded by the same code through PySC2's controller: units come by debug requests on an empty flat map,
-orders are raw commands, and every game loop is observed. Duels measure damage, time between hits and time to kill;
-moves measure speed and arrival; heals measure rate and energy; splash measures what each neighbour of the target takes.
+The same code records both sides through PySC2's controller. Debug requests create units on an empty flat map, orders
+are raw commands, and every game loop is observed. Duels measure damage, time between hits and time to kill. Moves
+measure speed and arrival, heals measure rate and energy. Splash measures what each neighbour of the target takes.
 
 The second side is a built-in computer of the lowest level (in the simulator it gives no orders). The game's may wake up
 and command the units that it is given; the recording keeps every unit's path, so that this can be seen.
@@ -30,6 +30,7 @@ from s2clientprotocol import common_pb2, debug_pb2, sc2api_pb2
 
 from envs.pysc2.client import TRANSPORTS, SimulatorProcess, simulator
 from envs.scenarios.units import unit_data
+from perceiver_agents.paths import make_absolute
 
 ATTACK, MOVE, HEAL = 3674, 3794, 386
 OWN, ENEMY = 1, 2
@@ -74,9 +75,12 @@ class Calibration:
     map_name: str = "Flat64"
     """A flat melee map that PySC2 knows."""
     recorded: Path | None = None
-    """Recordings made before, in the place of new ones."""
+    """Recordings made before, used instead of new ones."""
     out: Path | None = None
     """JSON file for the recordings and the comparison."""
+
+    def __post_init__(self) -> None:
+        make_absolute(self, "recorded", "out")
 
 
 def duel(attacker: str, target: str, gap: float, loops: int = 800) -> Experiment:

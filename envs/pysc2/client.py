@@ -3,7 +3,7 @@
     with simulator():                                   # or simulator("websocket")
         env = sc2_env.SC2Env(map_name="MoveToBeacon", players=[sc2_env.Agent(sc2_env.Race.terran)], ...)
 
-PySC2 itself is not changed: it is given a run configuration like those that it has for Windows, macOS and Linux.
+PySC2 itself is not changed. It gets one more run configuration, beside its own for Windows, macOS and Linux.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _TRANSPORT: ContextVar[str | None] = ContextVar("transport", default=None)
 
 
 class GameMissing(RuntimeError):
-    """The game is asked for and not installed; the message tells the remedy."""
+    """The game is asked for and not installed; the message says how to install it."""
 
 
 def find_game() -> Path:
@@ -209,7 +209,7 @@ _REGISTERED: list[type[ScenarioMap]] = []  # PySC2 finds its maps among the livi
 
 
 def register_maps() -> None:
-    """Makes the scenarios known to PySC2 by name, those excepted that it or another package has already registered."""
+    """Makes the scenarios known to PySC2 by name, unless it or another package has already registered them."""
     known = set(map_lib.get_maps())
     for name in scenario_names():
         if name not in known:

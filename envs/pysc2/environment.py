@@ -1,8 +1,8 @@
 """The Gymnasium environment over PySC2: the observations and actions of `SC2VectorEnv`, from the game or the server.
 
-Each world is a game behind PySC2's passthrough interface (exact protobuf). What it tells is written into an engine
-state of the simulator's own layout (a mirror), so that masks, observations and rewards come from the very same code;
-orders that the action views give in the mirror go out as raw commands.
+Each world is a game behind PySC2's passthrough interface (exact protobuf). What the game tells is written into an
+engine state of the simulator's own layout, the mirror. So the same code makes masks, observations and rewards. Orders
+that the action views give in the mirror go out as raw commands.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from s2clientprotocol import query_pb2, raw_pb2, sc2api_pb2
 from envs.engine.state import layout as st
 from envs.engine.state.units import list_alive, set_kind
 from envs.engine.state.worlds import reset_world
-from envs.protocol.kernels import NEUTRAL_ALLIANCE, SELF, STIMPACK_MARAUDER, STIMPACK_MARINE, TAG_MASK, TAG_SHIFT
-from envs.protocol.world import CUSTOM_TYPE_IDS
+from envs.protocol.kinds import CUSTOM_TYPE_IDS
+from envs.protocol.message_keys import NEUTRAL_ALLIANCE, SELF, STIMPACK_MARAUDER, STIMPACK_MARINE
+from envs.protocol.tables import TAG_MASK, TAG_SHIFT
 from envs.pysc2.client import TRANSPORTS, GameMissing, find_game, scenario_map_class, simulator
 from envs.runtime import driver
 from envs.scenarios.compiled import (
@@ -39,6 +40,7 @@ from envs.scenarios.compiled import (
 )
 from envs.scenarios.scenario import Scenario, load_scenario
 from envs.vector_env import SC2VectorEnv
+from perceiver_agents.paths import absolute
 
 # Which built-in computer plays a scripted policy on the server (`envs.protocol.world.computer_policy`), and the
 # computers by PySC2's own names.
@@ -69,7 +71,7 @@ _FAILURES = (
 
 
 class VersionError(RuntimeError):
-    """The game speaks a protocol that PySC2 does not; the message tells the remedy."""
+    """The game speaks a protocol that PySC2 does not; the message says what to do."""
 
 
 class _PassthroughEnv(sc2_env.SC2Env):
@@ -114,7 +116,7 @@ class _PassthroughEnv(sc2_env.SC2Env):
 
 
 class PySC2VectorEnv(SC2VectorEnv):
-    """`SC2VectorEnv` with PySC2 in the place of the batched simulator: same spaces, rewards and infos.
+    """`SC2VectorEnv` on PySC2 instead of the batched simulator: same spaces, rewards and infos.
 
     Args:
         scenario: as for `SC2VectorEnv`; with `transport="game"` a map of the same name must be installed.
@@ -193,11 +195,11 @@ class PySC2VectorEnv(SC2VectorEnv):
             copy=copy,
         )
         # A user's own scenario goes to the server as its file's text.
-        self._text = Path(scenario).read_bytes() if str(scenario).endswith(".toml") else b""  # type: ignore[arg-type]
+        self._text = absolute(Path(scenario)).read_bytes() if str(scenario).endswith(".toml") else b""  # type: ignore[arg-type]
         self.transport = transport
         self.realtime = realtime
         self.crashes = 0
-        self.replay_dir = None if replay_dir is None else Path(replay_dir)
+        self.replay_dir = None if replay_dir is None else absolute(Path(replay_dir))
         self.replay_episodes = replay_episodes
         self._difficulty = DIFFICULTIES[opponent or self.scenario.teams[1].opponent]
         self._games = [None] * self.num_envs
@@ -208,7 +210,7 @@ class PySC2VectorEnv(SC2VectorEnv):
         kinds = self.rules.static.kind_i[:, st.KI_UNIT_TYPE]
         self._kind_of_type = {int(number): kind for kind, number in reversed(list(enumerate(kinds)))}
         # The slots of each agent's units.
-        ends = [int(self.plan.i[edge]) for edge in (P_TEAM_1_END, P_NEUTRAL_END, P_TEAM_2_END)]
+        ends = [int(self.compiled.i[edge]) for edge in (P_TEAM_1_END, P_NEUTRAL_END, P_TEAM_2_END)]
         self._own = (range(ends[0]), range(ends[1], ends[2]))[: self.players]
         self._start = self._start_marked
         self._observers.insert(0, self._restore_visibility)
@@ -248,7 +250,7 @@ class PySC2VectorEnv(SC2VectorEnv):
             for first, last in parts:
                 self._step_range(first, last)
 
-        self.crew.run(work)
+        self.thread_pool.run(work)
 
     def _step_range(self, first: int, last: int) -> None:
         stim = self.state.f[first:last, st.F_STIM].copy()
@@ -264,7 +266,7 @@ class PySC2VectorEnv(SC2VectorEnv):
             if not self._step_game(b, actions):
                 crashed.append((b, int(ei[b, E_STEP]) + 1))
                 self.state.i[b, st.I_ORDER] = orders[b - first]
-                ei[b, E_STEP] = self.plan.i[P_STEP_LIMIT]  # truncates the episode
+                ei[b, E_STEP] = self.compiled.i[P_STEP_LIMIT]  # truncates the episode
         driver.score_worlds(self._context, first, last)
         for b, steps in crashed:
             ei[b, E_STEP] = ei[b, E_FINAL_STEP] = steps
@@ -424,14 +426,15 @@ class PySC2VectorEnv(SC2VectorEnv):
     def _mirror(self, b: int, responses: Sequence[sc2api_pb2.ResponseObservation]) -> None:
         """Writes the observations of a game's agents into world `b` of the engine state.
 
-        A unit is what its own agent tells; of an enemy that has one too only whether it is in sight is read.
+        A unit is taken from its own agent's view. Of an enemy that has an agent too, only whether it is in sight is
+        read.
         """
         state, f, i = self.state, self.state.f[b], self.state.i[b]
         views = [response.observation.raw_data for response in responses]
         tags = self._tags[b]
         present = {unit.tag for raw in views for unit in raw.units}
         dead = {tag for raw in views for tag in raw.event.dead_units}
-        first_enemy = int(self.plan.i[P_NEUTRAL_END])
+        first_enemy = int(self.compiled.i[P_NEUTRAL_END])
         for tag, slot in list(tags.items()):
             # An enemy that is not listed may be out of sight; anything else that is not listed is gone.
             if tag not in present and (tag in dead or slot < first_enemy or self.players == 2):
@@ -495,7 +498,7 @@ class PySC2VectorEnv(SC2VectorEnv):
     def _free_slot(self, b: int, player: int, unit: raw_pb2.Unit) -> int:
         """A slot of the unit's side: the one that the tag names, as tags do in the game, else the first free one."""
         edges = (P_TEAM_1_END, P_NEUTRAL_END, P_TEAM_2_END)
-        ends = [0, *(int(self.plan.i[edge]) for edge in edges)]
+        ends = [0, *(int(self.compiled.i[edge]) for edge in edges)]
         side = 2 * player if unit.alliance == SELF else (1 if unit.alliance == NEUTRAL_ALLIANCE else 2)
         alive = self.state.i[b, st.I_ALIVE]
         named = (unit.tag >> TAG_SHIFT) - 1

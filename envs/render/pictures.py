@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
-from envs.engine.state import layout as S
+from envs.engine.state import layout as st
 from envs.engine.state.layout import NEUTRAL
 from envs.scenarios.scenario import Scenario
 from envs.scenarios.units import Rules, unit_data
@@ -239,7 +239,7 @@ class Renderer:
         canvas = ImageDraw.Draw(mask)
         for unit in units[units[:, columns.T_OWNER] == 1]:
             x, y = self._place(unit[columns.T_X], unit[columns.T_Y])
-            sight = float(self.static.kind_f[int(unit[columns.T_KIND]), S.K_SIGHT]) * self.scale
+            sight = float(self.static.kind_f[int(unit[columns.T_KIND]), st.K_SIGHT]) * self.scale
             canvas.ellipse([(x - sight) / cell, (y - sight) / cell, (x + sight) / cell, (y + sight) / cell], 0)
         mask = mask.filter(ImageFilter.GaussianBlur(2)).resize((self.width, self.height), Image.Resampling.BILINEAR)
         image.paste((8, 9, 13, 255), (0, 0), mask)
@@ -249,7 +249,7 @@ class Renderer:
 
     def _radius(self, kind: int) -> float:
         name = self.names[kind]
-        return max(float(self.static.kind_f[kind, S.K_RADIUS]), _LEAST_RADIUS.get(name, 0.3)) * self.scale
+        return max(float(self.static.kind_f[kind, st.K_RADIUS]), _LEAST_RADIUS.get(name, 0.3)) * self.scale
 
     def _sprite(self, kind: int, owner: int, heading: int) -> Image.Image:
         key = (kind, owner, heading)
@@ -308,11 +308,11 @@ class Renderer:
         width, thick = max(1.9 * radius, 0.8 * self.scale), max(5, int(0.13 * self.scale))
         top = y - 1.25 * radius - thick
         kinds = self.static.kind_f[kind]
-        bars = [(unit[columns.T_HEALTH], kinds[S.K_HEALTH], HEALTH)]
-        if kinds[S.K_SHIELD] > 0:
-            bars.append((unit[columns.T_SHIELD], kinds[S.K_SHIELD], SHIELD))
-        if kinds[S.K_ENERGY] > 0:
-            bars.append((unit[columns.T_ENERGY], kinds[S.K_ENERGY], ENERGY))
+        bars = [(unit[columns.T_HEALTH], kinds[st.K_HEALTH], HEALTH)]
+        if kinds[st.K_SHIELD] > 0:
+            bars.append((unit[columns.T_SHIELD], kinds[st.K_SHIELD], SHIELD))
+        if kinds[st.K_ENERGY] > 0:
+            bars.append((unit[columns.T_ENERGY], kinds[st.K_ENERGY], ENERGY))
         for value, most, colour in bars:
             share = max(0.0, min(1.0, float(value) / float(most)))
             if colour is HEALTH:
@@ -380,7 +380,7 @@ class Renderer:
     def _draw_strip(self, whole: Image.Image, top: int, units: np.ndarray, frame: Frame) -> None:
         """The legend: title, time and score; for each side its name, what is left of it, and its units by type."""
         canvas = ImageDraw.Draw(whole)
-        seconds = frame.loop / S.LOOPS_PER_SECOND
+        seconds = frame.loop / st.LOOPS_PER_SECOND
         canvas.text((12, top + 9), self.scenario.title, INK, self.fonts[16])
         clock = f"{seconds:5.1f} s   score {frame.score:.1f}"
         canvas.text((whole.width - 12, top + 11), clock, FAINT, self.fonts[13], anchor="ra")

@@ -1,6 +1,6 @@
 """The rules of PySC2's mini-games: what appears where, and what scores; checked every game loop.
 
-Numbers come from the scenario's `[game]` table (`Plan.game`).
+Numbers come from the scenario's `[game]` table (`CompiledScenario.game`).
 """
 
 # Numba infers the types of kernels; mypy takes their minima and maxima for objects.
@@ -14,6 +14,7 @@ from envs.engine.state.layout import F_X, F_Y, I_ALIVE, I_TAG, NEUTRAL, ORDER_ST
 from envs.engine.state.orders import issue_order
 from envs.engine.state.units import kill_unit
 from envs.rules.starts import empty_world, place, place_near, uniform
+from envs.scenarios.choices import GAME_PARAMETERS
 from envs.scenarios.compiled import (
     E_WAVE,
     EF_SCORE,
@@ -27,14 +28,13 @@ from envs.scenarios.compiled import (
     RULES_SHARDS,
     RULES_WAVES,
 )
-from envs.scenarios.scenario import GAME_PARAMETERS
 
 MARINE_SPACING = 1.0
 ATTEMPTS = 1000
 
 
 def _start_of(rules: str, key: str) -> int:
-    """Index in `Plan.game` of the first number of a `[game]` key."""
+    """Index in `CompiledScenario.game` of the first number of a `[game]` key."""
     keys = GAME_PARAMETERS[rules]
     return sum(count for name, count in list(keys.items())[: list(keys).index(key)])
 
@@ -72,10 +72,10 @@ def _draw_place(state, game, b, area):
 
 
 @kernel
-def nearest_own(state, plan, b, x, y):
+def nearest_own(state, compiled, b, x, y):
     """Squared distance from (x, y) to the agent's nearest unit, infinite if it has none."""
     best = np.inf
-    for i in range(plan.i[P_TEAM_1_END]):
+    for i in range(compiled.i[P_TEAM_1_END]):
         if state.ui[b, i, I_ALIVE] != 0:
             dx, dy = state.uf[b, i, F_X] - x, state.uf[b, i, F_Y] - y
             best = min(best, np.float64(dx * dx + dy * dy))
@@ -83,65 +83,77 @@ def nearest_own(state, plan, b, x, y):
 
 
 @kernel
-def _place_beacon(state, static, plan, b):
-    game = plan.game
+def _place_beacon(state, static, compiled, b):
+    game = compiled.game
     x, y = 0.0, 0.0
     for _ in range(ATTEMPTS):
         x, y = _draw_place(state, game, b, BEACON_AREA)
         cx, cy = x - game[BEACON_EXCLUDED_CIRCLE], y - game[BEACON_EXCLUDED_CIRCLE + 1]
         outside = cx * cx + cy * cy >= game[BEACON_EXCLUDED_CIRCLE + 2] ** 2
-        if outside and nearest_own(state, plan, b, x, y) >= game[BEACON_DISTANCE] ** 2:
+        if outside and nearest_own(state, compiled, b, x, y) >= game[BEACON_DISTANCE] ** 2:
             break
-    place(state, static, plan, b, plan.i[P_KIND_NEUTRAL], NEUTRAL, x, y, plan.i[P_TEAM_1_END], plan.i[P_NEUTRAL_END])
+    place(
+        state,
+        static,
+        compiled,
+        b,
+        compiled.i[P_KIND_NEUTRAL],
+        NEUTRAL,
+        x,
+        y,
+        compiled.i[P_TEAM_1_END],
+        compiled.i[P_NEUTRAL_END],
+    )
 
 
 @kernel
-def _place_shards(state, static, plan, b):
-    game = plan.game
-    for slot in range(plan.i[P_TEAM_1_END], plan.i[P_NEUTRAL_END]):
+def _place_shards(state, static, compiled, b):
+    game = compiled.game
+    for slot in range(compiled.i[P_TEAM_1_END], compiled.i[P_NEUTRAL_END]):
         x, y = 0.0, 0.0
         for _ in range(ATTEMPTS):
             x, y = _draw_place(state, game, b, SHARD_AREA)
-            if nearest_own(state, plan, b, x, y) >= game[SHARD_DISTANCE] ** 2:
+            if nearest_own(state, compiled, b, x, y) >= game[SHARD_DISTANCE] ** 2:
                 break
-        place(state, static, plan, b, plan.i[P_KIND_NEUTRAL], NEUTRAL, x, y, slot, slot + 1)
+        place(state, static, compiled, b, compiled.i[P_KIND_NEUTRAL], NEUTRAL, x, y, slot, slot + 1)
 
 
 @kernel
-def _place_hunted(state, static, plan, b, kind, slot, low, high):
-    """An idle enemy between `low` and `high` from the agent's units, at least the spacing from the others if there
-    is room."""
-    spacing = plan.game[SPACING]
+def _place_hunted(state, static, compiled, b, kind, slot, low, high):
+    """An idle enemy between `low` and `high` from the agent's units, at least the spacing from the others if there is
+    room."""
+    spacing = compiled.game[SPACING]
     x, y = 0.0, 0.0
     for attempt in range(ATTEMPTS):
         x = uniform(state, b, static.bounds[0] + 0.5, static.bounds[2] - 0.5)
         y = uniform(state, b, static.bounds[1] + 0.5, static.bounds[3] - 0.5)
-        distance = nearest_own(state, plan, b, x, y)
+        distance = nearest_own(state, compiled, b, x, y)
         if distance < low * low or distance > high * high:
             continue
         crowded = False
         # The first Zerglings share a narrow ring, and late in a game there may be no room: the spacing gives way.
         room = spacing * (1.0 - attempt / ATTEMPTS)
-        for j in range(plan.i[P_NEUTRAL_END], plan.i[P_TEAM_2_END]):
+        for j in range(compiled.i[P_NEUTRAL_END], compiled.i[P_TEAM_2_END]):
             if state.ui[b, j, I_ALIVE] != 0:
                 dx, dy = state.uf[b, j, F_X] - x, state.uf[b, j, F_Y] - y
                 crowded |= dx * dx + dy * dy < room * room
         if not crowded:
             break
-    place(state, static, plan, b, kind, 2, x, y, slot, slot + 1)
+    place(state, static, compiled, b, kind, 2, x, y, slot, slot + 1)
 
 
 @kernel
-def _line_up(state, static, plan, b, marine, cx, cy, created):
-    """Puts the agent's units into a column through (cx, cy), from there outwards to both ends of the map, then into
-    more columns beside it; adds `created` new ones (kind `marine`)."""
-    for slot in range(plan.i[P_TEAM_1_END]):
+def _line_up(state, static, compiled, b, marine, cx, cy, created):
+    """Puts the agent's units into a column through (cx, cy), and adds `created` new ones (kind `marine`).
+
+    The column grows outwards from there to both ends of the map. Then more columns follow beside it."""
+    for slot in range(compiled.i[P_TEAM_1_END]):
         if created > 0 and state.ui[b, slot, I_ALIVE] == 0:
-            place(state, static, plan, b, marine, 1, cx, cy, slot, slot + 1)
+            place(state, static, compiled, b, marine, 1, cx, cy, slot, slot + 1)
             created -= 1
     low, high = static.bounds[1] + 0.5, static.bounds[3] - 0.5
     column, turn = 0, 0
-    for slot in range(plan.i[P_TEAM_1_END]):
+    for slot in range(compiled.i[P_TEAM_1_END]):
         if state.ui[b, slot, I_ALIVE] != 0:
             y = cy
             while True:
@@ -160,53 +172,64 @@ def _line_up(state, static, plan, b, marine, cx, cy, created):
 
 
 @kernel
-def _start_wave(state, static, plan, b, marine, created):
+def _start_wave(state, static, compiled, b, marine, created):
     """Draws the sides and a point on each: the agent's units line up on one, the next wave stands on the other."""
-    game = plan.game
+    game = compiled.game
     on_the_left = uniform(state, b, 0.0, 1.0) < 0.5
     x, y = _draw_place(state, game, b, LEFT_AREA if on_the_left else RIGHT_AREA)
-    _line_up(state, static, plan, b, marine, x, y, created)
+    _line_up(state, static, compiled, b, marine, x, y, created)
     x, y = _draw_place(state, game, b, RIGHT_AREA if on_the_left else LEFT_AREA)
-    count = plan.i[P_TEAM_2_END] - plan.i[P_NEUTRAL_END]
+    count = compiled.i[P_TEAM_2_END] - compiled.i[P_NEUTRAL_END]
     for n in range(count):
-        slot = plan.i[P_NEUTRAL_END] + n
+        slot = compiled.i[P_NEUTRAL_END] + n
         if game[ENEMY_SPACING] > 0.0:
             in_line = y + game[ENEMY_SPACING] * (n + 0.5 - 0.5 * count)
-            place(state, static, plan, b, plan.start_kind[slot], 2, x, in_line, slot, slot + 1)
+            place(state, static, compiled, b, compiled.start_kind[slot], 2, x, in_line, slot, slot + 1)
         else:
-            place_near(state, static, plan, b, plan.start_kind[slot], 2, x, y, slot)
+            place_near(state, static, compiled, b, compiled.start_kind[slot], 2, x, y, slot)
 
 
 @kernel
-def start_game(state, static, plan, episode, b):
+def start_game(state, static, compiled, episode, b):
     """Sets up the first units of the next mini-game in world `b`."""
     empty_world(state, episode, b)
-    rules = plan.i[P_RULES]
-    own = plan.i[P_TEAM_1_END]
-    first_kind = plan.start_kind
+    rules = compiled.i[P_RULES]
+    own = compiled.i[P_TEAM_1_END]
+    first_kind = compiled.start_kind
     bounds = static.bounds
     if rules in (RULES_BEACON, RULES_SHARDS):
         for slot in range(own):
             x = uniform(state, b, bounds[0] + 1.0, bounds[2] - 1.0)
             y = uniform(state, b, bounds[1] + 1.0, bounds[3] - 1.0)
-            place(state, static, plan, b, first_kind[slot], 1, x, y, slot, slot + 1)
+            place(state, static, compiled, b, first_kind[slot], 1, x, y, slot, slot + 1)
         if rules == RULES_BEACON:
-            _place_beacon(state, static, plan, b)
+            _place_beacon(state, static, compiled, b)
         else:
-            _place_shards(state, static, plan, b)
+            _place_shards(state, static, compiled, b)
     elif rules == RULES_HUNT:
         for slot in range(own):
-            place(state, static, plan, b, first_kind[slot], 1, plan.start[slot, 0], plan.start[slot, 1], slot, slot + 1)
-        game = plan.game
-        for slot in range(plan.i[P_NEUTRAL_END], plan.i[P_TEAM_2_END]):
-            early = slot - plan.i[P_NEUTRAL_END] < game[FIRST_ZERGLINGS]
+            place(
+                state,
+                static,
+                compiled,
+                b,
+                first_kind[slot],
+                1,
+                compiled.start[slot, 0],
+                compiled.start[slot, 1],
+                slot,
+                slot + 1,
+            )
+        game = compiled.game
+        for slot in range(compiled.i[P_NEUTRAL_END], compiled.i[P_TEAM_2_END]):
+            early = slot - compiled.i[P_NEUTRAL_END] < game[FIRST_ZERGLINGS]
             low, high = (game[FIRST_RING], game[FIRST_RING + 1]) if early else (game[OTHERS_DISTANCE], np.inf)
-            _place_hunted(state, static, plan, b, np.int64(first_kind[slot]), slot, low, high)
+            _place_hunted(state, static, compiled, b, np.int64(first_kind[slot]), slot, low, high)
     elif rules == RULES_WAVES:
         starting = 0
         for slot in range(own):
             starting += first_kind[slot] >= 0
-        _start_wave(state, static, plan, b, np.int64(first_kind[0]), np.int64(starting))
+        _start_wave(state, static, compiled, b, np.int64(first_kind[0]), np.int64(starting))
 
 
 @kernel
@@ -227,28 +250,28 @@ def remember_tags(state, episode, b):
 
 
 @kernel
-def play_game(state, static, plan, episode, b):
+def play_game(state, static, compiled, episode, b):
     """After a game loop: scores, and what appears anew."""
-    rules = plan.i[P_RULES]
-    own, neutral_end, end = plan.i[P_TEAM_1_END], plan.i[P_NEUTRAL_END], plan.i[P_TEAM_2_END]
-    game = plan.game
+    rules = compiled.i[P_RULES]
+    own, neutral_end, end = compiled.i[P_TEAM_1_END], compiled.i[P_NEUTRAL_END], compiled.i[P_TEAM_2_END]
+    game = compiled.game
     gained = 0.0
     if rules == RULES_BEACON:
-        distance = nearest_own(state, plan, b, np.float64(state.uf[b, own, F_X]), np.float64(state.uf[b, own, F_Y]))
+        distance = nearest_own(state, compiled, b, np.float64(state.uf[b, own, F_X]), np.float64(state.uf[b, own, F_Y]))
         if distance <= game[HIT_RADIUS] ** 2:
             kill_unit(state, b, own)
-            _place_beacon(state, static, plan, b)
+            _place_beacon(state, static, compiled, b)
             gained = game[SCORE_PER_BEACON]
             episode.i[b, E_WAVE] += 1
     elif rules == RULES_SHARDS:
         for i in range(own, neutral_end):
             if state.ui[b, i, I_ALIVE] != 0:
                 x, y = np.float64(state.uf[b, i, F_X]), np.float64(state.uf[b, i, F_Y])
-                if nearest_own(state, plan, b, x, y) <= game[PICKUP_RADIUS] ** 2:
+                if nearest_own(state, compiled, b, x, y) <= game[PICKUP_RADIUS] ** 2:
                     kill_unit(state, b, i)
                     gained += game[SCORE_PER_SHARD]
         if state.tally[b, NEUTRAL, T_ALIVE] == 0:
-            _place_shards(state, static, plan, b)
+            _place_shards(state, static, compiled, b)
             episode.i[b, E_WAVE] += 1
     else:
         hunt = rules == RULES_HUNT
@@ -261,10 +284,12 @@ def play_game(state, static, plan, episode, b):
             respawn = game[RESPAWN_DISTANCE]
             for slot in range(neutral_end, end):
                 if state.ui[b, slot, I_ALIVE] == 0:
-                    _place_hunted(state, static, plan, b, np.int64(plan.start_kind[slot]), slot, respawn, np.inf)
+                    _place_hunted(
+                        state, static, compiled, b, np.int64(compiled.start_kind[slot]), slot, respawn, np.inf
+                    )
             remember_tags(state, episode, b)
         elif rules == RULES_WAVES and state.tally[b, 2, T_ALIVE] == 0 and state.tally[b, 1, T_ALIVE] > 0:
             episode.i[b, E_WAVE] += 1
-            _start_wave(state, static, plan, b, np.int64(plan.start_kind[0]), np.int64(game[REINFORCEMENTS]))
+            _start_wave(state, static, compiled, b, np.int64(compiled.start_kind[0]), np.int64(game[REINFORCEMENTS]))
             remember_tags(state, episode, b)
     episode.f[b, EF_SCORE] += gained

@@ -3,12 +3,13 @@
 * ``idle`` gives no orders (units still defend themselves where the scenario lets them acquire targets);
 * ``attack-wave`` is SMAC's opponent: one attack-move to the other side's start;
 * ``attack-move`` goes for the nearest enemy in sight, and looks for enemies where none is;
-* ``focus-fire`` lets each unit shoot the weakest enemy in reach that is not already as good as dead;
+* ``focus-fire`` lets each unit shoot the weakest enemy in reach that earlier shots of this step do not already finish;
 * ``kite`` adds stepping back, while the weapon reloads, from enemies of much shorter range.
 
-A policy sees what its player sees. It first forms one *intent* per unit; as an opponent the intents become engine
-orders, for the agent's side they become actions of the environment's view (`SC2VectorEnv.scripted_action`), inside its masks.
-In the function view that is one order a step for all units that mean the same, so that policies are weaker there.
+A policy sees what its player sees. It first forms one *intent* per unit. An opponent's intents become engine orders.
+The intents of the agent's side become actions of the environment's view, inside its masks
+(`SC2VectorEnv.scripted_action`). The function view takes one order a step, for all units with the same intent: policies
+are weaker there.
 """
 
 # Numba infers the types of kernels; mypy takes their minima and maxima for objects.
@@ -57,6 +58,7 @@ from envs.engine.state.layout import (
     WI_ATTACKS,
 )
 from envs.engine.state.orders import issue_order
+from envs.scenarios.choices import OPPONENTS
 from envs.scenarios.compiled import (
     E_STEP,
     P_MAP_HEIGHT,
@@ -69,7 +71,6 @@ from envs.scenarios.compiled import (
     VIEW_SMAC,
     VIEW_UNIT,
 )
-from envs.scenarios.scenario import OPPONENTS
 from envs.views.commands import (
     FN_ATTACK_POINT,
     FN_ATTACK_UNIT,
@@ -146,11 +147,11 @@ def _damage(state, static, b, i, j):
 
 
 @inline_kernel
-def _nearest(state, static, plan, b, player, i, first, last, target_class):
+def _nearest(state, static, compiled, b, player, i, first, last, target_class):
     """The nearest slot of [first, last) that unit `i` may take as a target of the class, -1 = none."""
     best, least = np.int64(-1), np.float32(np.inf)
     for j in range(first, last):
-        if target_legal(state, static, plan, b, player, i, target_class, j):
+        if target_legal(state, static, compiled, b, player, i, target_class, j):
             gap = _gap(state, b, i, j)
             if gap < least:
                 best, least = np.int64(j), gap
@@ -158,13 +159,13 @@ def _nearest(state, static, plan, b, player, i, first, last, target_class):
 
 
 @inline_kernel
-def _list_foes(state, plan, b, player, foes, foe_at):
+def _list_foes(state, compiled, b, player, foes, foe_at):
     """Fills `Episode.foes` and `foe_at` with the enemies that `player` sees and that can be hurt: how many these are.
 
     Every unit looks through them: here they stand side by side.
     """
     count = 0
-    first, last = own_slots(plan, 1 - player)
+    first, last = own_slots(compiled, 1 - player)
     for j in range(first, last):
         if sees(state, b, player, j) and is_foe(state, b, player, j):
             foes[count] = j
@@ -182,28 +183,29 @@ def _foe_gap(state, b, i, foe_at, n):
 
 
 @inline_kernel
-def _nearest_foe(state, plan, b, i, foes, foe_at, count):
+def _nearest_foe(state, compiled, b, i, foes, foe_at, count):
     """The nearest of the listed enemies that unit `i` has a weapon against, -1 = none."""
     best, least = np.int64(-1), np.float32(np.inf)
     kind = state.ui[b, i, I_KIND]
     for n in range(count):
         gap = _foe_gap(state, b, i, foe_at, n)
-        if gap < least and plan.can_hit[kind, state.ui[b, foes[n], I_KIND]]:
+        if gap < least and compiled.can_hit[kind, state.ui[b, foes[n], I_KIND]]:
             best, least = foes[n], gap
     return best
 
 
 @inline_kernel
-def _weakest_in_reach(state, static, plan, b, i, foes, foe_at, count, spent):
-    """The listed enemy within weapon range with the least health that shots of this step already aimed at it (`spent`)
-    do not finish, -1 = none."""
+def _weakest_in_reach(state, static, compiled, b, i, foes, foe_at, count, spent):
+    """The listed enemy within weapon range with the least health; -1 = none.
+
+    Enemies that the shots of this step (`spent`) will finish do not count."""
     best, least = np.int64(-1), np.float32(np.inf)
     kind = state.ui[b, i, I_KIND]
     slack = np.float32(0.5) if static.kind_f[kind, K_SPEED] > 0.0 else np.float32(0.0)
     for n in range(count):
         j = foes[n]
         other = state.ui[b, j, I_KIND]
-        if _foe_gap(state, b, i, foe_at, n) > plan.reach[kind, other] + slack or not plan.can_hit[kind, other]:
+        if _foe_gap(state, b, i, foe_at, n) > compiled.reach[kind, other] + slack or not compiled.can_hit[kind, other]:
             continue
         left = state.uf[b, j, F_HEALTH] + state.uf[b, j, F_SHIELD] - spent[j]
         if 0.0 < left < least:
@@ -212,18 +214,19 @@ def _weakest_in_reach(state, static, plan, b, i, foes, foe_at, count, spent):
 
 
 @inline_kernel
-def _worth_kiting(plan, kind, other):
+def _worth_kiting(compiled, kind, other):
     """A unit of `kind` can be hit by one of kind `other`, and outranges it by enough to gain by keeping away."""
-    return plan.can_hit[other, kind] and plan.reach[other, kind] + RANGE_LEAD <= plan.reach[kind, other]
+    return compiled.can_hit[other, kind] and compiled.reach[other, kind] + RANGE_LEAD <= compiled.reach[kind, other]
 
 
 @inline_kernel
-def _retreat(state, static, plan, b, player, i):
-    """The compass direction in which unit `i` gets away from enemies of shorter range that are close and not held by a
-    nearer ally of the front, keeping off the map's edges and near the allies whose fire covers it; -1: no need or no
-    way."""
-    first, last = own_slots(plan, player)
-    enemy_first, enemy_last = own_slots(plan, 1 - player)
+def _retreat(state, static, compiled, b, player, i):
+    """The compass direction in which unit `i` runs from enemies of shorter range; -1: no need or no way.
+
+    It runs from close enemies, unless a nearer ally of the front holds them. It keeps off the map's edges, and near the
+    allies whose fire covers it."""
+    first, last = own_slots(compiled, player)
+    enemy_first, enemy_last = own_slots(compiled, 1 - player)
     kind = state.ui[b, i, I_KIND]
     x, y = state.uf[b, i, F_X], state.uf[b, i, F_Y]
     away_x, away_y = np.float32(0.0), np.float32(0.0)
@@ -232,14 +235,14 @@ def _retreat(state, static, plan, b, player, i):
         if not sees(state, b, player, j):
             continue
         other = state.ui[b, j, I_KIND]
-        if not _worth_kiting(plan, kind, other):
+        if not _worth_kiting(compiled, kind, other):
             continue
         gap = max(_gap(state, b, i, j), np.float32(0.1))
-        if gap > plan.reach[other, kind] + 3.5:
+        if gap > compiled.reach[other, kind] + 3.5:
             continue
         held = False
         for k in range(first, last):
-            if k != i and state.ui[b, k, I_ALIVE] != 0 and not _worth_kiting(plan, state.ui[b, k, I_KIND], other):
+            if k != i and state.ui[b, k, I_ALIVE] != 0 and not _worth_kiting(compiled, state.ui[b, k, I_KIND], other):
                 held = held or _gap(state, b, k, j) < gap
         if held:
             continue
@@ -255,7 +258,7 @@ def _retreat(state, static, plan, b, player, i):
     bounds = static.bounds
     best, most = np.int64(-1), np.float32(-np.inf)
     for direction in range(8):
-        ux, uy = plan.directions[direction, 0], plan.directions[direction, 1]
+        ux, uy = compiled.directions[direction, 0], compiled.directions[direction, 1]
         px, py = x + LOOK_AHEAD * ux, y + LOOK_AHEAD * uy
         margin = min(min(px - bounds[0], py - bounds[1]), min(bounds[2] - px, bounds[3] - py))
         score = away_x * ux + away_y * uy - EDGE_WEIGHT * max(EDGE_MARGIN - margin, np.float32(0.0))
@@ -266,26 +269,29 @@ def _retreat(state, static, plan, b, player, i):
                 nearest = min(nearest, np.sqrt(dx * dx + dy * dy))
         if nearest < np.inf:
             score -= COVER_WEIGHT * max(nearest - COVER_DISTANCE, np.float32(0.0))
-        if score > most and can_step(state, static, plan, b, i, direction):
+        if score > most and can_step(state, static, compiled, b, i, direction):
             best, most = np.int64(direction), score
     return best
 
 
 @inline_kernel
-def _is_prey(state, static, plan, b, player, i):
-    """An enemy of shorter range that unit `i` cannot outrun is close, and `i` is the nearest to it: others shoot,
-    `i` runs."""
-    first, last = own_slots(plan, player)
-    enemy_first, enemy_last = own_slots(plan, 1 - player)
+def _is_prey(state, static, compiled, b, player, i):
+    """An enemy of shorter range that unit `i` cannot outrun is close, and `i` is the nearest to it: others shoot, `i`
+    runs."""
+    first, last = own_slots(compiled, player)
+    enemy_first, enemy_last = own_slots(compiled, 1 - player)
     kind = state.ui[b, i, I_KIND]
     for j in range(enemy_first, enemy_last):
         if not sees(state, b, player, j):
             continue
         other = state.ui[b, j, I_KIND]
-        if not _worth_kiting(plan, kind, other):
+        if not _worth_kiting(compiled, kind, other):
             continue
         gap = _gap(state, b, i, j)
-        if gap > plan.reach[other, kind] + 2.0 or static.kind_f[kind, K_SPEED] > 1.05 * static.kind_f[other, K_SPEED]:
+        if (
+            gap > compiled.reach[other, kind] + 2.0
+            or static.kind_f[kind, K_SPEED] > 1.05 * static.kind_f[other, K_SPEED]
+        ):
             continue
         nearest, company = True, False
         for k in range(first, last):
@@ -298,12 +304,12 @@ def _is_prey(state, static, plan, b, player, i):
 
 
 @inline_kernel
-def _mend(state, static, plan, b, player, i):
+def _mend(state, static, compiled, b, player, i):
     """The ally in most need of unit `i`'s healing, -1 = none."""
-    first, last = own_slots(plan, player)
+    first, last = own_slots(compiled, player)
     best, least = np.int64(-1), np.float32(0.999)
     for j in range(first, last):
-        if target_legal(state, static, plan, b, player, i, HEAL_TARGET, j):
+        if target_legal(state, static, compiled, b, player, i, HEAL_TARGET, j):
             rest = state.uf[b, j, F_HEALTH] / state.uf[b, j, F_HEALTH_MAX] + np.float32(0.02) * _gap(state, b, i, j)
             if rest < least:
                 best, least = np.int64(j), rest
@@ -311,9 +317,9 @@ def _mend(state, static, plan, b, player, i):
 
 
 @inline_kernel
-def _follow(state, plan, b, player, i):
+def _follow(state, compiled, b, player, i):
     """The nearest ally of another kind, for a healer with nobody to heal; -1 = none."""
-    first, last = own_slots(plan, player)
+    first, last = own_slots(compiled, player)
     best, least = np.int64(-1), np.float32(np.inf)
     for j in range(first, last):
         if state.ui[b, j, I_ALIVE] != 0 and state.ui[b, j, I_KIND] != state.ui[b, i, I_KIND]:
@@ -324,13 +330,13 @@ def _follow(state, plan, b, player, i):
 
 
 @inline_kernel
-def form_intents(state, static, plan, episode, b, player, policy):
+def form_intents(state, static, compiled, episode, b, player, policy):
     """Decides what the units of `player` (0 or 1) in world `b` mean to do: `Episode.intent` and `intent_at`."""
     intent, intent_at, spent = episode.intent[b], episode.intent_at[b], episode.spent[b]
-    first, last = own_slots(plan, player)
-    neutral_first, neutral_last = plan.i[P_TEAM_1_END], plan.i[P_NEUTRAL_END]
+    first, last = own_slots(compiled, player)
+    neutral_first, neutral_last = compiled.i[P_TEAM_1_END], compiled.i[P_NEUTRAL_END]
     foes, foe_at = episode.foes[b], episode.foe_at[b]
-    count = _list_foes(state, plan, b, player, foes, foe_at) if policy >= ATTACK_MOVE else 0
+    count = _list_foes(state, compiled, b, player, foes, foe_at) if policy >= ATTACK_MOVE else 0
     spent[:] = 0.0
     step = episode.i[b, E_STEP]
     taken = np.int64(-1)
@@ -341,7 +347,7 @@ def form_intents(state, static, plan, episode, b, player, policy):
             continue
         kind = state.ui[b, i, I_KIND]
         x, y = state.uf[b, i, F_X], state.uf[b, i, F_Y]
-        goal_x, goal_y = np.float32(plan.target[player, 0]), np.float32(plan.target[player, 1])
+        goal_x, goal_y = np.float32(compiled.target[player, 0]), np.float32(compiled.target[player, 1])
         if policy == ATTACK_WAVE:
             away = (goal_x - x) * (goal_x - x) + (goal_y - y) * (goal_y - y)
             if state.ui[b, i, I_ORDER] == ORDER_STOP and state.ui[b, i, I_TARGET] < 0 and away > 4.0:
@@ -350,8 +356,14 @@ def form_intents(state, static, plan, episode, b, player, policy):
             continue
         if neutral_last > neutral_first:
             # Beacons and shards: the nearest that no other unit goes for.
-            j = _nearest(state, static, plan, b, player, i, neutral_first, taken, MOVE_TARGET) if taken >= 0 else taken
-            k = _nearest(state, static, plan, b, player, i, max(taken + 1, neutral_first), neutral_last, MOVE_TARGET)
+            j = (
+                _nearest(state, static, compiled, b, player, i, neutral_first, taken, MOVE_TARGET)
+                if taken >= 0
+                else taken
+            )
+            k = _nearest(
+                state, static, compiled, b, player, i, max(taken + 1, neutral_first), neutral_last, MOVE_TARGET
+            )
             if j < 0 or (k >= 0 and _gap(state, b, i, k) < _gap(state, b, i, j)):
                 j = k
             if j >= 0:
@@ -361,18 +373,18 @@ def form_intents(state, static, plan, episode, b, player, policy):
                 intent_at[i, 0], intent_at[i, 1] = state.uf[b, j, F_X], state.uf[b, j, F_Y]
             continue
         if static.kind_f[kind, K_HEAL_RATE] > 0.0:
-            j = _mend(state, static, plan, b, player, i)
+            j = _mend(state, static, compiled, b, player, i)
             if j >= 0:
                 intent[i, 0] = MEND
                 intent[i, 1] = j
                 intent_at[i, 0], intent_at[i, 1] = state.uf[b, j, F_X], state.uf[b, j, F_Y]
             else:
-                j = _follow(state, plan, b, player, i)
+                j = _follow(state, compiled, b, player, i)
                 if j >= 0:
                     intent[i, 0] = GO
                     intent_at[i, 0], intent_at[i, 1] = state.uf[b, j, F_X], state.uf[b, j, F_Y]
             continue
-        nearest = _nearest_foe(state, plan, b, i, foes, foe_at, count)
+        nearest = _nearest_foe(state, compiled, b, i, foes, foe_at, count)
         if nearest < 0:
             away = (goal_x - x) * (goal_x - x) + (goal_y - y) * (goal_y - y)
             if step >= SEARCH_STEPS and (away < 16.0 or step >= 3 * SEARCH_STEPS):
@@ -382,19 +394,19 @@ def form_intents(state, static, plan, episode, b, player, policy):
             continue
         j = nearest
         if policy >= FOCUS_FIRE:
-            weak = _weakest_in_reach(state, static, plan, b, i, foes, foe_at, count, spent)
+            weak = _weakest_in_reach(state, static, compiled, b, i, foes, foe_at, count, spent)
             if weak >= 0:
                 j = weak
                 # One that reloads for the whole step does no damage in it.
-                if state.uf[b, i, F_COOLDOWN] < plan.i[P_STEP_MUL]:
+                if state.uf[b, i, F_COOLDOWN] < compiled.i[P_STEP_MUL]:
                     spent[j] += _damage(state, static, b, i, j)
             reloading = state.uf[b, i, F_COOLDOWN] > RELOAD
-            if policy == KITE and (reloading or _is_prey(state, static, plan, b, player, i)):
-                direction = _retreat(state, static, plan, b, player, i)
+            if policy == KITE and (reloading or _is_prey(state, static, compiled, b, player, i)):
+                direction = _retreat(state, static, compiled, b, player, i)
                 if direction >= 0:
                     intent[i, 0] = GO
-                    intent_at[i, 0] = x + np.float32(2.0) * plan.directions[direction, 0]
-                    intent_at[i, 1] = y + np.float32(2.0) * plan.directions[direction, 1]
+                    intent_at[i, 0] = x + np.float32(2.0) * compiled.directions[direction, 0]
+                    intent_at[i, 1] = y + np.float32(2.0) * compiled.directions[direction, 1]
                     continue
         intent[i, 0] = SHOOT
         intent[i, 1] = j
@@ -402,10 +414,10 @@ def form_intents(state, static, plan, episode, b, player, policy):
 
 
 @inline_kernel
-def command_opponent(state, static, plan, episode, b, policy):
+def command_opponent(state, static, compiled, episode, b, policy):
     """Turns the intents of the second side into engine orders."""
     intent, intent_at = episode.intent[b], episode.intent_at[b]
-    first, last = own_slots(plan, SECOND)
+    first, last = own_slots(compiled, SECOND)
     for i in range(first, last):
         kind, j = intent[i, 0], np.int64(-1)
         if kind == KEEP:
@@ -423,84 +435,84 @@ def command_opponent(state, static, plan, episode, b, policy):
 
 
 @inline_kernel
-def _legal_direction(state, static, plan, b, i, x, y, step):
+def _legal_direction(state, static, compiled, b, i, x, y, step):
     """The legal compass direction (every `step`-th of the eight) closest to that of (x, y); -1 = none."""
     dx, dy = x - state.uf[b, i, F_X], y - state.uf[b, i, F_Y]
     best, most = np.int64(-1), np.float32(-np.inf)
     for direction in range(0, 8, step):
-        along = dx * plan.directions[direction, 0] + dy * plan.directions[direction, 1]
-        if along > most and can_step(state, static, plan, b, i, direction):
+        along = dx * compiled.directions[direction, 0] + dy * compiled.directions[direction, 1]
+        if along > most and can_step(state, static, compiled, b, i, direction):
             best, most = np.int64(direction), along
     return best
 
 
 @inline_kernel
-def _unit_action(state, static, plan, b, player, i, intent, j, x, y):
+def _unit_action(state, static, compiled, b, player, i, intent, j, x, y):
     """(order, target row) of the unit view for an intent."""
-    row = np.int64(plan.row_of_slot[player, j]) if j >= 0 else np.int64(0)
+    row = np.int64(compiled.row_of_slot[player, j]) if j >= 0 else np.int64(0)
     if intent == KEEP:
         return np.int64(NO_OP), np.int64(0)
-    if intent == SHOOT and target_legal(state, static, plan, b, player, i, ATTACK_TARGET, j):
+    if intent == SHOOT and target_legal(state, static, compiled, b, player, i, ATTACK_TARGET, j):
         return np.int64(ATTACK), row
-    if intent == MEND and target_legal(state, static, plan, b, player, i, HEAL_TARGET, j):
+    if intent == MEND and target_legal(state, static, compiled, b, player, i, HEAL_TARGET, j):
         return np.int64(HEAL), row
-    if intent == GO and j >= 0 and target_legal(state, static, plan, b, player, i, MOVE_TARGET, j):
+    if intent == GO and j >= 0 and target_legal(state, static, compiled, b, player, i, MOVE_TARGET, j):
         return np.int64(MOVE_TO), row
-    direction = _legal_direction(state, static, plan, b, i, x, y, 1)
+    direction = _legal_direction(state, static, compiled, b, i, x, y, 1)
     return (np.int64(MOVE_NORTH) + direction if direction >= 0 else np.int64(STOP)), np.int64(0)
 
 
 @inline_kernel
-def _smac_action(state, static, plan, b, player, i, intent, j, x, y):
+def _smac_action(state, static, compiled, b, player, i, intent, j, x, y):
     """The action of SMAC's view for an intent: the target if it may be taken, else a move towards it."""
     if state.ui[b, i, I_ALIVE] == 0:
         return np.int64(0)
     if intent in (SHOOT, MEND):
         side = player if intent == MEND else 1 - player
-        action = SMAC_TARGETS + j - own_slots(plan, side)[0]
-        if smac_legal(state, static, plan, b, player, i, action):
+        action = SMAC_TARGETS + j - own_slots(compiled, side)[0]
+        if smac_legal(state, static, compiled, b, player, i, action):
             return np.int64(action)
         x, y = state.uf[b, j, F_X], state.uf[b, j, F_Y]
     if intent != KEEP:
-        direction = _legal_direction(state, static, plan, b, i, x, y, 2)
+        direction = _legal_direction(state, static, compiled, b, i, x, y, 2)
         for n in range(4):
-            if plan.smac_moves[n] == direction:
+            if compiled.smac_moves[n] == direction:
                 return np.int64(SMAC_MOVE_NORTH + n)
     return np.int64(SMAC_STOP)
 
 
 @inline_kernel
-def _function_of(state, static, plan, episode, b, player, i):
+def _function_of(state, static, compiled, episode, b, player, i):
     """The function that unit `i` would have by itself, FN_NO_OP where it means nothing new or cannot do it."""
     meant, j = episode.intent[b, i, 0], episode.intent[b, i, 1]
     fn, order = np.int64(FN_NO_OP), np.int64(-1)
-    if meant == SHOOT and target_legal(state, static, plan, b, player, i, ATTACK_TARGET, j):
+    if meant == SHOOT and target_legal(state, static, compiled, b, player, i, ATTACK_TARGET, j):
         # Units that obey only (SMAC's) look for no target on an attack-move, so they get theirs.
         fn, order = np.int64(FN_ATTACK_UNIT), np.int64(ORDER_ATTACK)
-    elif meant == MEND and target_legal(state, static, plan, b, player, i, HEAL_TARGET, j):
+    elif meant == MEND and target_legal(state, static, compiled, b, player, i, HEAL_TARGET, j):
         fn, order = np.int64(FN_HEAL_UNIT), np.int64(ORDER_HEAL)
     elif meant in (SHOOT, FIGHT_TO):
         fn = np.int64(FN_ATTACK_POINT)
     elif meant == GO:
         fn = np.int64(FN_MOVE_POINT)
     already = state.ui[b, i, I_ORDER] == order and state.ui[b, i, I_ORDER_TARGET] == j
-    if already or not selectable(state, static, plan, b, player, i, fn):
+    if already or not selectable(state, static, compiled, b, player, i, fn):
         return np.int64(FN_NO_OP)
     return fn
 
 
 @inline_kernel
-def _function_action(state, static, plan, episode, b, player, function, selected):
+def _function_action(state, static, compiled, episode, b, player, function, selected):
     """One structured action for all: what the first unit means that does not do so yet, by all that mean the same.
 
     Healers wait while somebody else has something new to do: their patients change at every look.
     """
-    first, last = own_slots(plan, player)
+    first, last = own_slots(compiled, player)
     function[:] = FN_NO_OP  # 0, as of arguments that are not taken
     selected[:] = False
     target = np.int64(-1)
     for i in range(first, last):
-        fn, j = _function_of(state, static, plan, episode, b, player, i), episode.intent[b, i, 1]
+        fn, j = _function_of(state, static, compiled, episode, b, player, i), episode.intent[b, i, 1]
         if fn == FN_NO_OP:
             continue
         if function[0] == FN_NO_OP or (function[0] == FN_HEAL_UNIT and fn != FN_HEAL_UNIT):
@@ -508,10 +520,10 @@ def _function_action(state, static, plan, episode, b, player, function, selected
             function[0], target = fn, np.int64(-1)
             selected[:] = False
             if fn in (FN_ATTACK_UNIT, FN_HEAL_UNIT):
-                target, function[2] = j, plan.row_of_slot[player, j]
+                target, function[2] = j, compiled.row_of_slot[player, j]
             else:
-                column = np.int64(episode.intent_at[b, i, 0] * POINT_GRID / plan.i[P_MAP_WIDTH])
-                row = np.int64(episode.intent_at[b, i, 1] * POINT_GRID / plan.i[P_MAP_HEIGHT])
+                column = np.int64(episode.intent_at[b, i, 0] * POINT_GRID / compiled.i[P_MAP_WIDTH])
+                row = np.int64(episode.intent_at[b, i, 1] * POINT_GRID / compiled.i[P_MAP_HEIGHT])
                 last_cell = POINT_GRID - 1
                 function[3] = max(0, min(row, last_cell)) * POINT_GRID + max(0, min(column, last_cell))
         if fn == function[0] and (target < 0 or j == target):
@@ -519,23 +531,23 @@ def _function_action(state, static, plan, episode, b, player, function, selected
 
 
 @inline_kernel
-def write_player_actions(state, static, plan, episode, action, view, b, player):
+def write_player_actions(state, static, compiled, episode, action, view, b, player):
     """Writes the intents of `player` into `action` as actions of the view, inside its masks."""
     if view != VIEW_UNIT and view != VIEW_SMAC:
         function, selected = action.function[b, player], action.selected[b, player]
-        _function_action(state, static, plan, episode, b, player, function, selected)
+        _function_action(state, static, compiled, episode, b, player, function, selected)
         return
-    first, last = own_slots(plan, player)
-    for u in range(plan.i[P_OWN]):
+    first, last = own_slots(compiled, player)
+    for u in range(compiled.i[P_OWN]):
         i = first + u
         order, row = np.int64(0), np.int64(0)
         if i < last and state.ui[b, i, I_ALIVE] != 0:
             meant, j = episode.intent[b, i, 0], episode.intent[b, i, 1]
             x, y = episode.intent_at[b, i, 0], episode.intent_at[b, i, 1]
             if view == VIEW_UNIT:
-                order, row = _unit_action(state, static, plan, b, player, i, meant, j, x, y)
+                order, row = _unit_action(state, static, compiled, b, player, i, meant, j, x, y)
             else:
-                order = _smac_action(state, static, plan, b, player, i, meant, j, x, y)
+                order = _smac_action(state, static, compiled, b, player, i, meant, j, x, y)
         action.order[b, player, u] = order
         if view == VIEW_UNIT:
             action.target[b, player, u] = row

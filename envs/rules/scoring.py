@@ -36,9 +36,9 @@ REWARD_KILL, REWARD_WIN, REWARD_SCALE = 10.0, 200.0, 20.0
 
 
 @inline_kernel
-def _fighters(state, static, plan, b, player):
+def _fighters(state, static, compiled, b, player):
     """Living units of a side that are not healers: SMAC ends a battle when a side has none."""
-    first, last = own_slots(plan, player)
+    first, last = own_slots(compiled, player)
     count = 0
     for i in range(first, last):
         if state.ui[b, i, I_ALIVE] != 0 and static.kind_f[state.ui[b, i, I_KIND], K_HEAL_RATE] <= 0.0:
@@ -47,9 +47,9 @@ def _fighters(state, static, plan, b, player):
 
 
 @inline_kernel
-def _damage_reward(state, plan, episode, b, player):
+def _damage_reward(state, compiled, episode, b, player):
     """Health and shields that the enemies of `player` lost or regained since the last step, plus kills; unscaled."""
-    first, last = own_slots(plan, 1 - player)
+    first, last = own_slots(compiled, 1 - player)
     damage, kills = 0.0, 0
     for i in range(first, last):
         if episode.tag[b, i] == 0:
@@ -64,15 +64,15 @@ def _damage_reward(state, plan, episode, b, player):
 
 
 @inline_kernel
-def _remember(state, plan, episode, b):
-    for i in range(plan.i[P_TEAM_2_END]):
+def _remember(state, compiled, episode, b):
+    for i in range(compiled.i[P_TEAM_2_END]):
         alive = state.ui[b, i, I_ALIVE] != 0
         episode.tag[b, i] = state.ui[b, i, I_TAG] if alive else 0
         episode.health[b, i] = state.uf[b, i, F_HEALTH] + state.uf[b, i, F_SHIELD] if alive else np.float32(0.0)
 
 
 @inline_kernel
-def score_world(state, static, plan, episode, result, b):
+def score_world(state, static, compiled, episode, result, b):
     """Writes the step's reward and end of world `b` into `result`; returns whether it is to start anew."""
     ei = episode.i
     if ei[b, E_DONE] != 0:
@@ -80,24 +80,24 @@ def score_world(state, static, plan, episode, result, b):
         result.reward[b, :] = 0.0
         return False
     ei[b, E_STEP] += 1
-    fighters_1 = _fighters(state, static, plan, b, FIRST)
+    fighters_1 = _fighters(state, static, compiled, b, FIRST)
     won_1 = won_2 = False
     terminated = fighters_1 == 0
-    if plan.i[P_RULES] == RULES_BATTLE:
-        fighters_2 = _fighters(state, static, plan, b, SECOND)
+    if compiled.i[P_RULES] == RULES_BATTLE:
+        fighters_2 = _fighters(state, static, compiled, b, SECOND)
         terminated = terminated or fighters_2 == 0
         won_1 = fighters_2 == 0 and fighters_1 > 0
         won_2 = fighters_1 == 0 and fighters_2 > 0
-        for player in range(plan.i[P_AGENTS]):
+        for player in range(compiled.i[P_AGENTS]):
             won = won_1 if player == 0 else won_2
-            reward = _damage_reward(state, plan, episode, b, player) + (REWARD_WIN if won else 0.0)
+            reward = _damage_reward(state, compiled, episode, b, player) + (REWARD_WIN if won else 0.0)
             result.reward[b, player] = reward * REWARD_SCALE / episode.f[b, EF_MAX_REWARD_1 + player]
         episode.f[b, EF_SCORE] += result.reward[b, 0]
-        _remember(state, plan, episode, b)
+        _remember(state, compiled, episode, b)
     else:
         result.reward[b, 0] = episode.f[b, EF_SCORE] - episode.f[b, EF_LAST_SCORE]
     episode.f[b, EF_LAST_SCORE] = episode.f[b, EF_SCORE]
-    truncated = not terminated and ei[b, E_STEP] >= plan.i[P_STEP_LIMIT]
+    truncated = not terminated and ei[b, E_STEP] >= compiled.i[P_STEP_LIMIT]
     result.terminated[b] = terminated
     result.truncated[b] = truncated
     if not (terminated or truncated):
@@ -106,11 +106,11 @@ def score_world(state, static, plan, episode, result, b):
     ei[b, E_FINAL_STEP] = ei[b, E_STEP]
     episode.f[b, EF_FINAL_SCORE] = episode.f[b, EF_SCORE]
     ei[b, E_DONE] = 1
-    return plan.i[P_AUTORESET] != 0
+    return compiled.i[P_AUTORESET] != 0
 
 
 @inline_kernel
-def open_episode(state, plan, episode, b):
+def open_episode(state, compiled, episode, b):
     """Clears the score of world `b`, whose units have just been placed, and finds the most that it can give."""
     ei = episode.i
     ei[b, E_STEP] = 0
@@ -121,9 +121,9 @@ def open_episode(state, plan, episode, b):
     episode.f[b, EF_SCORE] = 0.0
     episode.f[b, EF_LAST_SCORE] = 0.0
     episode.last_action[b, :, :] = -1
-    _remember(state, plan, episode, b)
+    _remember(state, compiled, episode, b)
     for player in range(2):
-        enemy_first, enemy_last = own_slots(plan, 1 - player)
+        enemy_first, enemy_last = own_slots(compiled, 1 - player)
         most = REWARD_WIN
         for i in range(enemy_first, enemy_last):
             if state.ui[b, i, I_ALIVE] != 0:

@@ -71,7 +71,7 @@ def is_free(state, static, b, kind, x, y):
 
 
 @kernel
-def place(state, static, plan, b, kind, owner, x, y, first, last):
+def place(state, static, compiled, b, kind, owner, x, y, first, last):
     """Creates a unit in the slots [first, last), with the flags of its side; its slot, or -1 when all are taken."""
     i = create_unit_in(
         state, static, b, np.int64(kind), np.int64(owner), np.float32(x), np.float32(y), np.int64(first), np.int64(last)
@@ -81,34 +81,34 @@ def place(state, static, plan, b, kind, owner, x, y, first, last):
             state.ui[b, i, I_FLAGS] |= FLAG_INVULNERABLE
             # Both players see it from its first loop on; the engine's vision takes over from there.
             state.ui[b, i, I_VISIBLE] |= 2 | 4
-        elif owner <= plan.i[P_AGENTS] and plan.i[P_OBEDIENT] != 0:
+        elif owner <= compiled.i[P_AGENTS] and compiled.i[P_OBEDIENT] != 0:
             state.ui[b, i, I_FLAGS] |= FLAG_OBEDIENT
     return i
 
 
 @kernel
-def _start_fixed(state, static, plan, b):
-    jitter = plan.jitter[0]
-    for slot in range(plan.start_kind.shape[0]):
-        kind = plan.start_kind[slot]
+def _start_fixed(state, static, compiled, b):
+    jitter = compiled.jitter[0]
+    for slot in range(compiled.start_kind.shape[0]):
+        kind = compiled.start_kind[slot]
         if kind >= 0:
-            owner = np.int64(1 if slot < plan.i[P_TEAM_1_END] else 2)
-            x = plan.start[slot, 0] + uniform(state, b, -jitter, jitter)
-            y = plan.start[slot, 1] + uniform(state, b, -jitter, jitter)
-            place(state, static, plan, b, kind, owner, x, y, slot, slot + 1)
+            owner = np.int64(1 if slot < compiled.i[P_TEAM_1_END] else 2)
+            x = compiled.start[slot, 0] + uniform(state, b, -jitter, jitter)
+            y = compiled.start[slot, 1] + uniform(state, b, -jitter, jitter)
+            place(state, static, compiled, b, kind, owner, x, y, slot, slot + 1)
 
 
 @kernel
-def _draw_type(state, plan, b):
+def _draw_type(state, compiled, b):
     u = random_uniform(state, b)
-    for r in range(plan.random_kind.shape[0] - 1):
-        if u < plan.random_weight[r]:
+    for r in range(compiled.random_kind.shape[0] - 1):
+        if u < compiled.random_weight[r]:
             return r
-    return plan.random_kind.shape[0] - 1
+    return compiled.random_kind.shape[0] - 1
 
 
 @kernel
-def place_near(state, static, plan, b, kind, owner, x, y, slot):
+def place_near(state, static, compiled, b, kind, owner, x, y, slot):
     """At (x, y) if that is free, else at the nearest of random places in growing circles."""
     px, py = x, y
     for attempt in range(200):
@@ -117,29 +117,29 @@ def place_near(state, static, plan, b, kind, owner, x, y, slot):
         reach = 0.5 + 0.05 * attempt
         px = x + uniform(state, b, -reach, reach)
         py = y + uniform(state, b, -reach, reach)
-    place(state, static, plan, b, kind, owner, px, py, slot, slot + 1)
+    place(state, static, compiled, b, kind, owner, px, py, slot, slot + 1)
 
 
 @kernel
-def _start_random_teams(state, static, plan, episode, b):
+def _start_random_teams(state, static, compiled, episode, b):
     """SMACv2: both teams get the same draw, the larger one more; starts surround or reflect."""
-    n1, n2 = plan.i[P_RANDOM_1], plan.i[P_RANDOM_2]
-    first_1, first_2 = plan.i[P_TEAM_1], plan.i[P_NEUTRAL_END]
+    n1, n2 = compiled.i[P_RANDOM_1], compiled.i[P_RANDOM_2]
+    first_1, first_2 = compiled.i[P_TEAM_1], compiled.i[P_NEUTRAL_END]
     types = episode.drawn[b]
     while True:
         proper = False
         for n in range(min(n1, n2)):
-            types[n] = _draw_type(state, plan, b)
-            proper |= plan.random_alone[types[n]]
+            types[n] = _draw_type(state, compiled, b)
+            proper |= compiled.random_alone[types[n]]
         if proper:
             break
     for n in range(min(n1, n2), max(n1, n2)):
-        types[n] = _draw_type(state, plan, b)
+        types[n] = _draw_type(state, compiled, b)
     x0, y0, x1, y1 = static.bounds[0], static.bounds[1], static.bounds[2], static.bounds[3]
     cx, cy = 0.5 * (x0 + x1), 0.5 * (y0 + y1)
-    if random_uniform(state, b) < plan.random_surround[0]:
+    if random_uniform(state, b) < compiled.random_surround[0]:
         for n in range(n1):
-            place_near(state, static, plan, b, plan.random_kind[types[n]], OWNERS[0], cx, cy, first_1 + n)
+            place_near(state, static, compiled, b, compiled.random_kind[types[n]], OWNERS[0], cx, cy, first_1 + n)
         # One to four groups, each on its own diagonal, at one distance.
         groups = 1 + np.int64(4.0 * random_uniform(state, b))
         turn = np.int64(4.0 * random_uniform(state, b))
@@ -148,16 +148,16 @@ def _start_random_teams(state, static, plan, episode, b):
             corner = (turn + n % groups) % 4
             x = cx + (distance if corner == 0 or corner == 3 else -distance)
             y = cy + (distance if corner < 2 else -distance)
-            place_near(state, static, plan, b, plan.random_kind[types[n]], OWNERS[1], x, y, first_2 + n)
+            place_near(state, static, compiled, b, compiled.random_kind[types[n]], OWNERS[1], x, y, first_2 + n)
     else:
         for n in range(max(n1, n2)):
             x = uniform(state, b, x0 + 1.0, cx - 1.0)
             y = uniform(state, b, y0 + 1.0, y1 - 1.0)
-            kind = plan.random_kind[types[n]]
+            kind = compiled.random_kind[types[n]]
             if n < n1:
-                place_near(state, static, plan, b, kind, OWNERS[0], x, y, first_1 + n)
+                place_near(state, static, compiled, b, kind, OWNERS[0], x, y, first_1 + n)
             if n < n2:
-                place_near(state, static, plan, b, kind, OWNERS[1], x0 + x1 - x, y, first_2 + n)
+                place_near(state, static, compiled, b, kind, OWNERS[1], x0 + x1 - x, y, first_2 + n)
 
 
 @kernel
@@ -167,10 +167,10 @@ def empty_world(state, episode, b):
 
 
 @kernel
-def start_battle(state, static, plan, episode, b):
+def start_battle(state, static, compiled, episode, b):
     """Sets up the units of the next battle in world `b`."""
     empty_world(state, episode, b)
-    if plan.i[P_RANDOM_TEAMS] != 0:
-        _start_random_teams(state, static, plan, episode, b)
+    if compiled.i[P_RANDOM_TEAMS] != 0:
+        _start_random_teams(state, static, compiled, episode, b)
     else:
-        _start_fixed(state, static, plan, b)
+        _start_fixed(state, static, compiled, b)

@@ -1,9 +1,14 @@
 """The phases of an environment step, each over a range of worlds.
 
-`SC2VectorEnv.step` calls them in this order: orders (one phase per action view), `command_opponents`,
-`advance_battles` or `advance_games`, `score_worlds`, `start_battles` or `start_games` and `open_episodes` for what
-ended, and the observers of the views in use. A phase takes the whole environment as one `Context`; a view that nobody
-uses is never compiled.
+`SC2VectorEnv.step` calls them in this order:
+
+1. orders: one phase per action view, then `command_opponents`;
+2. game loops: `advance_battles` or `advance_games`;
+3. `score_worlds`;
+4. for what ended: `start_battles` or `start_games`, then `open_episodes`;
+5. the observers of the views in use.
+
+A phase takes the whole environment as one `Context`. A view that nobody uses is never compiled.
 """
 
 from __future__ import annotations
@@ -50,11 +55,11 @@ class _ContextType(StructureType):
 
 
 class Context(structref.StructRefProxy):
-    """One environment for the compiled phases: engine state and tables, plan, episode, action, result; see
+    """One environment for the compiled phases: engine state and tables, compiled, episode, action, result; see
     `envs.scenarios.compiled`."""
 
 
-structref.define_proxy(Context, _ContextType, ["state", "static", "plan", "episode", "action", "result", "restart"])
+structref.define_proxy(Context, _ContextType, ["state", "static", "compiled", "episode", "action", "result", "restart"])
 
 
 @structref.register
@@ -85,59 +90,59 @@ def make_output(arrays):
 @Phase
 def command_units(context, first, last):
     """The agents' orders in the unit view."""
-    state, static, plan, episode, action, _, _ = fields_of(context)
+    state, static, compiled, episode, action, _, _ = fields_of(context)
     for b in range(first, last):
         if episode.i[b, E_DONE] == 0:
-            give_unit_orders(state, static, plan, episode, action, b)
+            give_unit_orders(state, static, compiled, episode, action, b)
 
 
 @Phase
 def command_smac(context, first, last):
     """The agents' orders in SMAC's view."""
-    state, static, plan, episode, action, _, _ = fields_of(context)
+    state, static, compiled, episode, action, _, _ = fields_of(context)
     for b in range(first, last):
         if episode.i[b, E_DONE] == 0:
-            give_smac_orders(state, static, plan, episode, action, b)
+            give_smac_orders(state, static, compiled, episode, action, b)
 
 
 @Phase
 def command_functions(context, first, last):
     """The agents' structured actions."""
-    state, static, plan, episode, action, _, _ = fields_of(context)
+    state, static, compiled, episode, action, _, _ = fields_of(context)
     for b in range(first, last):
         if episode.i[b, E_DONE] == 0:
-            give_function_orders(state, static, plan, episode, action, b)
+            give_function_orders(state, static, compiled, episode, action, b)
 
 
 @Phase
 def command_opponents(context, first, last):
     """The scripted opponents' orders."""
-    state, static, plan, episode, _, _, _ = fields_of(context)
+    state, static, compiled, episode, _, _, _ = fields_of(context)
     for b in range(first, last):
         policy = episode.i[b, E_OPPONENT]
         if episode.i[b, E_DONE] == 0 and policy != 0:
-            form_intents(state, static, plan, episode, b, SECOND, policy)
-            command_opponent(state, static, plan, episode, b, policy)
+            form_intents(state, static, compiled, episode, b, SECOND, policy)
+            command_opponent(state, static, compiled, episode, b, policy)
 
 
 @Phase
 def write_scripted_actions(context, view, player, policy, first, last):
     """Writes a policy's actions for `player` into the context's action arrays."""
-    state, static, plan, episode, action, _, _ = fields_of(context)
+    state, static, compiled, episode, action, _, _ = fields_of(context)
     for b in range(first, last):
-        form_intents(state, static, plan, episode, b, player, policy)
-        write_player_actions(state, static, plan, episode, action, view, b, player)
+        form_intents(state, static, compiled, episode, b, player, policy)
+        write_player_actions(state, static, compiled, episode, action, view, b, player)
 
 
 @entry
 def find_illegal_units(context, view, found):
     """Fills found [4] with (world, player, slot, order) of the first illegal unit order; found[0] = -1 if there is
     none."""
-    state, static, plan, action = context.state, context.static, context.plan, context.action
+    state, static, compiled, action = context.state, context.static, context.compiled, context.action
     found[0] = -1
     for b in range(state.w.shape[0]):
         if context.episode.i[b, E_DONE] == 0 and found[0] < 0:
-            player, unit, order = first_illegal_unit(state, static, plan, action, view, b)
+            player, unit, order = first_illegal_unit(state, static, compiled, action, view, b)
             if player >= 0:
                 found[0], found[1], found[2], found[3] = b, player, unit, order
 
@@ -145,11 +150,11 @@ def find_illegal_units(context, view, found):
 @entry
 def find_illegal_functions(context, found):
     """As `find_illegal_units` for the structured view; the slot is -1."""
-    state, static, plan, action = context.state, context.static, context.plan, context.action
+    state, static, compiled, action = context.state, context.static, context.compiled, context.action
     found[0] = -1
     for b in range(state.w.shape[0]):
         if context.episode.i[b, E_DONE] == 0 and found[0] < 0:
-            player, order = first_illegal_function(state, static, plan, action, b)
+            player, order = first_illegal_function(state, static, compiled, action, b)
             if player >= 0:
                 found[0], found[1], found[2], found[3] = b, player, -1, order
 
@@ -177,13 +182,13 @@ def advance_battles(context, loops, first, last):
 @Phase
 def advance_games(context, loops, first, last):
     """Mini-games: their rules act after every game loop."""
-    state, static, plan, episode, _, _, _ = fields_of(context)
+    state, static, compiled, episode, _, _, _ = fields_of(context)
     while first < last:
         end = _end_of_playing(episode, first, last)
         for _ in range(loops):
             advance_worlds(state, static, first, end, ONE_LOOP)
             for b in range(first, end):
-                play_game(state, static, plan, episode, b)
+                play_game(state, static, compiled, episode, b)
         first = end + 1
 
 
@@ -199,9 +204,9 @@ def record_frame(context, b, frame):
 @Phase
 def score_worlds(context, first, last):
     """Rewards, termination and truncation; marks in `restart` what is to start anew."""
-    state, static, plan, episode, _, result, restart = fields_of(context)
+    state, static, compiled, episode, _, result, restart = fields_of(context)
     for b in range(first, last):
-        restart[b] = score_world(state, static, plan, episode, result, b)
+        restart[b] = score_world(state, static, compiled, episode, result, b)
 
 
 @entry
@@ -226,29 +231,29 @@ def list_ended(context, done, ended, won, score, length):
 @Phase
 def start_battles(context, first, last):
     """Sets up the next episode of the worlds that are marked in `restart`."""
-    state, static, plan, episode, _, _, restart = fields_of(context)
+    state, static, compiled, episode, _, _, restart = fields_of(context)
     for b in range(first, last):
         if restart[b]:
-            start_battle(state, static, plan, episode, b)
+            start_battle(state, static, compiled, episode, b)
 
 
 @Phase
 def start_games(context, first, last):
     """As `start_battles`, for mini-games."""
-    state, static, plan, episode, _, _, restart = fields_of(context)
+    state, static, compiled, episode, _, _, restart = fields_of(context)
     for b in range(first, last):
         if restart[b]:
-            start_game(state, static, plan, episode, b)
+            start_game(state, static, compiled, episode, b)
 
 
 @Phase
 def open_episodes(context, first, last):
     """What every new episode needs once its units are there."""
-    state, static, plan, episode, _, _, restart = fields_of(context)
+    state, static, compiled, episode, _, _, restart = fields_of(context)
     for b in range(first, last):
         if restart[b]:
             update_vision(state, static, b)
-            open_episode(state, plan, episode, b)
+            open_episode(state, compiled, episode, b)
 
 
 # --- observers: write into `output`, of all worlds or of those marked in `restart` only ---------------------
@@ -256,16 +261,16 @@ def open_episodes(context, first, last):
 
 @Phase
 def observe_entities(context, output, only_ended, first, last):
-    state, static, plan, episode, _, _, restart = fields_of(context)
+    state, static, compiled, episode, _, _, restart = fields_of(context)
     (out,) = fields_of(output)
     for b in range(first, last):
         if only_ended and not restart[b]:
             continue
-        for player in range(plan.i[P_AGENTS]):
+        for player in range(compiled.i[P_AGENTS]):
             write_entities(
                 state,
                 static,
-                plan,
+                compiled,
                 episode,
                 b,
                 player,
@@ -277,50 +282,50 @@ def observe_entities(context, output, only_ended, first, last):
 
 @Phase
 def observe_smac(context, output, only_ended, first, last):
-    state, static, plan, episode, _, _, restart = fields_of(context)
+    state, static, compiled, episode, _, _, restart = fields_of(context)
     (out,) = fields_of(output)
     for b in range(first, last):
         if only_ended and not restart[b]:
             continue
-        for player in range(plan.i[P_AGENTS]):
-            write_agent_observations(state, static, plan, b, player, out.agent_obs[b, player])
-            write_global_state(state, static, plan, episode, b, player, out.state[b, player])
+        for player in range(compiled.i[P_AGENTS]):
+            write_agent_observations(state, static, compiled, b, player, out.agent_obs[b, player])
+            write_global_state(state, static, compiled, episode, b, player, out.state[b, player])
 
 
 @Phase
 def observe_unit_masks(context, output, only_ended, first, last):
-    state, static, plan, _, _, _, restart = fields_of(context)
+    state, static, compiled, _, _, _, restart = fields_of(context)
     (out,) = fields_of(output)
     for b in range(first, last):
         if only_ended and not restart[b]:
             continue
-        for player in range(plan.i[P_AGENTS]):
-            write_unit_masks(state, static, plan, b, player, out.order_mask[b, player], out.target_mask[b, player])
+        for player in range(compiled.i[P_AGENTS]):
+            write_unit_masks(state, static, compiled, b, player, out.order_mask[b, player], out.target_mask[b, player])
 
 
 @Phase
 def observe_smac_mask(context, output, only_ended, first, last):
-    state, static, plan, _, _, _, restart = fields_of(context)
+    state, static, compiled, _, _, _, restart = fields_of(context)
     (out,) = fields_of(output)
     for b in range(first, last):
         if only_ended and not restart[b]:
             continue
-        for player in range(plan.i[P_AGENTS]):
-            write_smac_mask(state, static, plan, b, player, out.action_mask[b, player])
+        for player in range(compiled.i[P_AGENTS]):
+            write_smac_mask(state, static, compiled, b, player, out.action_mask[b, player])
 
 
 @Phase
 def observe_function_masks(context, output, only_ended, first, last):
-    state, static, plan, _, _, _, restart = fields_of(context)
+    state, static, compiled, _, _, _, restart = fields_of(context)
     (out,) = fields_of(output)
     for b in range(first, last):
         if only_ended and not restart[b]:
             continue
-        for player in range(plan.i[P_AGENTS]):
+        for player in range(compiled.i[P_AGENTS]):
             write_function_masks(
                 state,
                 static,
-                plan,
+                compiled,
                 b,
                 player,
                 out.function_mask[b, player],

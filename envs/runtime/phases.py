@@ -1,6 +1,6 @@
-"""Phases of a step: kernels over a range of worlds, each compiled once, for borrowed structures.
+"""Phases of a step: kernels over a range of worlds, each compiled once, which take structures by pointer.
 
-Python calls a phase with the structures themselves, through one small entry that borrows them; the compiled step
+Python calls a phase with the structures themselves, through one small entry that takes the pointers. The compiled step
 (`envs.runtime.stepping`) calls it by its address.
 """
 
@@ -14,12 +14,12 @@ from numba.core import types
 from numba.experimental.structref import StructRefProxy
 
 from envs.engine.state.compilation import entry, kernel
-from envs.runtime.struct_fields import run
+from envs.runtime.struct_fields import call_phase
 
 
 @entry
 def _run_once(address, *arguments):
-    run(address, arguments)
+    call_phase(address, arguments)
 
 
 class Phase:

@@ -1,9 +1,11 @@
 """The fields of a structref without counting references.
 
-Numba counts who holds an array, with an atomic increment for each array of a structref that is taken out of it. A
-phase takes out some fifty; with two threads at the same counters that was most of a step of few worlds (0.9
-microseconds a phase with one thread, 6 with two). So phases get a pointer to the fields (`borrow`), and kernels that
-count nothing take the fields from there (`fields_of`). Whoever calls the phase (`run`) holds the structref meanwhile.
+Numba counts who holds an array: it increments an atomic counter for each array that is taken out of a structref. A
+phase takes out some fifty. With two threads at the same counters that was most of a step of few worlds: 6 microseconds
+a phase, 0.9 with one thread.
+
+So a phase gets a pointer to the fields (`fields_pointer`). Kernels that count nothing read the fields there
+(`fields_of`). Whoever calls the phase (`call_phase`) holds the structref meanwhile.
 """
 
 from __future__ import annotations
@@ -18,14 +20,14 @@ _operation: Any = intrinsic
 
 
 class StructureType(types.StructRef):
-    """Base of a structref's type: its fields are of any type, numbers among them of no one value."""
+    """Base of a structref's type: a field may be a number, whose type then does not hold its value."""
 
     def preprocess_fields(self, fields: Any) -> Any:
         return tuple((name, types.unliteral(kind)) for name, kind in fields)
 
 
 @_operation
-def borrow(typingctx, struct):  # type: ignore[no-untyped-def]
+def fields_pointer(typingctx, struct):  # type: ignore[no-untyped-def]
     """Pointer to the fields of a structref."""
     signature = types.CPointer(struct.get_data_type())(struct)
 
@@ -37,7 +39,7 @@ def borrow(typingctx, struct):  # type: ignore[no-untyped-def]
 
 @_operation
 def fields_of(typingctx, pointer):  # type: ignore[no-untyped-def]
-    """A tuple of the fields behind a pointer from `borrow`; only for kernels that count no references."""
+    """A tuple of the fields behind a pointer from `fields_pointer`; only for kernels that count no references."""
     payload = pointer.dtype
     signature = types.Tuple(list(payload.field_dict.values()))(pointer)
 
@@ -52,8 +54,8 @@ def fields_of(typingctx, pointer):  # type: ignore[no-untyped-def]
 
 
 @_operation
-def run(typingctx, address, arguments):  # type: ignore[no-untyped-def]
-    """Calls the phase at an address with a tuple of arguments; structures among them are borrowed."""
+def call_phase(typingctx, address, arguments):  # type: ignore[no-untyped-def]
+    """Calls the phase at an address with a tuple of arguments; of structures it passes pointers to the fields."""
     passed = [types.CPointer(kind.get_data_type()) if isinstance(kind, types.StructRef) else kind for kind in arguments]
     signature = types.none(types.int64, arguments)
 

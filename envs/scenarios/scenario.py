@@ -43,47 +43,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from envs.scenarios.choices import GAME_PARAMETERS, OPPONENTS, RULES
 from envs.scenarios.units import unit_data
+from perceiver_agents.paths import absolute
 
 SCENARIO_FOLDER = Path(__file__).parent / "builtin"
 MAX_UNITS = 512
 
-# Scripted policies in rising strength; `envs.rules.opponents` holds them.
-OPPONENTS = ("idle", "attack-wave", "attack-move", "focus-fire", "kite")
-
 Point = tuple[float, float]
 Rectangle = tuple[float, float, float, float]
-
-# The numbers that a rule set needs in `[game]`; the order is the one in which the kernels get them.
-GAME_PARAMETERS: dict[str, dict[str, int]] = {
-    "battle": {},
-    "beacon": {
-        "beacon_area": 4,
-        "beacon_excluded_circle": 3,
-        "beacon_distance": 1,
-        "hit_radius": 1,
-        "score_per_beacon": 1,
-    },
-    "shards": {"shards": 1, "shard_area": 4, "shard_distance": 1, "pickup_radius": 1, "score_per_shard": 1},
-    "hunt": {
-        "first_zerglings": 1,
-        "first_ring": 2,
-        "others_distance": 1,
-        "spacing": 1,
-        "respawn_distance": 1,
-        "score_per_kill": 1,
-        "score_per_loss": 1,
-    },
-    "waves": {
-        "left_area": 4,
-        "right_area": 4,
-        "enemy_spacing": 1,
-        "reinforcements": 1,
-        "score_per_kill": 1,
-        "score_per_loss": 1,
-    },
-}
-RULES = tuple(GAME_PARAMETERS)
 
 
 class ScenarioError(ValueError):
@@ -169,7 +137,7 @@ def load_scenario(scenario: str | Path | Scenario) -> Scenario:
             close = difflib.get_close_matches(str(scenario), names, n=3, cutoff=0.5)
             hint = f"did you mean {' or '.join(close)}?" if close else "see envs.scenarios.scenario.scenario_names()"
             raise ScenarioError(f"unknown scenario {str(scenario)!r}: {hint} (a scenario file's path ends in .toml)")
-    return _load(path.resolve())
+    return _load(absolute(path))
 
 
 @lru_cache(maxsize=256)

@@ -1,10 +1,20 @@
 """SMAC's numbers: sizes of its action, per-agent observation and global state for a scenario.
 
-Read in SMAC's own environment (facts, not code). Per agent: 4 flags of possible moves; per enemy [attackable,
-distance, dx, dy,
-health (, shield)] and type bits; per ally [visible, distance, dx, dy, health (, shield)] and type bits; own health
-(, shield) and type bits. Global state: per ally [health, cooldown or energy, x, y (, shield)] and type bits; per enemy
-[health, x, y (, shield)] and type bits; then every agent's last action as one-hot.
+Read in SMAC's own environment (facts, not code). Values in parentheses are there if some unit has a shield. After the
+values of a unit come its type bits, one of each type.
+
+Observation of an agent:
+
+* 4 flags of possible moves;
+* per enemy: attackable, distance, dx, dy, health (, shield);
+* per ally: visible, distance, dx, dy, health (, shield);
+* own health (, shield).
+
+Global state:
+
+* per ally: health, cooldown or energy, x, y (, shield);
+* per enemy: health, x, y (, shield);
+* every agent's last action as one-hot.
 """
 
 from __future__ import annotations

@@ -100,7 +100,20 @@ UNIT_ABILITIES = {
 def unit_data() -> dict[str, dict[str, Any]]:
     """All units of the data file by name, missing keys filled from `DEFAULTS`; times in Normal seconds."""
     raw = _data_file()
-    return {name: _checked(name, entry) for name, entry in raw.items() if name != "sources"}
+    units = {name: _checked(name, entry) for name, entry in raw.items() if name != "sources"}
+    check_type_ids(units)
+    return units
+
+
+def check_type_ids(units: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises ValueError for two units with one type id: observations, replays and agents know units by it."""
+    owner: dict[int, str] = {}
+    for name, unit in units.items():
+        other = owner.setdefault(unit["unit_type"], name)
+        if other != name:
+            raise ValueError(
+                f"units {other!r} and {name!r} both have unit_type {unit['unit_type']}: give each the game's own id"
+            )
 
 
 @cache
@@ -184,8 +197,8 @@ class Rules:
     (`{"label": "Ally", "obedient": True}`). What a unit changes to (Siege mode, Burrow) is added when it is missing,
     after the units given.
 
-    `kind[label]` is the kind of a unit, `entries[kind]` its statistics, `ability[kind, order]` the game's ability id
-    of an order (0: the kind does not have it).
+    `kind[label]` is the kind of a unit, and `entries[kind]` its statistics. `ability[kind, order]` is the game's
+    ability id of an order, 0 where the kind does not have it.
     """
 
     def __init__(

@@ -1,8 +1,8 @@
 """What a player observes: entities, their mask, and scalars.
 
 Columns are named after PySC2's FeatureUnit where it has them, but exact: world units, y up, radians, not cut to
-integers.
-As in the game's raw interface an enemy's orders and cooldown are not told. What the player does not see is zero.
+integers. As in the game's raw interface, an enemy's orders and cooldown are hidden. What the player does not see is
+zero.
 """
 
 from __future__ import annotations
@@ -132,15 +132,15 @@ def ratio(value, maximum):
 
 
 @inline_kernel
-def write_entities(state, static, plan, episode, b, player, entities, mask, scalars):
+def write_entities(state, static, compiled, episode, b, player, entities, mask, scalars):
     """entities [N, F], mask [N] and scalars [S] of one player."""
     f, ii = state.uf, state.ui
-    rows = plan.i[P_ROWS]
-    enemies = plan.i[P_OWN] + plan.i[P_NEUTRAL_END] - plan.i[P_TEAM_1_END]
+    rows = compiled.i[P_ROWS]
+    enemies = compiled.i[P_OWN] + compiled.i[P_NEUTRAL_END] - compiled.i[P_TEAM_1_END]
     own, seen = 0, 0
     entities[:, :] = 0.0
     for row in range(rows):
-        i = np.int64(plan.slot_of_row[player, row])
+        i = np.int64(compiled.slot_of_row[player, row])
         visible = sees(state, b, player, i)
         mask[row] = visible
         if not visible:
@@ -177,7 +177,7 @@ def write_entities(state, static, plan, episode, b, player, entities, mask, scal
             seen += 1
             entities[row, C_ALLIANCE] = ALLIANCE_ENEMY
     scalars[:] = 0.0
-    scalars[0] = episode.i[b, E_STEP] / plan.i[P_STEP_LIMIT]
+    scalars[0] = episode.i[b, E_STEP] / compiled.i[P_STEP_LIMIT]
     scalars[1] = episode.f[b, EF_SCORE] if player == 0 else -episode.f[b, EF_SCORE]
     scalars[2] = own
     scalars[3] = seen

@@ -22,23 +22,22 @@ import matplotlib
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
-import torch
 import tyro
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
+from multimodal.autoencoder.baselines import load_clips
 from multimodal.autoencoder.evaluate import data_folder
 from multimodal.autoencoder.measures import measure_files, summarize
 from multimodal.autoencoder.metrics import AUDIO_PEAK, VIDEO_PEAK, psnr
 from multimodal.autoencoder.pca import ClipPCA
+from multimodal.autoencoder.runs import load_model, load_run
 from multimodal.clips.clip import ClipFormat, read_clip
-from multimodal.clips.datasets import LabelledFile, find_files
-from multimodal.clips.loader import evaluation_loader
+from multimodal.clips.datasets import find_files
 from multimodal.clips.writing import Encoding, write_clip
 from multimodal.common.errors import DataError
-from multimodal.common.paths import make_absolute
-from multimodal.common.runs import load_model, load_run
+from perceiver_agents.paths import make_absolute
 
 BYTES_PER_NUMBER = 2
 SEI_UNIT = 6
@@ -88,16 +87,6 @@ class Point:
     perceiver: Quality
     pca: Quality | None
     codec: Quality
-
-
-def load_clips(files: Sequence[LabelledFile], clip_format: ClipFormat, max_windows: int) -> tuple[Tensor, Tensor]:
-    """Video uint8 `[n, T, 3, H, W]` and audio `[n, S]` of the clips that have both."""
-    videos, sounds = [], []
-    for batch in evaluation_loader(files, clip_format, batch_size=32, max_windows=max_windows):
-        whole = batch.has_video & batch.has_audio
-        videos.append(batch.video[whole])
-        sounds.append(batch.audio[whole])
-    return torch.cat(videos), torch.cat(sounds)
 
 
 # Shares of the code for the sound that PCA of each modality by itself is tried with.

@@ -20,16 +20,25 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
+from multimodal.autoencoder.baselines import Row, rows, warnings
 from multimodal.autoencoder.measures import ClipMeasures, Summary, measure_files, summarize
 from multimodal.autoencoder.model import AutoencoderConfig, reconstruct
-from multimodal.autoencoder.report import Example, class_rows, summary_rows, write_overview, write_report
-from multimodal.clips.datasets import LabelledFile, Problem, Split, check_files, find_files
+from multimodal.autoencoder.report import (
+    Example,
+    baseline_rows,
+    class_rows,
+    summary_rows,
+    write_overview,
+    write_report,
+)
+from multimodal.autoencoder.runs import load_model, load_run
+from multimodal.clips.datasets import LabelledFile, Split, check_files, find_files
 from multimodal.clips.loader import evaluation_loader
 from multimodal.common.errors import DataError
-from multimodal.common.paths import make_absolute
-from multimodal.common.ray_cluster import connect
-from multimodal.common.runs import load_model, load_run
+from multimodal.common.ray_cluster import connect, parallel_map
+from multimodal.common.records import Problem
 from perceiver_agents import answer_version
+from perceiver_agents.paths import make_absolute
 from perceiver_core.model import PerceiverIO
 
 # More classes than this are listed in the report only.
@@ -95,11 +104,8 @@ def measure_run(config: EvaluateConfig, files: Sequence[LabelledFile]) -> tuple[
     if count == 1:
         return _measure_share(config.run, files, config, cores)
     connect(config.ray_address, num_cpus=max(cores, count))
-    import ray
-
-    share = ray.remote(num_cpus=1, num_gpus=1 if config.gpu else 0)(_measure_share)
-    tasks = [share.remote(config.run, files[first::count], config, 1) for first in range(count)]
-    parts = ray.get(tasks)
+    shares = [(config.run, files[first::count], config, 1) for first in range(count)]
+    parts = parallel_map(_measure_share, shares, gpu=config.gpu)
     measures = [clip for part, _ in parts for clip in part]
     problems = [problem for _, part in parts for problem in part]
     return sorted(measures, key=lambda clip: (clip.path, clip.start)), problems
@@ -136,8 +142,19 @@ def collect_examples(
     return examples
 
 
-def evaluate(config: EvaluateConfig) -> Summary:
+def _training_files(data: str, classes: tuple[str, ...]) -> Sequence[LabelledFile]:
+    """Files to fit a baseline on; none where the data has no training split."""
+    try:
+        return find_files(data, "train", classes).files
+    except DataError:
+        return ()
+
+
+def evaluate(config: EvaluateConfig) -> tuple[Summary, list[Row]]:
     """Measure a run and write table, report and measures.
+
+    Returns:
+        Means over the clips, and the model beside its baselines.
 
     Raises:
         DataError: no run or checkpoint, unusable data, classes that the run does not know, unwritable output.
@@ -156,8 +173,10 @@ def evaluate(config: EvaluateConfig) -> Summary:
         ) from error
     measures, problems = measure_run(config, found.files)
     summary = summarize(measures, info.model, len(info.classes))
+    baselines = rows(summary, info.model, _training_files(data, info.classes), found.files)
     skipped = {problem.path: problem.reason for problem in (*found.missing, *problems)}
     values = {"data": data, "split": config.split, **asdict(summary), "skipped": skipped}
+    values["baselines"] = [asdict(row) for row in baselines]
     (out / "evaluation.json").write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
     with (out / "clips.jsonl").open("w", encoding="utf-8") as stream:
         stream.writelines(json.dumps(asdict(clip)) + "\n" for clip in measures)
@@ -172,8 +191,9 @@ def evaluate(config: EvaluateConfig) -> Summary:
         examples=examples,
         clip_format=info.model.clip,
         skipped=skipped,
+        baselines=baselines,
     )
-    return summary
+    return summary, baselines
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -182,13 +202,19 @@ def main(arguments: list[str] | None = None) -> None:
     console = Console()
     try:
         config = tyro.cli(EvaluateConfig, prog="perceiver-evaluate-autoencoder", description=__doc__, args=arguments)
-        summary = evaluate(config)
+        summary, baselines = evaluate(config)
     except (DataError, ValueError) as error:
         sys.exit(f"error: {error}")
     table = Table("measure", "value")
     for row in summary_rows(summary):
         table.add_row(*row)
     console.print(table)
+    beside = Table("way", "picture PSNR", "sound PSNR", "spectral convergence")
+    for cells in baseline_rows(baselines):
+        beside.add_row(*cells)
+    console.print(beside)
+    for sentence in warnings(baselines):
+        console.print(f"[red]{sentence}[/red]", highlight=False)
     classes = load_run(config.run).classes
     if len(classes) <= SHOWN_CLASSES:
         by_class = Table("class", "top-1", "from picture alone", "from sound alone")

@@ -8,10 +8,19 @@ from dataclasses import dataclass
 
 import torch
 
-from multimodal.autoencoder.metrics import AUDIO_PEAK, VIDEO_PEAK, psnr, spectral_distance, ssim, top_k
+from multimodal.autoencoder.metrics import (
+    AUDIO_PEAK,
+    VIDEO_PEAK,
+    psnr,
+    spectral_convergence,
+    spectral_distance,
+    ssim,
+    top_k,
+)
 from multimodal.autoencoder.model import AutoencoderConfig, reconstruct
-from multimodal.clips.datasets import LabelledFile, Problem
+from multimodal.clips.datasets import LabelledFile
 from multimodal.clips.loader import ClipBatch, evaluation_loader
+from multimodal.common.records import Problem
 from perceiver_core.folding import FoldedDecoder, fold_for_inference
 from perceiver_core.model import PerceiverIO
 
@@ -27,6 +36,9 @@ class ClipMeasures:
         video_psnr, audio_psnr: dB.
         ssim: structural similarity.
         spectral: multi-scale spectral distance.
+        convergence: spectral convergence; silence has 1.
+        flat_psnr: dB of a still picture of the clip's mean colour.
+        silence_psnr: dB of silence.
         top1, top5: whether the true class is among the likeliest 1 and 5.
         top1_video, top1_audio: the same from the picture alone, from the sound alone.
     """
@@ -39,6 +51,9 @@ class ClipMeasures:
     audio_psnr: float
     ssim: float
     spectral: float
+    convergence: float
+    flat_psnr: float
+    silence_psnr: float
     top1: bool
     top5: bool
     top1_video: bool | None
@@ -75,6 +90,10 @@ def measure_batch(
     audio_psnr = _only(psnr(result.audio, batch.audio, AUDIO_PEAK), batch.has_audio)
     similarity = _only(ssim(result.video, truth), batch.has_video)
     spectral = _only(spectral_distance(result.audio, batch.audio), batch.has_audio)
+    convergence = _only(spectral_convergence(result.audio, batch.audio), batch.has_audio)
+    flat = truth.mean(dim=(1, 3, 4), keepdim=True).expand_as(truth)
+    flat_psnr = _only(psnr(flat, truth, VIDEO_PEAK), batch.has_video)
+    silence_psnr = _only(psnr(torch.zeros_like(batch.audio), batch.audio, AUDIO_PEAK), batch.has_audio)
     hits = {
         "top1": top_k(result.logits, batch.label, 1),
         "top5": top_k(result.logits, batch.label, 5),
@@ -96,6 +115,9 @@ def measure_batch(
                 audio_psnr=audio_psnr[row],
                 ssim=similarity[row],
                 spectral=spectral[row],
+                convergence=convergence[row],
+                flat_psnr=flat_psnr[row],
+                silence_psnr=silence_psnr[row],
                 top1=bool(hits["top1"][row]),
                 top5=bool(hits["top5"][row]),
                 top1_video=bool(hits["top1_video"][row]) if bool(batch.has_video[row]) else None,
@@ -131,7 +153,9 @@ class Summary:
     Attributes:
         clips: windows measured.
         video_psnr, audio_psnr: dB.
-        ssim, spectral: see `multimodal.autoencoder.metrics`.
+        ssim, spectral, convergence: see `multimodal.autoencoder.metrics`.
+        flat_psnr: dB of still pictures of each clip's mean colour.
+        silence_psnr: dB of silence.
         top1, top5: share of clips, label hidden.
         top1_video, top1_audio: top-1 with only that modality shown.
         chance: top-1 of always naming the most frequent class.
@@ -145,6 +169,9 @@ class Summary:
     audio_psnr: float
     ssim: float
     spectral: float
+    convergence: float
+    flat_psnr: float
+    silence_psnr: float
     top1: float
     top5: float
     top1_video: float
@@ -181,6 +208,9 @@ def summarize(measures: Sequence[ClipMeasures], sizes: AutoencoderConfig, num_cl
         audio_psnr=_mean([clip.audio_psnr for clip in measures]),
         ssim=_mean([clip.ssim for clip in measures]),
         spectral=_mean([clip.spectral for clip in measures]),
+        convergence=_mean([clip.convergence for clip in measures]),
+        flat_psnr=_mean([clip.flat_psnr for clip in measures]),
+        silence_psnr=_mean([clip.silence_psnr for clip in measures]),
         top1=_mean([clip.top1 for clip in measures]),
         top5=_mean([clip.top5 for clip in measures]),
         top1_video=_mean([clip.top1_video for clip in measures]),

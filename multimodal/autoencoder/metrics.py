@@ -101,6 +101,31 @@ def spectral_distance(estimate: Tensor, truth: Tensor) -> Tensor:
     return total
 
 
+def spectral_convergence(estimate: Tensor, truth: Tensor) -> Tensor:
+    """Distance of magnitude spectra relative to the truth's (Arik et al. 2018, equation 3) of each clip.
+
+    `||S - S'|| / ||S||` over windows of 512 samples (shorter where a clip is), hops of a quarter. Silence has 1,
+    whatever the truth; so a reconstruction above 1 is worse than none.
+
+    Args:
+        estimate, truth: `[B, S]` in [-1, 1].
+
+    Returns:
+        `[B]`, 0 for equal magnitudes; NaN where the truth is silent.
+    """
+    if estimate.shape != truth.shape or estimate.dim() != 2:
+        raise ValueError(f"need two tensors [B, S], got {list(estimate.shape)} and {list(truth.shape)}")
+    size = min(512, estimate.shape[1])
+    window = torch.hann_window(size, device=estimate.device)
+    magnitudes = [
+        torch.stft(signal.float(), size, hop_length=max(1, size // 4), window=window, return_complex=True).abs()
+        for signal in (estimate, truth)
+    ]
+    error = (magnitudes[0] - magnitudes[1]).flatten(1).norm(dim=1)
+    size_of_truth = magnitudes[1].flatten(1).norm(dim=1)
+    return torch.where(size_of_truth > 1e-4, error / size_of_truth, math.nan)
+
+
 def top_k(logits: Tensor, labels: Tensor, k: int) -> Tensor:
     """Whether the true class is among the `k` likeliest, bool `[B]`; always, where there are no more than `k`."""
     return (logits.topk(min(k, logits.shape[1]), dim=1).indices == labels[:, None]).any(dim=1)

@@ -16,10 +16,11 @@ import tyro
 from rich.console import Console
 
 from multimodal.autoencoder.model import build, preset
+from multimodal.autoencoder.runs import RunInfo, save_run
 from multimodal.common.errors import DataError
 from multimodal.common.optimizers import OptimizerConfig, Optimizers
-from multimodal.common.paths import make_absolute
-from multimodal.common.runs import RUN_FILE, RunInfo, save_checkpoint, save_run
+from multimodal.common.run_folder import RUN_FILE, save_checkpoint
+from perceiver_agents.paths import absolute_if_folder, make_absolute
 from perceiver_core import pretrained
 from perceiver_core.hub import CONFIG_FILE, read_config, require
 
@@ -42,8 +43,7 @@ class PublishedConfig:
 
     def __post_init__(self) -> None:
         make_absolute(self, "out")
-        if Path(self.checkpoint).is_dir():  # otherwise the name of a hub repository
-            make_absolute(self, "checkpoint")
+        object.__setattr__(self, "checkpoint", absolute_if_folder(self.checkpoint))  # else a hub repository
 
 
 def class_names(config: dict[str, object], count: int) -> tuple[str, ...]:

@@ -21,14 +21,14 @@ from rich.console import Console
 from rich.progress import track
 
 from multimodal.autoencoder.model import AutoencoderConfig, reconstruct
+from multimodal.autoencoder.runs import load_model
 from multimodal.clips.clip import ClipFormat, check_long_enough, decoding_short_side, evaluation_transform
 from multimodal.clips.loader import ClipBatch
 from multimodal.clips.media import MediaInfo, UnreadableMedia, probe, read_window
 from multimodal.clips.writing import ClipWriter, Encoding, check_writable
 from multimodal.common.errors import DataError
-from multimodal.common.paths import make_absolute
-from multimodal.common.runs import load_model
 from perceiver_agents import answer_version
+from perceiver_agents.paths import make_absolute
 from perceiver_core.folding import fold_for_inference
 from perceiver_core.model import PerceiverIO
 
@@ -231,6 +231,8 @@ def run(config: ReconstructConfig) -> list[tuple[str, float]]:
         check_writable(out)
     except ValueError as error:
         raise DataError(str(error)) from error
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        raise DataError(f"--device {config.device}: PyTorch finds no GPU on this machine; leave --device out")
     model, info = load_model(config.run)
     clip = info.model.clip
     media = probe(config.clip)

@@ -20,6 +20,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from multimodal.autoencoder.baselines import Row, warnings
 from multimodal.autoencoder.measures import Summary
 from multimodal.clips.clip import ClipFormat
 
@@ -28,7 +29,8 @@ body { font: 15px/1.5 system-ui, sans-serif; max-width: 1080px; margin: 2rem aut
 table { border-collapse: collapse; margin: 1rem 0; } td, th { padding: .2rem .8rem; text-align: right; }
 th { border-bottom: 1px solid #999; } td:first-child, th:first-child { text-align: left; }
 .clip { border-top: 1px solid #ddd; padding: .8rem 0; } .strip { image-rendering: pixelated; width: 100%; }
-figure { margin: 0; } figcaption { color: #666; font-size: 13px; } audio { height: 2rem; vertical-align: middle; }
+figure { margin: 0; } figcaption { color: #666; font-size: 13px; } .warning { color: #a00; font-weight: 600; }
+audio { height: 2rem; vertical-align: middle; }
 """
 
 
@@ -162,11 +164,20 @@ def summary_rows(summary: Summary) -> list[tuple[str, str]]:
         ("video SSIM", _number(summary.ssim, 3)),
         ("audio PSNR", f"{_number(summary.audio_psnr)} dB"),
         ("audio multi-scale spectral distance", _number(summary.spectral, 3)),
+        ("audio spectral convergence (silence: 1)", _number(summary.convergence)),
         ("top-1, label hidden", _percent(summary.top1)),
         ("top-5, label hidden", _percent(summary.top5)),
         ("top-1 from picture alone", _percent(summary.top1_video)),
         ("top-1 from sound alone", _percent(summary.top1_audio)),
         ("chance (most frequent class)", _percent(summary.chance)),
+    ]
+
+
+def baseline_rows(found: Sequence[Row]) -> list[tuple[str, str, str, str]]:
+    """Name, picture PSNR, sound PSNR and spectral convergence of each way to reconstruct."""
+    return [
+        (row.name, f"{_number(row.video_psnr)} dB", f"{_number(row.audio_psnr)} dB", _number(row.convergence))
+        for row in found
     ]
 
 
@@ -185,6 +196,7 @@ def write_report(
     examples: Sequence[Example],
     clip_format: ClipFormat,
     skipped: dict[str, str],
+    baselines: Sequence[Row],
 ) -> None:
     """Write the report.
 
@@ -196,12 +208,18 @@ def write_report(
         examples: clips to show, original and reconstruction.
         clip_format: their format.
         skipped: files that could not be used, and why.
+        baselines: the model and what it is held against.
     """
     parts = [
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{html.escape(title)}</title>",
         f"<style>{STYLE}</style></head><body><h1>{html.escape(title)}</h1><table>",
         *(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in summary_rows(summary)),
-        "</table><h2>Classes</h2>",
+        "</table><h2>Beside other ways</h2><table>",
+        "<tr><th>way</th><th>picture PSNR</th><th>sound PSNR</th><th>spectral convergence</th></tr>",
+        *("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in baseline_rows(baselines)),
+        "</table>",
+        *(f"<p class='warning'>{html.escape(sentence)}</p>" for sentence in warnings(baselines)),
+        "<h2>Classes</h2>",
         f"<figure><img src='{_picture(confusion_figure(summary, classes))}' alt='confusion matrix'></figure>",
         "<table><tr><th>class</th><th>top-1</th><th>from picture</th><th>from sound</th></tr>",
     ]

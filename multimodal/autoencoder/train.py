@@ -1,64 +1,46 @@
 """Train the autoencoder on Ray Train: `perceiver-train-autoencoder`.
 
-Without arguments, `tiny` trains on generated clips. An interrupted run is continued by the same command.
+Without arguments, the preset `tiny` trains on generated clips. The same command continues an interrupted run.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
 import sys
-import threading
-import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import torch
-import torch.distributed
 import tyro
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from multimodal.autoencoder.training import Place, TrainConfig, default_config, train
+from multimodal.autoencoder.model import PRESETS
+from multimodal.autoencoder.runs import RunInfo, check_same_run, load_run, save_run
+from multimodal.autoencoder.task import AutoencoderTask, AutoencoderTrainingConfig, default_config
 from multimodal.clips.datasets import check_files, find_files
-from multimodal.clips.loader import EpochBatches
 from multimodal.clips.synthetic import SyntheticConfig, generate
+from multimodal.common.command import exit_with_sentence
 from multimodal.common.errors import DataError
-from multimodal.common.ray_cluster import connect
-from multimodal.common.runs import (
-    RUN_FILE,
-    RunInfo,
-    check_same_run,
-    checkpoints,
-    claim,
-    load_run,
-    read_lines,
-    record_problems,
-    save_run,
-    skipped_files,
-)
+from multimodal.common.ray_train import check_resources, train_on_ray
+from multimodal.common.records import record_problems, skipped_files
+from multimodal.common.run_folder import RUN_FILE, checkpoints, claim, make_folder
+from multimodal.common.sampling import EpochBatches
+from multimodal.common.settings import differences
 from perceiver_agents import answer_version
 
+PROGRAM = "perceiver-train-autoencoder"
 
-def prepare_run(config: TrainConfig) -> str:
-    """Everything that can go wrong before training: data, classes, output. Writes `run.json`.
 
-    Returns:
-        The data folder.
+def prepare(config: AutoencoderTrainingConfig) -> AutoencoderTask:
+    """Everything that can go wrong before training: resources, output, data, classes. Writes `run.json`.
 
     Raises:
-        DataError: with the path and the remedy.
+        DataError: with the value and the remedy.
     """
+    check_resources(config)
     folder = Path(config.out)
-    try:
-        (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-        probe = folder / f".writable-{os.getpid()}"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise DataError(
-            f"run folder {folder} cannot be written ({error.strerror}); choose --out in a folder you own"
-        ) from error
+    make_folder(folder)
     with claim(folder):
         pass
     sizes = config.model_config()
@@ -87,7 +69,7 @@ def prepare_run(config: TrainConfig) -> str:
     else:
         save_run(folder, info)
     record_problems(folder, problems)
-    return data
+    return AutoencoderTask(config, data)
 
 
 def _generate(data: Path) -> None:
@@ -100,131 +82,67 @@ def _generate(data: Path) -> None:
     partial.rename(data)
 
 
-# For glibc: memory that a step frees is kept for the next step. Given back and asked for again, its page faults would
-# take an eighth of a step of `tiny`.
-KEEP_MEMORY = {"MALLOC_TRIM_THRESHOLD_": str(2**30), "MALLOC_MMAP_THRESHOLD_": str(2**25)}
+def _describe(line: Mapping[str, float]) -> str:
+    return f"loss {line['total']:.4f} (video {line['video']:.4f}, audio {line['audio']:.4f}, label {line['label']:.3f})"
 
 
-def _barrier() -> None:
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-
-
-def _process(arguments: dict[str, Any]) -> None:
-    """One training process, started by Ray Train."""
-    import ray.train
-    from ray.train.torch import get_device, prepare_model
-
-    context = ray.train.get_context()
-    config: TrainConfig = arguments["config"]
-    place = Place(
-        rank=context.get_world_rank(),
-        world_size=context.get_world_size(),
-        device=get_device(),
-        wrap=lambda model: prepare_model(model, move_to_device=False),
-        barrier=_barrier,
-    )
-    if place.device.type == "cpu":
-        torch.set_num_threads(arguments["threads"])
-    train(config, arguments["data"], place)
-
-
-def run(config: TrainConfig) -> dict[str, float]:
+def run(config: AutoencoderTrainingConfig) -> dict[str, float]:
     """Train a run to its end, on Ray.
 
     Returns:
-        The last line of `metrics.jsonl`: see `multimodal.autoencoder.training.train`.
+        The last line of `metrics.jsonl`: see `multimodal.common.training.train`.
+
+    Raises:
+        See `prepare` and `multimodal.common.ray_train.train_on_ray`.
     """
-    data = prepare_run(config)
-    threads = config.cpus_per_process or max(1, (os.cpu_count() or 1) // config.num_processes)
-    # Ray itself needs no core of its own here: on a two-core machine both train.
-    connect(config.ray_address, num_cpus=max(os.cpu_count() or 1, threads * config.num_processes))
-    from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchConfig, TorchTrainer
+    return train_on_ray(prepare(config), _describe)
 
-    resources: dict[str, float] = {"CPU": threads}
-    if config.gpu:
-        resources["GPU"] = 1
-    trainer = TorchTrainer(
-        _process,
-        train_loop_config={"config": config, "data": data, "threads": threads},
-        torch_config=TorchConfig(backend="nccl" if config.gpu else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=config.num_processes, use_gpu=config.gpu, resources_per_worker=resources
-        ),
-        run_config=RunConfig(
-            name=f"run-{os.getpid()}-{int(time.time())}",
-            storage_path=str(Path(config.out) / "ray"),
-            failure_config=FailureConfig(max_failures=config.max_failures),
-            # Type checkers see the class of Ray Train's first version, which lacks this argument.
-            worker_runtime_env={"env_vars": {} if config.gpu else KEEP_MEMORY},  # type: ignore[call-arg]
-        ),
+
+def parse(arguments: list[str]) -> AutoencoderTrainingConfig:
+    """The settings that the arguments ask for, on top of the preset's recipe.
+
+    Raises:
+        ValueError: no such preset.
+    """
+    chooser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    chooser.add_argument("--preset", default="tiny")
+    name = chooser.parse_known_args(arguments)[0].preset
+    if name not in PRESETS:
+        raise ValueError(f"no preset {name!r}; there are {', '.join(PRESETS)}")
+    usual = default_config(name, f"runs/autoencoder-{name}")
+    config = tyro.cli(
+        AutoencoderTrainingConfig,
+        default=usual,
+        prog=PROGRAM,
+        description=__doc__,
+        args=arguments,
+        config=(tyro.conf.AvoidSubcommands,),
     )
-    with _Display(config):
-        trainer.fit()
-    return dict(read_lines(Path(config.out) / "metrics.jsonl")[-1])
-
-
-class _Display:
-    """Progress on the terminal, read from the run folder: the training processes may be on other machines."""
-
-    def __init__(self, config: TrainConfig) -> None:
-        self.config = config
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, daemon=True)
-
-    def __enter__(self) -> None:
-        self._thread.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _follow(self) -> None:
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True)) as progress:
-            task = progress.add_task("starting", total=self.config.steps)
-            while True:
-                last_look = self._stop.wait(0.5)
-                lines = read_lines(Path(self.config.out) / "metrics.jsonl")
-                if lines:
-                    line = lines[-1]
-                    text = (
-                        f"loss {line['total']:.4f} (video {line['video']:.4f}, audio {line['audio']:.4f}, label "
-                        f"{line['label']:.3f}), {line['clips_per_second']:.0f} clips/s"
-                    )
-                    progress.update(task, completed=line["step"], description=text)
-                if last_look:
-                    return
-
-
-PRESET_NOTES = {
-    "tiny": "8 frames of 32 x 32, 0.64 s of sound at 8 kHz: minutes on two cores",
-    "small": "16 frames of 64 x 64, 0.64 s of sound at 16 kHz: one GPU",
-    "paper": "16 frames of 224 x 224, 0.64 s of sound at 48 kHz: the published configuration",
-}
+    changed = [
+        text for text in differences(config, usual) if not text.startswith(("--out", "--data", "--loader.cache"))
+    ]
+    recipe = f"preset {name}" + (f", but {', '.join(changed)}" if changed else "")
+    Console(stderr=True).print(f"{recipe}; run folder {config.out}", highlight=False, soft_wrap=True)
+    return config
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point of `perceiver-train-autoencoder`."""
-    answer_version("perceiver-train-autoencoder", arguments)
     arguments = sys.argv[1:] if arguments is None else arguments
-    # Without a preset's name it is tiny, so that no argument at all is needed.
-    if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
-        arguments = ["tiny", *arguments]
-    defaults = {name: (note, default_config(name, f"runs/autoencoder-{name}")) for name, note in PRESET_NOTES.items()}
-    try:
-        config = tyro.extras.overridable_config_cli(
-            defaults, prog="perceiver-train-autoencoder", description=__doc__, args=arguments
-        )
+    answer_version(PROGRAM, arguments)
+
+    def work() -> None:
+        config = parse(arguments)
         means = run(config)
-    except (DataError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    console = Console()
-    console.print(f"trained {config.out}: loss {means['total']:.4f}; newest checkpoint {checkpoints(config.out)[-1]}")
-    skipped = skipped_files(config.out)
-    if skipped:
-        console.print(f"{len(skipped)} files could not be used: {config.out}/skipped_files.jsonl")
+        console = Console()
+        console.print(
+            f"trained {config.out}: loss {means['total']:.4f}; newest checkpoint {checkpoints(config.out)[-1]}"
+        )
+        skipped = skipped_files(config.out)
+        if skipped:
+            console.print(f"{len(skipped)} files could not be used: {config.out}/skipped_files.jsonl")
+
+    exit_with_sentence(PROGRAM, arguments, work)
 
 
 if __name__ == "__main__":

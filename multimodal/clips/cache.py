@@ -26,7 +26,7 @@ from safetensors.numpy import save_file
 
 from multimodal.clips.clip import ClipFormat
 from multimodal.clips.media import MediaInfo, Window, read_window
-from multimodal.common.paths import make_absolute
+from perceiver_agents.paths import make_absolute
 
 SUFFIX = ".clip"
 

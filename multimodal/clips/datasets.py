@@ -21,6 +21,7 @@ from typing import Literal
 from multimodal.clips.clip import ClipFormat, check_long_enough
 from multimodal.clips.media import MEDIA_SUFFIXES, UnreadableMedia, probe
 from multimodal.common.errors import DataError
+from multimodal.common.records import Problem
 
 Split = Literal["train", "val"]
 SPLIT_NAMES: dict[str, tuple[str, ...]] = {"train": ("train",), "val": ("val", "validate", "validation", "test")}
@@ -35,14 +36,6 @@ class LabelledFile:
 
     path: str
     label: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Problem:
-    """A file that was left out, and why."""
-
-    path: str
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,14 +12,14 @@ False, which takes it out of every loss, and is reported in `ClipBatch.problems`
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from multimodal.clips.cache import CacheConfig, DecodedCache
 from multimodal.clips.clip import (
@@ -34,9 +34,10 @@ from multimodal.clips.clip import (
     read_clip,
     training_transform,
 )
-from multimodal.clips.datasets import LabelledFile, Problem
+from multimodal.clips.datasets import LabelledFile
 from multimodal.clips.media import MediaInfo, UnreadableMedia, probe
-from multimodal.common.errors import DataError
+from multimodal.common.records import Problem
+from multimodal.common.sampling import EpochBatches
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,77 +111,6 @@ class LoaderConfig:
             raise ValueError(
                 f"num_workers is {self.num_workers} and prefetch {self.prefetch}; they must be at least 0 and 1"
             )
-
-
-class EpochBatches(Sampler[list[tuple[int, int]]]):
-    """Endless batches of (epoch, file number) for one process of a distributed run, beginning at any step.
-
-    The files of a step are a stretch of the epoch's permutation, `global_batch` long. It is cut into `accumulate` x
-    `world_size` equal parts; the process takes its part of each of the `accumulate` rounds in turn. So neither the
-    number of processes nor the accumulation changes which files a step sees.
-    """
-
-    def __init__(
-        self,
-        num_files: int,
-        global_batch: int,
-        *,
-        seed: int,
-        rank: int = 0,
-        world_size: int = 1,
-        accumulate: int = 1,
-        first_step: int = 0,
-    ) -> None:
-        """See the class.
-
-        Raises:
-            DataError: fewer files than one global batch.
-            ValueError: the global batch does not divide into the parts.
-        """
-        if global_batch < 1 or global_batch % (world_size * accumulate):
-            raise ValueError(
-                f"batch size {global_batch} does not divide into {world_size} processes x {accumulate} accumulated "
-                f"parts; take a multiple of {world_size * accumulate}"
-            )
-        if num_files < global_batch:
-            raise DataError(
-                f"{num_files} files do not fill one batch of {global_batch}; lower the batch size or give more files"
-            )
-        self.num_files = num_files
-        self.global_batch = global_batch
-        self.seed = seed
-        self.rank = rank
-        self.world_size = world_size
-        self.accumulate = accumulate
-        self.first_step = first_step
-
-    @property
-    def steps_per_epoch(self) -> int:
-        return self.num_files // self.global_batch
-
-    @property
-    def part_size(self) -> int:
-        """Files in one part."""
-        return self.global_batch // (self.world_size * self.accumulate)
-
-    def part(self, accumulated: int) -> slice:
-        """Where this process's part of round `accumulated` lies in the global batch."""
-        first = (accumulated * self.world_size + self.rank) * self.part_size
-        return slice(first, first + self.part_size)
-
-    def batch(self, step: int, accumulated: int = 0) -> list[tuple[int, int]]:
-        """This process's part of round `accumulated` of a step, which is counted from the beginning of training."""
-        epoch, position = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(self.num_files)
-        whole = order[position * self.global_batch :][: self.global_batch]
-        return [(epoch, int(number)) for number in whole[self.part(accumulated)]]
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        step = self.first_step
-        while True:
-            for accumulated in range(self.accumulate):
-                yield self.batch(step, accumulated)
-            step += 1
 
 
 class TrainingClips(Dataset):

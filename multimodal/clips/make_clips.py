@@ -11,6 +11,7 @@ from rich.console import Console
 from multimodal.clips.digits import DigitsConfig, speech_program, write_digits
 from multimodal.clips.synthetic import CLASSES, SyntheticConfig, generate
 from multimodal.common.errors import DataError
+from perceiver_agents.paths import absolute
 
 
 def synthetic(out: str, clips: SyntheticConfig) -> None:
@@ -20,6 +21,7 @@ def synthetic(out: str, clips: SyntheticConfig) -> None:
         out: a folder that does not exist yet or is empty.
         clips: what to generate.
     """
+    out = absolute(out)
     generate(out, clips, num_processes=os.cpu_count() or 1)
     Console().print(f"wrote {clips.clips_per_class * len(CLASSES)} clips of {len(CLASSES)} classes to {out}")
 
@@ -31,6 +33,7 @@ def digits(out: str, clips: DigitsConfig) -> None:
         out: a folder that does not exist yet or is empty.
         clips: what to write.
     """
+    out = absolute(out)
     count = write_digits(out, clips)
     program = speech_program()
     Console().print(f"wrote {count} clips to {out}, {f'spoken by {program}' if program else 'silent: no espeak-ng'}")

@@ -127,8 +127,9 @@ class ClipWriter:
         if len(sound) == 0:
             return
         channels = self._audio.layout.nb_channels
-        block = np.tile(np.clip(sound, -1.0, 1.0).astype(np.float32)[None], (channels, 1))
-        frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=self.encoding.layout)
+        # Packed: of eight channels or more PyAV takes no planes.
+        block = np.repeat(np.clip(sound, -1.0, 1.0).astype(np.float32), channels)[None]
+        frame = av.AudioFrame.from_ndarray(block, format="flt", layout=self.encoding.layout)
         frame.sample_rate = self._sample_rate
         frame.pts, frame.time_base = self._next_sample, Fraction(1, self._sample_rate)
         self._next_sample += len(sound)

@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterable
+from typing import Any
 
 from perceiver_agents import require
 
 # Ray's own switch between "this machine only" (every server binds 127.0.0.1) and clusters; on by default on Linux,
 # where it would listen on all interfaces. Read when Ray is imported, so modules here import Ray after `connect`.
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
-# Ray gives its workers a low priority: on a machine with other load, a training would take minutes to start. Read when
-# Ray is started.
-_NICENESS = "RAY_worker_niceness"
+# Read by Ray's modules when they are imported, or when Ray is started. Each can be set otherwise from outside.
+_QUIET = {
+    "RAY_AUTH_MODE": "disabled",  # no token in the user's home, and no warning that there is none
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray gives its workers a low priority: on a machine with other load, a training would take minutes to start.
+    "RAY_worker_niceness": "0",
+}
 
 
 def connect(address: str | None, num_cpus: int) -> None:
@@ -26,7 +32,8 @@ def connect(address: str | None, num_cpus: int) -> None:
     require("multimodal", "ray")
     if address is None and "ray" not in sys.modules:
         os.environ.setdefault(_CLUSTERS, "0")
-    os.environ.setdefault(_NICENESS, "0")
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
     import ray
 
     if ray.is_initialized():
@@ -42,3 +49,11 @@ def connect(address: str | None, num_cpus: int) -> None:
         include_dashboard=False,
         log_to_driver=False,
     )
+
+
+def parallel_map(function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], gpu: bool = False) -> list[Any]:
+    """`[function(*a) for a in arguments]` as Ray tasks of one CPU each, and one GPU if asked. Results in order."""
+    import ray
+
+    task = ray.remote(num_cpus=1, num_gpus=1 if gpu else 0)(function)
+    return ray.get([task.remote(*values) for values in arguments])

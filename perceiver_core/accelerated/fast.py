@@ -47,8 +47,8 @@ class Form(Enum):
     ABSORB_QUERIES_OUTPUT = "project neither queries nor outputs: many queries, few inputs"
 
 
-# What the additional operations of a re-associated form cost a sample, in multiply-adds: with few rows of little width
-# they take longer than the products that they save.
+# What the additional operations of a re-associated form cost a sample, in multiply-adds. With few and narrow rows they
+# take longer than the products that they save.
 REASSOCIATION_COST = 2**17
 
 
@@ -97,8 +97,8 @@ def by_slices(
 ) -> Tensor:
     """`attend(queries, inputs, mask)`; a large batch on a CPU without gradients goes through in slices.
 
-    Temporaries of a few MB stay in the cache and in the allocator's hands. Those of a whole batch are handed back to
-    the operating system and cost a page fault per 4 KB each time, which can take as long as the products.
+    Temporaries of a few MB stay in the cache, and the allocator keeps them. It hands those of a whole batch back to the
+    operating system. Each time they then cost a page fault per 4 KB, which can take as long as the products.
     """
     if torch.is_grad_enabled() or not in_blocks(queries):
         return attend(queries, inputs, mask)

@@ -1,10 +1,10 @@
 """The kernels of attention: the one place where `softmax(Q K' / sqrt(E)) V` is computed, and by what.
 
-Torch's fused attention is right on a GPU. On a CPU it is right in float32 for heads of ordinary width, where it is up
-to 3 times faster than two plain matrix products with a softmax between them, and for very many keys. In bfloat16
-(mostly 0.2 to 1.0 of its time), for wide heads, and where values and keys differ in width, we compute plain products on
-blocks of scores that stay in the cache. The blocks' backward pass computes the probabilities again, as fused attention
-does, so that neither direction ever holds all scores.
+Torch's fused attention is right on a GPU. On a CPU it is right in float32 for very many keys, and for heads of
+ordinary width. For those it is up to 3 times faster than plain matrix products around a softmax. It is the slower
+choice for bfloat16, for wide heads, and for values of another width than the keys. There we compute plain products on
+blocks of scores that stay in the cache. In bfloat16 these take mostly 0.2 to 1.0 of the fused time. The blocks'
+backward pass computes the probabilities again, as fused attention does. So neither direction ever holds all scores.
 """
 
 from __future__ import annotations
@@ -222,8 +222,8 @@ def attend_jointly(queries: Sequence[Tensor], rows: Sequence[Tensor]) -> tuple[T
 # Torch's fused float32 attention is the faster one on a CPU for heads up to so wide, and from so many keys on.
 FUSED_WIDTH = 128
 FUSED_KEYS = 2**14
-# All but cuDNN's, which torch prefers in half precision on newer GPUs: it refuses values wider than keys (the language
-# model's), and makes a plan for every new shape (seconds, where sets of many sizes are packed). Seen on an H200.
+# All but cuDNN's, which torch prefers in half precision on newer GPUs. It refuses values wider than keys, which the
+# language model has. And it makes a plan for every new shape, which took seconds for packed sets on an H200.
 GPU_KERNELS = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
@@ -280,3 +280,23 @@ def attention_probabilities(queries: Tensor, keys: Tensor, mask: Tensor | None =
     visible = mask | ~mask.any(dim=-1, keepdim=True)  # as in `attend`
     probabilities = scores.masked_fill(~visible[:, None, None], float("-inf")).softmax(-1)
     return probabilities.masked_fill(~mask[:, None, None], 0.0)
+
+
+def attend_causally(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """`attend` where the queries belong to the last positions of the keys, and see none after their own.
+
+    Args:
+        queries: [B, H, O, E], of the last O positions.
+        keys: [B, H, M, E].
+        values: [B, H, M, V].
+
+    Returns:
+        [B, H, O, V].
+    """
+    num_queries, num_keys = queries.shape[2], keys.shape[2]
+    whole = num_queries == num_keys
+    seen = None
+    if not whole and num_queries > 1:
+        seen = queries.new_ones(num_queries, num_keys, dtype=torch.bool).tril(num_keys - num_queries)
+    with sdpa_kernel(GPU_KERNELS) if keys.is_cuda else nullcontext():
+        return F.scaled_dot_product_attention(queries, keys, values, attn_mask=seen, is_causal=whole)

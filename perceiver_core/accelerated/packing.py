@@ -14,8 +14,8 @@ from torch import Tensor
 
 # What one more group costs, in numbers (elements times channels): its calls take about as long as the work on so many.
 GROUP_COST = 2**15
-# On a GPU calls cost more and work less. From one measurement on an H200: 64 sets of up to 512 elements of 256 channels
-# took 56 ms longer in 11 groups than padded, where a millisecond is enough for 660,000 numbers.
+# On a GPU calls cost more and work less. One measurement on an H200: 64 sets of up to 512 elements of 256 channels took
+# 56 ms longer in 11 groups than padded. A millisecond was enough for 660,000 numbers.
 GPU_GROUP_COST = 2**21
 
 # Packing pays where it leaves at most this share of the padded batch.

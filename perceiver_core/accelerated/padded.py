@@ -1,11 +1,11 @@
 """Tokens whose last channels are one constant vector, and attention that never multiplies by them.
 
 A multimodal input pads every modality with a learned vector to a common width: in the paper's autoencoder 461 of the
-704 channels of 50,176 image tokens are the same for all. With few queries (see `perceiver_core.accelerated.fast`), let
-`x = [f, p]` be a token with features f and padding p, `s` its standard deviation, and q' an absorbed query without its
-mean over channels. Then the token's score is `(q'_f f + q'_p p) / s`: a product with `[f, 1] / s`, which is as wide as
-the features, plus one. The same average of `[f, 1] / s` gives the value. Exact up to rounding, and autograd goes
-through.
+704 channels of 50,176 image tokens are the same for all. The form for few queries (`perceiver_core.accelerated.fast`)
+can leave them out. Let `x = [f, p]` be a token with features f and padding p, and `s` its standard deviation. Let q'
+be an absorbed query without its mean over channels. Then the token's score is `(q'_f f + q'_p p) / s`. That is a
+product with `[f, 1] / s`, one wider than the features. The same average of `[f, 1] / s` gives the value. All this is
+exact up to rounding, and autograd goes through.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@
 transformers. Its `model` is a `PerceiverIO` like any other: encode once, decode what is needed, save in our format.
 `PerceiverModel.from_pretrained` reads the bare encoder.
 
-One difference is meant: in a sample whose inputs are all masked, transformers averages over the masked inputs; here
+One difference is intended. Where all inputs of a sample are masked, transformers averages over the masked inputs; here
 such a sample attends to nothing.
 """
 

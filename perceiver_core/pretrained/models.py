@@ -287,8 +287,8 @@ def load(
 
     Raises:
         FileNotFoundError: no such folder or repository, or no weights in it.
-        ValueError: the configuration is of another model, or the weights do not fit (the message names the file and
-            the keys); or the class asked for has no such inputs, or is no classifier.
+        ValueError: the configuration is of another model, or the weights do not fit; the message names the file and
+            the keys. Or the class asked for has other inputs, or is no classifier.
     """
     config_path, data = _read_config(folder_or_hub_id, revision)
     stored = _architecture(data)

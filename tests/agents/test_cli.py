@@ -103,6 +103,12 @@ def test_overrides():
         (["--world.scenario", "nowhere.at_all:make", "--budget.minutes", "1"], "names no importable factory"),
         (["--world.opponent", "cheater", *TINY_RUN], "unknown opponent 'cheater': expected one of"),
         (TINY_RUN[:2], "no budget: set --budget.minutes or --budget.env-steps"),
+        ([*TINY_RUN, "--budget.env-steps", "-5"], "env_steps must be above 0, not -5"),
+        ([*TINY_RUN, "--budget.minutes", "0"], "minutes must be above 0, not 0"),
+        ([*TINY_RUN, "--cluster.gpus-per-learner", "64"], "64 GPU(s) are needed, but PyTorch finds"),
+        ([*TINY_RUN, "--cluster.num-learners", "-1"], "num_learners must be at least 0, not -1"),
+        ([*TINY_RUN, "--learning.fragment-length", "0"], "fragment_length must be at least 1, not 0"),
+        ([*TINY_RUN, "--learning.vtrace.trace-lambda", "2"], "trace_lambda must lie within 0 and 1, not 2"),
         ([*TINY_RUN, "--network.channels", "30", "--network.num-heads", "4"], "must be a multiple of num_heads"),
         (
             [*TINY_RUN, "--cluster.num-cpus", "2", "--cluster.num-learners", "3"],

@@ -93,6 +93,25 @@ def test_clone_plays_like_the_expert_and_training_goes_on_from_it(recording, tmp
     assert result["env_runners"]["win_rate"] > 0.9
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--player", "cheater"], "player 'cheater' is neither a run folder nor a scripted policy"),
+        (["--world.scenario", "4m"], "world.scenario"),
+        (["--episodes", "0"], "episodes must be at least 1"),
+        (["--transport", "memory"], "transport 'memory' is for --backend pysc2"),
+    ],
+)
+def test_commands_refuse_bad_input(arguments, message, tmp_path, capsys):
+    from agents.clone import main
+
+    with pytest.raises(SystemExit) as stop:
+        main(["record", "--folder", str(tmp_path / "expert"), *arguments])
+    said = capsys.readouterr()
+    assert stop.value.code == 2 and not (tmp_path / "expert").exists()
+    assert message in " ".join((said.out + said.err).replace("│", " ").split())
+
+
 def test_bad_input(recording, tmp_path):
     with pytest.raises(ConfigError, match="is not overwritten"):
         record(recording.folder, WORLD, "expert", episodes=1)

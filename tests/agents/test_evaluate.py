@@ -162,4 +162,5 @@ def test_bad_input(run, tmp_path, capsys, arguments, message):
     with pytest.raises(SystemExit) as stop:
         main([argument.format(run=run.path, tmp=tmp_path) for argument in arguments])
     assert stop.value.code == 2
-    assert message in " ".join(capsys.readouterr().out.split())
+    said = capsys.readouterr()
+    assert message in " ".join((said.out + said.err).replace("│", " ").split())

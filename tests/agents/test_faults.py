@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.agents.ray_runs import build, in_time, tiny_config
+from tests.patience import PATIENCE
 
 
 def kill_process(handle: Any) -> None:
@@ -33,22 +34,22 @@ def learners(algorithm: Any) -> list[Any]:
     return rllib_private.learner_actors(algorithm.learner_group)
 
 
-def train_until(algorithm: Any, condition: Any, seconds: float) -> None:
+def train_until(algorithm: Any, condition: Any) -> None:
     def run() -> None:
         while not condition():
             algorithm.train()
 
-    in_time(run, seconds)
+    in_time(run)
 
 
 def test_the_only_env_runner_is_killed():
     """Training waits for it to come back and goes on; every update has its steps counted once."""
     algorithm = build(tiny_config(runners=1, updates=10_000))
     try:
-        train_until(algorithm, lambda: algorithm.updates >= 3, 60)
+        train_until(algorithm, lambda: algorithm.updates >= 3)
         kill_process(env_runners(algorithm)[1])
         before = algorithm.updates
-        train_until(algorithm, lambda: algorithm.updates >= before + 10, 90)
+        train_until(algorithm, lambda: algorithm.updates >= before + 10)
         assert env_runners(algorithm).keys() == {1}
         assert algorithm.env_steps == 64 * algorithm.updates
     finally:
@@ -59,7 +60,8 @@ def test_the_only_env_runner_is_killed():
 def test_two_learners_stay_identical_and_a_killed_one_ends_training_with_an_error(runners):
     """DDP: both learners hold the same weights after every update, and these are what is acted with.
 
-    When one is killed, the other waits in a collective for the dead: training must end all the same, and soon.
+    When one is killed, the other waits in a collective for the dead: training must end all the same, long before the
+    collective gives up.
     """
     import ray
 
@@ -67,7 +69,7 @@ def test_two_learners_stay_identical_and_a_killed_one_ends_training_with_an_erro
 
     algorithm = build(tiny_config(runners=runners, learners=2, updates=10_000))
     try:
-        train_until(algorithm, lambda: algorithm.updates >= 4, 60)
+        train_until(algorithm, lambda: algorithm.updates >= 4)
         weights = algorithm.network_weights()
         assert algorithm.env_steps == 128 * algorithm.updates
         for actor in learners(algorithm):
@@ -77,9 +79,9 @@ def test_two_learners_stay_identical_and_a_killed_one_ends_training_with_an_erro
                 np.testing.assert_array_equal(weights[name], of_learner[name], err_msg=name)
         kill_process(learners(algorithm)[1])
         with pytest.raises(LearnerLostError, match="one of 2 learners died"):
-            train_until(algorithm, lambda: False, 60)
+            train_until(algorithm, lambda: False)
     finally:
-        in_time(algorithm.stop, 30)
+        in_time(algorithm.stop)
 
 
 @pytest.fixture
@@ -101,14 +103,16 @@ def cluster() -> Iterator[Any]:
     cluster.shutdown()
 
 
-def build_on(cluster: Any, *, runners: int, learners: int) -> Any:
+def build_on(cluster: Any, *, runners: int, learners: int, recovery_seconds: float = PATIENCE) -> Any:
     """Learners on the driver's node, env runners on others."""
     import dataclasses
 
     from agents.rllib.algorithm import EntityAgentConfig
 
     config = tiny_config(runners=runners, learners=learners, updates=10_000)
-    settings = dataclasses.replace(config.cluster, ray_address=cluster.address, runner_recovery_seconds=10.0)
+    settings = dataclasses.replace(
+        config.cluster, ray_address=cluster.address, runner_recovery_seconds=recovery_seconds
+    )
     algorithm_config = EntityAgentConfig().from_agent(dataclasses.replace(config, cluster=settings))
     algorithm_config.env_runners(custom_resources_per_env_runner={"runner": 1})
     algorithm_config.learners(custom_resources_per_learner={"learner": 1})
@@ -121,14 +125,14 @@ def test_lost_node_is_survived(cluster):
     nodes = [cluster.add_node(num_cpus=1, resources={"runner": 1}) for _ in range(2)]
     algorithm = build_on(cluster, runners=2, learners=2)
     try:
-        train_until(algorithm, lambda: algorithm.updates >= 3, 60)
+        train_until(algorithm, lambda: algorithm.updates >= 3)
         cluster.remove_node(nodes[0])
         before = algorithm.updates
-        train_until(algorithm, lambda: algorithm.updates >= before + 10, 90)
+        train_until(algorithm, lambda: algorithm.updates >= before + 10)
         cluster.add_node(num_cpus=1, resources={"runner": 1})
-        train_until(algorithm, lambda: len(env_runners(algorithm)) == 2, 120)
+        train_until(algorithm, lambda: len(env_runners(algorithm)) == 2)
         before = algorithm.updates
-        train_until(algorithm, lambda: algorithm.updates >= before + 10, 60)
+        train_until(algorithm, lambda: algorithm.updates >= before + 10)
     finally:
         algorithm.stop()
 
@@ -139,12 +143,12 @@ def test_all_nodes_of_env_runners_lost(cluster):
     from agents.rllib.algorithm import EnvRunnersLostError
 
     node = cluster.add_node(num_cpus=1, resources={"runner": 1})
-    algorithm = build_on(cluster, runners=1, learners=0)
+    algorithm = build_on(cluster, runners=1, learners=0, recovery_seconds=30.0)
     try:
-        train_until(algorithm, lambda: algorithm.updates >= 3, 60)
+        train_until(algorithm, lambda: algorithm.updates >= 3)
         cluster.remove_node(node)
         with pytest.raises(EnvRunnersLostError, match="no env runner has answered for"):
-            train_until(algorithm, lambda: False, 90)
+            train_until(algorithm, lambda: False)
         assert algorithm.network_weights().keys()
     finally:
         algorithm.stop()

@@ -18,7 +18,6 @@ from envs.engine.simd.lanes import (
     CORE,
     EDGE,
     IDLE,
-    LANES,
     MOVING,
     OWNERS,
     RESTING,
@@ -39,6 +38,7 @@ from envs.engine.simd.lanes import (
     share_lanes,
 )
 from envs.engine.state import layout as st
+from envs.engine.state.layout import LANES
 
 PLACES = 2 * LANES  # in these tests: two groups of sixteen
 F = np.float32

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from envs.rules.opponents import OPPONENTS
+from envs.scenarios.choices import OPPONENTS
 from envs.vector_env import SC2VectorEnv
 
 BATTLES = 256

@@ -9,7 +9,7 @@ import gymnasium
 import pytest
 
 import envs
-from envs.scenarios.compiled import scenario_rules
+from envs.scenarios.compiler import scenario_rules
 from envs.scenarios.scenario import MAX_UNITS, ScenarioError, formation, load_scenario, scenario_names
 from envs.scenarios.smac import smac_sizes
 

@@ -12,60 +12,61 @@ import pytest
 from numba import njit
 
 from envs.runtime import atomics, stepping
-from envs.runtime.threads import Crew
+from envs.runtime.threads import ThreadPool
 from envs.vector_env import SC2VectorEnv
+from tests.patience import PATIENCE
 
 
-def test_a_crew_works_side_by_side_and_tells_what_went_wrong() -> None:
-    crew = Crew(2)
-    together = threading.Barrier(3, timeout=20.0)
-    crew.run(together.wait)  # returns only if three threads are in it at the same time
+def test_a_pool_works_side_by_side_and_tells_what_went_wrong() -> None:
+    pool = ThreadPool(2)
+    together = threading.Barrier(3, timeout=PATIENCE)
+    pool.run(together.wait)  # returns only if three threads are in it at the same time
 
     def fail() -> None:
         if threading.current_thread() is not threading.main_thread():
             raise ValueError("not here")
 
     with pytest.raises(ValueError, match="not here"):
-        crew.run(fail)
-    crew.run(together.wait)
+        pool.run(fail)
+    pool.run(together.wait)
     before = threading.active_count()
-    crew.close()
+    pool.close()
     assert threading.active_count() == before - 2
 
 
-def test_the_threads_of_a_crew_that_nobody_holds_end() -> None:
+def test_the_threads_of_a_pool_that_nobody_holds_end() -> None:
     before = threading.active_count()
-    crew = Crew(2)
-    held = weakref.ref(crew)
-    crew.run(gc.isenabled)
-    del crew
+    pool = ThreadPool(2)
+    held = weakref.ref(pool)
+    pool.run(gc.isenabled)
+    del pool
     gc.collect()
     assert held() is None and threading.active_count() == before
 
 
-def test_tickets_are_drawn_once() -> None:
+def test_numbers_are_drawn_once() -> None:
     @njit(nogil=True)
     def draw(counter, drawn):  # type: ignore[no-untyped-def]
         while True:
-            ticket = atomics.add(counter, 0, 1)
-            if ticket >= drawn.shape[0]:
+            number = atomics.add(counter, 0, 1)
+            if number >= drawn.shape[0]:
                 break
-            drawn[ticket] += 1
+            drawn[number] += 1
 
     counter, drawn = np.zeros(1, np.int64), np.zeros(300_000, np.int64)
-    crew = Crew(3)
-    crew.run(lambda: draw(counter, drawn))
-    crew.close()
+    pool = ThreadPool(3)
+    pool.run(lambda: draw(counter, drawn))
+    pool.close()
     assert (drawn == 1).all() and counter[0] == drawn.size + 4
 
 
-def test_helpers_step_while_they_are_awake_and_after_they_have_slept() -> None:
+def test_workers_step_while_they_are_awake_and_after_they_have_slept() -> None:
     alone, helped = SC2VectorEnv("3m", 12), SC2VectorEnv("3m", 12, num_threads=3)
     observation, _ = alone.reset(seed=0)
     helped.reset(seed=0)
     for step in range(40):
         if step % 10 == 9:
-            time.sleep(0.02)  # many times as long as a helper stays awake
+            time.sleep(0.02)  # many times as long as a worker stays awake
         action = alone.scripted_action("attack-move")
         observation, reward, *_ = alone.step(action)
         other, other_reward, *_ = helped.step(action)
@@ -73,49 +74,50 @@ def test_helpers_step_while_they_are_awake_and_after_they_have_slept() -> None:
     helped.close()
 
 
-def test_a_step_tells_what_a_helper_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_tells_what_a_worker_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     env = SC2VectorEnv("3m", 4, num_threads=2)
     env.reset(seed=0)
     action = env.scripted_action("attack-move")
     env.step(action)
-    time.sleep(0.02)  # the helper sleeps, and has to be called anew
 
     def fail(*arguments: object) -> None:
-        raise ValueError("cannot help")
+        raise ValueError("cannot work")
 
     with monkeypatch.context() as patched:
-        patched.setattr(stepping, "help_steps", fail)
-        with pytest.raises(ValueError, match="cannot help"):
-            env.step(action)
+        patched.setattr(stepping, "run_worker", fail)
+        with pytest.raises(ValueError, match="cannot work"):
+            while True:  # until the worker sleeps, and has to be started anew
+                time.sleep(0.02)
+                env.step(action)
     env.step(action)
     env.close()
 
 
-def test_a_helper_that_is_leaving_is_called_only_when_it_is_away() -> None:
-    # Called before that, it would go on, and be started a second time too: steps would count one helper too many.
-    desk = np.zeros(stepping.D_SEATS + 2 * stepping.SEAT_WORDS, np.int64)
-    seat = stepping.D_SEATS + stepping.SEAT_WORDS
-    desk[seat] = stepping.READY
-    stepping.send_away(desk, 1)
-    assert desk[seat] == stepping.LEAVING
-    away: list[int] = []
-    caller = threading.Thread(target=lambda: away.append(stepping.call_helpers(desk, 1)))
+def test_a_worker_that_is_stopping_is_started_only_when_it_sleeps() -> None:
+    # Started before that, it would go on, and be started a second time too: steps would count one worker too many.
+    control = np.zeros(stepping.C_THREADS + 2 * stepping.RECORD_WORDS, np.int64)
+    record = stepping.C_THREADS + stepping.RECORD_WORDS
+    control[record] = stepping.SPINNING
+    stepping.stop_workers(control, 1)
+    assert control[record] == stepping.STOPPING
+    asleep: list[int] = []
+    caller = threading.Thread(target=lambda: asleep.append(stepping.start_workers(control, 1)))
     caller.start()
     caller.join(0.2)
-    assert caller.is_alive() and not away and desk[seat] == stepping.LEAVING
-    desk[seat] = stepping.AWAY
-    caller.join(20.0)
-    assert away == [2] and desk[seat] == stepping.CALLED
+    assert caller.is_alive() and not asleep and control[record] == stepping.STOPPING
+    control[record] = stepping.ASLEEP
+    caller.join(PATIENCE)
+    assert asleep == [2] and control[record] == stepping.WORKING
 
 
-def test_many_short_waits_lose_no_call() -> None:
+def test_many_short_waits_lose_no_work() -> None:
     env = SC2VectorEnv("3m", 2, num_threads=2)
     env.reset(seed=0)
     action = env.scripted_action("attack-move")
     env.step(action)
     assert env._stepper is not None
     for n in range(3000):
-        env._stepper._linger = n % 300  # the helper leaves about when it is called
+        env._stepper._spins = n % 300  # the worker falls asleep about when it gets work
         env.step(action)
-        assert env._stepper._desk[stepping.D_DONE] == 1
+        assert env._stepper._control[stepping.C_FINISHED] == 1
     env.close()

@@ -12,11 +12,12 @@ from numba import njit
 from envs.engine.neighbours import begin_places, leave_places, list_places, near_units
 from envs.engine.quiet import begin_loop, go_on, recover
 from envs.engine.simd.lanes import end_steps
-from envs.engine.simd.vectors import INDEX, MASK, Code, operation
+from envs.engine.simd.vectors import INDEX, MASK, Code, dot, operation
 from envs.engine.state import layout as st
 from envs.engine.state.layout import LANES
 from envs.vector_env import SC2VectorEnv
 
+F = np.float32
 ON_ANY = pytest.mark.parametrize("any_processor", [False, True], ids=["this processor", "any processor"])
 
 
@@ -89,6 +90,89 @@ def test_active_lanes_are_stored_side_by_side(
         chosen = array[(active >> np.arange(LANES)) & 1 != 0]
         np.testing.assert_array_equal(out[at : at + len(chosen)], chosen)
         assert (out[:at] == -1).all() and (out[at + LANES :] == -1).all()
+
+
+FLOAT_OPERATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "add": (lambda a, b: a + b, lambda a, b: a + b),
+    "subtract": (lambda a, b: a - b, lambda a, b: a - b),
+    "multiply": (lambda a, b: a * b, lambda a, b: a * b),
+    "divide": (lambda a, b: a / b, lambda a, b: a / b),
+    "negate": (lambda a, b: -a, lambda a, b: -a),
+    "at least": (lambda a, b: a.at_least(b), np.maximum),
+    "at most": (lambda a, b: a.at_most(b), np.minimum),
+    "root": (lambda a, b: (a * a).root(), lambda a, b: np.sqrt(a * a)),
+    "dot": (lambda a, b: dot(a, b, b, b), lambda a, b: a * b + b * b),
+    "less": (lambda a, b: (a < b).choose(a, 7.0), lambda a, b: np.where(a < b, a, F(7))),
+    "at most, bits": (lambda a, b: (a <= b).choose(a, 7.0), lambda a, b: np.where(a <= b, a, F(7))),
+    "greater": (lambda a, b: (a > b).choose(7.0, b), lambda a, b: np.where(a > b, F(7), b)),
+    "at least, bits": (lambda a, b: (a >= b).choose(a, b), lambda a, b: np.where(a >= b, a, b)),
+    "equal": (lambda a, b: a.equals(b).choose(a, 7.0), lambda a, b: np.where(a == b, a, F(7))),
+    "differ": (lambda a, b: a.differs(b).choose(a, 7.0), lambda a, b: np.where(a != b, a, F(7))),
+    "whole": (lambda a, b: a.whole().real(), lambda a, b: a.astype(np.int32).astype(F)),
+}
+INT_OPERATIONS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "plus": (lambda a, b: a.plus(b), lambda a, b: a + b),
+    "minus": (lambda a, b: a.minus(b), lambda a, b: a - b),
+    "times": (lambda a, b: a.times(b), lambda a, b: a * b),
+    "and": (lambda a, b: a & b, lambda a, b: a & b),
+    "or": (lambda a, b: a | b, lambda a, b: a | b),
+    "not": (lambda a, b: ~a, lambda a, b: ~a),
+    "less": (lambda a, b: (a < b).choose(a, 7), lambda a, b: np.where(a < b, a, 7)),
+    "at": (lambda a, b: a.at(b & 15), lambda a, b: a[b & 15]),
+    "first bits": (lambda a, b: (a & 255).first_bits(), lambda a, b: lowest_bits(a & 255)),
+    "bits set": (lambda a, b: a.bits_set(), lambda a, b: np.bitwise_count(a.view(np.uint32))),
+    "as bit": (lambda a, b: (b & 15).as_bit(), lambda a, b: 1 << (b & 15)),
+    "pick": (lambda a, b: a.pick([3] * LANES), lambda a, b: np.full(LANES, a[3])),
+}
+
+
+def lowest_bits(values: np.ndarray) -> np.ndarray:
+    return np.array([(int(value) & -int(value)).bit_length() - 1 if value else 0 for value in values])
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [*((F, n) for n in FLOAT_OPERATIONS), *((np.int32, n) for n in INT_OPERATIONS)]
+)
+def test_lanes_act_as_arrays_of_numpy(kind: type[np.generic], name: str) -> None:
+    lanes, arrays = (FLOAT_OPERATIONS if kind is F else INT_OPERATIONS)[name]
+
+    @operation
+    def act(typingctx, a, b, out):  # type: ignore[no-untyped-def]
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            code, zero = Code(context, builder, signature, args), context.get_constant(INDEX, 0)
+            code.store(2, zero, lanes(code.load(0, zero), code.load(1, zero)))
+            return context.get_constant(MASK, 0)
+
+        return MASK(a, b, out), codegen
+
+    compiled = njit(lambda a, b, out: act(a, b, out))
+    random = np.random.default_rng(5)
+    for _ in range(30):
+        a, b = random.integers(-40, 40, (2, LANES)).astype(kind) / kind(1 if kind is np.int32 else 8)
+        a, b, out = a.astype(kind), b.astype(kind), np.zeros(LANES, kind)
+        compiled(a, b, out)
+        with np.errstate(all="ignore"):
+            np.testing.assert_array_equal(out, arrays(a, b))
+
+
+def test_lanes_become_one_number() -> None:
+    @operation
+    def reduce(typingctx, a, out):  # type: ignore[no-untyped-def]
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            code, zero = Code(context, builder, signature, args), context.get_constant(INDEX, 0)
+            values = code.load(0, zero)
+            code.store_element(1, zero, values.fold(lambda x, y: x + y))
+            return (values > 0.0).to_mask()
+
+        return MASK(a, out), codegen
+
+    compiled = njit(lambda a, out: reduce(a, out))
+    a, out = np.random.default_rng(6).normal(size=LANES).astype(F), np.zeros(1, F)
+    assert compiled(a, out) == sum(1 << n for n in range(LANES) if a[n] > 0)
+    halves = a
+    while len(halves) > 1:
+        halves = halves[: len(halves) // 2] + halves[len(halves) // 2 :]
+    assert out[0] == halves[0]
 
 
 def quiet_loop(state: Any, static: Any, count: int, width: int) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,30 @@ def lag_in_seconds(sound: np.ndarray, start: float, sample_rate: int, reach: flo
     shifts = np.arange(-reach, reach, 0.25e-3)
     scores = [float(np.dot(chirp(times - shift), sound)) for shift in shifts]
     return float(shifts[int(np.argmax(scores))])
+
+
+def replace_box(path: Path, trail: tuple[bytes, ...], content: bytes) -> None:
+    """Give the last box of a trail (`b"moov", b"trak", ...`) of a QuickTime or MP4 file other contents of any length.
+
+    The boxes after it must not be referred to by their place; FFmpeg writes `moov` last.
+    """
+    data = bytearray(path.read_bytes())
+    starts, place = [], 0
+    for name in trail:
+        place = data.index(name, place)
+        starts.append(place - 4)
+    (size,) = struct.unpack_from(">I", data, starts[-1])
+    data[starts[-1] + 8 : starts[-1] + size] = content
+    for start in starts:
+        (old,) = struct.unpack_from(">I", data, start)
+        struct.pack_into(">I", data, start, old + len(content) + 8 - size)
+    path.write_bytes(data)
+
+
+def channel_layout(labels: list[int]) -> bytes:
+    """Contents of a `chan` box that names each channel (1 left, 2 right, 3 centre, ...)."""
+    descriptions = b"".join(struct.pack(">II3f", label, 0, 0.0, 0.0, 0.0) for label in labels)
+    return struct.pack(">IIII", 0, 0, 0, len(labels)) + descriptions
 
 
 def training_processes(run: Path) -> set[int]:

@@ -8,9 +8,10 @@ import torch
 
 from multimodal.autoencoder.compression import codec_quality, load_clips, main, pca_qualities
 from multimodal.autoencoder.model import PRESETS, build
+from multimodal.autoencoder.runs import RunInfo, save_run
 from multimodal.clips.datasets import find_files
 from multimodal.clips.synthetic import CLASSES, SyntheticConfig, generate
-from multimodal.common.runs import RunInfo, save_checkpoint, save_run
+from multimodal.common.run_folder import save_checkpoint
 from tests.multimodal.test_training import MICRO
 
 FORMAT = PRESETS["tiny"].clip

@@ -17,25 +17,28 @@ from typing import Any
 
 import pytest
 
-import multimodal.autoencoder.training
-from multimodal.autoencoder.train import prepare_run
-from multimodal.autoencoder.training import TrainConfig, alone, default_config, train
+import multimodal.autoencoder.task
+from multimodal.autoencoder.runs import load_run
+from multimodal.autoencoder.task import AutoencoderTrainingConfig, default_config
+from multimodal.autoencoder.train import prepare
 from multimodal.clips.datasets import find_files
 from multimodal.clips.synthetic import SyntheticConfig, generate
-from multimodal.common.runs import checkpoints, load_run, read_lines
+from multimodal.common.records import read_lines
+from multimodal.common.run_folder import checkpoints
+from multimodal.common.training import alone, train
 from tests.multimodal.material import training_processes
+from tests.patience import PATIENCE
 
 KILLS = 10
 STEPS = 400
 # Steps that a run gets beyond where it was before the next kill, at most: all kills fall before its end.
 STRIDE = STEPS // KILLS - 4
-PATIENCE = 1200.0  # s
 ROOT = Path(__file__).parents[2]
 OPTIONS = ["--batch-size", "4", "--steps", str(STEPS), "--checkpoint-every", "20", "--log-every", "1"]
 OPTIONS += ["--loss.video-queries", "64", "--loss.audio-queries", "32", "--max-failures", str(2 * KILLS)]
 
 
-def config_for(out: Path, data: str) -> TrainConfig:
+def config_for(out: Path, data: str) -> AutoencoderTrainingConfig:
     config = default_config("tiny", str(out))
     loss = replace(config.loss, video_queries=64, audio_queries=32)
     return replace(config, data=data, batch_size=4, steps=STEPS, checkpoint_every=20, log_every=1, loss=loss)
@@ -58,10 +61,10 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory, data: str) -> list[dict[s
             seen.append(batch.index.tolist())
             yield batch
 
-    make_loader = multimodal.autoencoder.training.training_loader
+    make_loader = multimodal.autoencoder.task.training_loader
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(multimodal.autoencoder.training, "training_loader", recorded)
-        train(config, prepare_run(config), alone())
+        patch.setattr(multimodal.autoencoder.task, "training_loader", recorded)
+        train(prepare(config), alone())
     files = len(find_files(data, "train", load_run(config.out).classes).files)
     steps_per_epoch = files // 4
     assert files == 40 and len(seen) == STEPS
@@ -85,7 +88,6 @@ def start(out: Path, data: str) -> subprocess.Popen[bytes]:
         sys.executable,
         "-m",
         "multimodal.autoencoder.train",
-        "tiny",
         "--out",
         str(out),
         "--data",

@@ -12,16 +12,10 @@ from hypothesis import strategies as st
 from multimodal.clips.cache import CacheConfig, DecodedCache
 from multimodal.clips.clip import Augmentation, ClipFormat
 from multimodal.clips.datasets import LabelledFile
-from multimodal.clips.loader import (
-    ClipBatch,
-    EpochBatches,
-    LoaderConfig,
-    TrainingClips,
-    evaluation_loader,
-    training_loader,
-)
+from multimodal.clips.loader import ClipBatch, LoaderConfig, TrainingClips, evaluation_loader, training_loader
 from multimodal.clips.media import probe
 from multimodal.common.errors import DataError
+from multimodal.common.sampling import EpochBatches
 from tests.multimodal.material import write_numbered
 
 FORMAT = ClipFormat(num_frames=8, frame_rate=25, height=32, width=32, sample_rate=8_000)
@@ -43,23 +37,23 @@ def same(a: ClipBatch, b: ClipBatch) -> bool:
 
 @settings(deadline=None, max_examples=60, derandomize=True)
 @given(
-    num_files=st.integers(1, 60),
+    num_samples=st.integers(1, 60),
     parts=st.sampled_from([(1, 1), (2, 1), (1, 3), (2, 2)]),
     part_size=st.integers(1, 4),
     seed=st.integers(0, 5),
 )
 def test_order_covers_each_epoch_once_however_it_is_cut(
-    num_files: int, parts: tuple[int, int], part_size: int, seed: int
+    num_samples: int, parts: tuple[int, int], part_size: int, seed: int
 ) -> None:
     world_size, accumulate = parts
     batch = part_size * world_size * accumulate
-    if num_files < batch:
+    if num_samples < batch:
         with pytest.raises(DataError, match="lower the batch size"):
-            EpochBatches(num_files, batch, seed=seed, world_size=world_size, accumulate=accumulate)
+            EpochBatches(num_samples, batch, seed=seed, world_size=world_size, accumulate=accumulate)
         return
-    whole = EpochBatches(num_files, batch, seed=seed)
+    whole = EpochBatches(num_samples, batch, seed=seed)
     ranks = [
-        EpochBatches(num_files, batch, seed=seed, rank=rank, world_size=world_size, accumulate=accumulate)
+        EpochBatches(num_samples, batch, seed=seed, rank=rank, world_size=world_size, accumulate=accumulate)
         for rank in range(world_size)
     ]
     steps = 2 * whole.steps_per_epoch
@@ -70,9 +64,9 @@ def test_order_covers_each_epoch_once_however_it_is_cut(
         for epoch, number in together:
             seen[epoch].append(number)
     for numbers in seen.values():
-        assert len(numbers) == len(set(numbers)) > num_files - batch
+        assert len(numbers) == len(set(numbers)) > num_samples - batch
     first_step = steps // 2
-    resumed = EpochBatches(num_files, batch, seed=seed, first_step=first_step)
+    resumed = EpochBatches(num_samples, batch, seed=seed, first_step=first_step)
     assert list(islice(resumed, 3)) == [whole.batch(first_step + offset) for offset in range(3)]
     if whole.steps_per_epoch * batch > 10:
         assert seen[0] != seen[1], "every epoch has the same order"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import struct
+import wave
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +13,16 @@ from hypothesis import strategies as st
 
 from multimodal.clips.media import UnreadableMedia, probe, read_window
 from multimodal.clips.writing import ClipWriter, Encoding, check_writable, write_clip
-from tests.multimodal.material import FAST_H264, chirp, lag_in_seconds, numbered_frames, read_numbers, write_numbered
+from tests.multimodal.material import (
+    FAST_H264,
+    channel_layout,
+    chirp,
+    lag_in_seconds,
+    numbered_frames,
+    read_numbers,
+    replace_box,
+    write_numbered,
+)
 
 VP9 = (("cpu-used", "8"), ("deadline", "realtime"), ("g", "20"))
 FILES = {
@@ -86,32 +97,132 @@ def test_variable_frame_rate_shows_the_frame_whose_time_has_come(tmp_path: Path)
     assert read_numbers(late.frames).tolist() == expected[7:11]
 
 
-@pytest.mark.parametrize("degrees", [90, 180, 270])
-def test_rotation_metadata_turns_frames_upright(tmp_path: Path, degrees: int) -> None:
-    upright = np.zeros((5, 48, 64, 3), np.uint8)
-    upright[:, :24, :32] = 255  # the upper left quarter is white
-    path = tmp_path / "rotated.mp4"
+# The first four numbers of a display matrix, and the filters by which FFmpeg shows such a picture upright.
+ORIENTATIONS = {
+    (1, 0, 0, 1): [],
+    (-1, 0, 0, 1): ["hflip"],
+    (1, 0, 0, -1): ["vflip"],
+    (-1, 0, 0, -1): ["hflip", "vflip"],
+    (0, 1, -1, 0): ["transpose=clock"],
+    (0, -1, 1, 0): ["transpose=cclock"],
+    (0, 1, 1, 0): ["transpose=cclock_flip"],
+    (0, -1, -1, 0): ["transpose=clock_flip"],
+}
+
+
+def quarters(count: int) -> np.ndarray:
+    """uint8 `[count, 48, 64, 3]`: each quarter of another grey, so that all eight orientations differ."""
+    greys = np.array([[20, 80], [140, 230]], np.uint8)
+    frame = np.repeat(np.repeat(greys, 24, axis=0), 32, axis=1)
+    return np.ascontiguousarray(np.broadcast_to(frame[None, :, :, None], (count, 48, 64, 3)))
+
+
+def filtered(rgb: np.ndarray, filters: list[str]) -> np.ndarray:
+    """uint8 `[H, W, 3]` sent through filters of FFmpeg's."""
+    frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")
+    frame.pts, frame.time_base = 0, Fraction(1, 25)
+    graph = av.filter.Graph()
+    nodes = [graph.add_buffer(width=frame.width, height=frame.height, format="rgb24", time_base=frame.time_base)]
+    for text in filters:
+        name, _, argument = text.partition("=")
+        nodes.append(graph.add(name, argument or None))
+    graph.link_nodes(*nodes, graph.add("buffersink")).configure()
+    graph.push(frame)
+    result = graph.pull()
+    assert isinstance(result, av.VideoFrame)
+    return result.to_ndarray(format="rgb24")
+
+
+def write_quarters(path: Path, matrix: tuple[int, int, int, int] | None = None, message: bytes = b"") -> Path:
+    """A file of `quarters` with a display matrix in the container, or a message before the first picture."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=25, options=dict(FAST_H264))
-        stored = np.rot90(upright, -degrees // 90, axes=(1, 2))
-        stream.width, stream.height, stream.pix_fmt = stored.shape[2], stored.shape[1], "yuv420p"
-        stream.set_display_rotation(degrees)
-        for rgb in stored:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb), format="rgb24")))
-        container.mux(stream.encode(None))
-    with av.open(str(path)) as container:
-        frame = next(container.decode(video=0))
-        # What the file says is a fact of the container; reading must agree with it.
-        turns = round(frame.rotation / 90) % 4
-        raw = frame.to_ndarray(format="rgb24")
-    assert turns != 0
+        assert isinstance(stream, av.VideoStream)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv444p"
+        if matrix is not None:
+            a, b, c, d = (value << 16 for value in matrix)
+            stream.set_display_matrix([a, b, 0, c, d, 0, 0, 0, 1 << 30])
+        packets = []
+        for rgb in quarters(5):
+            packets += stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24"))
+        packets += stream.encode(None)
+        if message:
+            first = av.Packet(message + bytes(packets[0]))
+            first.pts, first.dts, first.time_base = packets[0].pts, packets[0].dts, packets[0].time_base
+            first.stream, first.is_keyframe = stream, True
+            packets[0] = first
+        container.mux(packets)
+    return path
+
+
+@pytest.mark.parametrize("matrix", ORIENTATIONS)
+@pytest.mark.parametrize("suffix", [".mp4", ".mov", ".mkv"])
+def test_frames_are_shown_upright_as_ffmpeg_does(
+    tmp_path: Path, matrix: tuple[int, int, int, int], suffix: str
+) -> None:
+    stored = read_window(write_quarters(tmp_path / "a.mp4"), start=0.0, num_frames=2, frame_rate=25, sample_rate=8_000)
+    path = write_quarters(tmp_path / f"b{suffix}", matrix)
     window = read_window(path, start=0.0, num_frames=2, frame_rate=25, sample_rate=8_000)
-    assert window.frames is not None
-    assert window.frames.shape[1:3] == (48, 64)
-    assert np.abs(window.frames[0].astype(int) - np.rot90(raw, turns)).mean() < 3
-    assert (probe(path).width, probe(path).height) == (64, 48)
-    quarters = window.frames[0].reshape(2, 24, 2, 32, 3).mean(axis=(1, 3, 4))
-    assert quarters.argmax() == 0, "the white quarter is not at the upper left"
+    assert stored.frames is not None and window.frames is not None
+    np.testing.assert_array_equal(window.frames[1], filtered(stored.frames[1], ORIENTATIONS[matrix]))
+    info = probe(path)
+    assert (info.height, info.width) == window.frames.shape[1:3] == ((48, 64) if matrix[0] else (64, 48))
+
+
+def display_orientation(mirror_columns: bool, mirror_rows: bool, quarter_turns: int) -> bytes:
+    """An SEI message of H.264, D.1.27: mirror images, then quarter turns anticlockwise, for the whole sequence."""
+    bits = f"0{mirror_columns:b}{mirror_rows:b}{quarter_turns << 14:016b}" + "010" + "0"  # repetition period 1
+    bits += "1" + "0" * (-(len(bits) + 1) % 8)
+    payload = int(bits, 2).to_bytes(len(bits) // 8, "big")
+    return b"\0\0\0\1\x06" + bytes([47, len(payload)]) + payload + b"\x80"
+
+
+@pytest.mark.parametrize(
+    ("message", "filters"),
+    [
+        ((True, False, 0), ["hflip"]),
+        ((False, True, 0), ["vflip"]),
+        ((False, False, 1), ["transpose=cclock"]),
+        ((False, False, 2), ["hflip", "vflip"]),
+        ((True, False, 1), ["hflip", "transpose=cclock"]),
+        ((False, True, 3), ["vflip", "transpose=clock"]),
+    ],
+)
+def test_orientation_in_the_stream_itself(tmp_path: Path, message: tuple[bool, bool, int], filters: list[str]) -> None:
+    stored = read_window(write_quarters(tmp_path / "a.mp4"), start=0.0, num_frames=1, frame_rate=25, sample_rate=8_000)
+    path = write_quarters(tmp_path / "b.mkv", message=display_orientation(*message))
+    window = read_window(path, start=0.0, num_frames=1, frame_rate=25, sample_rate=8_000)
+    assert stored.frames is not None and window.frames is not None
+    np.testing.assert_array_equal(window.frames[0], filtered(stored.frames[0], filters))
+
+
+# EXIF orientations 1 to 8 (JEITA CP-3451, tag 274), as the matrices that mean the same.
+EXIF = [(1, 0, 0, 1), (-1, 0, 0, 1), (-1, 0, 0, -1), (1, 0, 0, -1), (0, 1, 1, 0), (0, 1, -1, 0), (0, -1, -1, 0)]
+EXIF += [(0, -1, 1, 0)]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_photographs(tmp_path: Path, orientation: int) -> None:
+    entry = struct.pack("<HHHIHHI", 1, 274, 3, 1, orientation, 0, 0)
+    exif = b"Exif\0\0II*\0" + struct.pack("<I", 8) + entry
+    segment = b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif
+    pictures = []
+    for message in (b"", segment):
+        path = tmp_path / f"photographs-{len(message)}.mov"
+        with av.open(str(path), "w") as container:
+            stream = container.add_stream("mjpeg", rate=25)
+            assert isinstance(stream, av.VideoStream)
+            stream.width, stream.height, stream.pix_fmt = 64, 48, "yuvj444p"
+            for rgb in quarters(2):
+                for packet in stream.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")):
+                    photograph = av.Packet(bytes(packet)[:2] + message + bytes(packet)[2:])
+                    photograph.pts, photograph.dts, photograph.time_base = packet.pts, packet.dts, packet.time_base
+                    photograph.stream = stream
+                    container.mux(photograph)
+        window = read_window(path, start=0.0, num_frames=1, frame_rate=25, sample_rate=8_000)
+        assert window.frames is not None
+        pictures.append(window.frames[0])
+    np.testing.assert_array_equal(pictures[1], filtered(pictures[0], ORIENTATIONS[EXIF[orientation - 1]]))
 
 
 def test_colours_survive_for_tagged_and_untagged_video(tmp_path: Path) -> None:
@@ -170,6 +281,71 @@ def test_sound_that_begins_late_stands_at_its_time(tmp_path: Path) -> None:
     assert np.abs(window.sound[:3_900]).max() < 1e-3
     assert abs(lag_in_seconds(window.sound[4_000:], 0.5, 8_000)) <= 1e-3
     assert window.sound_covered == pytest.approx(0.5, abs=0.01)
+
+
+def write_wav(path: Path, channels: int) -> Path:
+    """Two seconds of the chirp at 16 kHz, the same in every channel; PyAV's writer is not asked."""
+    samples = (chirp(np.arange(32_000) / 16_000) * 32767).astype("<i2")
+    with wave.open(str(path), "wb") as stream:
+        stream.setnchannels(channels)
+        stream.setsampwidth(2)
+        stream.setframerate(16_000)
+        stream.writeframes(np.repeat(samples, channels).tobytes())
+    return path
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 6, 7, 8, 9, 16, 24, 64])
+def test_any_number_of_channels_is_mixed_down(tmp_path: Path, channels: int) -> None:
+    path = write_wav(tmp_path / "many.wav", channels)
+    assert probe(path).channels == channels
+    window = read_window(path, start=0.6, num_frames=6, frame_rate=12.5, sample_rate=16_000)
+    assert window.sound is not None
+    np.testing.assert_allclose(window.sound, chirp(0.6 + np.arange(7_680) / 16_000), atol=2e-3)
+
+
+def test_more_channels_than_can_be_mixed_are_refused(tmp_path: Path) -> None:
+    for channels in (65, 255):
+        path = write_wav(tmp_path / "many.wav", channels)
+        with pytest.raises(UnreadableMedia, match=f"has {channels} sound channels; at most 64 can be mixed down"):
+            probe(path)
+    with pytest.raises(UnreadableMedia, match="neither a picture nor a sound track that can be decoded"):
+        probe(write_wav(tmp_path / "many.wav", 1_000))  # FFmpeg refuses them by itself
+
+
+@pytest.mark.parametrize(
+    ("name", "codec"),
+    [("a.mp4", "aac"), ("a.mkv", "libopus"), ("a.mkv", "flac"), ("a.wav", "pcm_f32le"), ("a.mov", "pcm_s24le")],
+)
+def test_eight_channels_of_any_codec(tmp_path: Path, name: str, codec: str) -> None:
+    path = tmp_path / name
+    write_numbered(path, picture=False, encoding=Encoding(audio_codec=codec, audio_bit_rate=512_000, layout="7.1"))
+    window = read_window(path, start=0.6, num_frames=6, frame_rate=12.5, sample_rate=16_000)
+    assert probe(path).channels == 8 and window.sound is not None
+    assert abs(lag_in_seconds(window.sound, 0.6, 16_000)) <= 1e-3
+
+
+def test_channels_in_an_order_of_their_own(tmp_path: Path) -> None:
+    """QuickTime names each channel; FFmpeg keeps an order that is not the usual one as a list beside the stream."""
+    path = tmp_path / "ordered.mov"
+    centre = chirp(np.arange(48_000) / 48_000)
+    block = np.stack([0 * centre, centre, 0 * centre], axis=1).reshape(1, -1)  # as L, R, C is stored: only R sounds
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_f32le", rate=48_000)
+        assert isinstance(stream, av.AudioStream)
+        stream.layout = "3.0"
+        frame = av.AudioFrame.from_ndarray(block, format="flt", layout="3.0")
+        frame.sample_rate, frame.pts = 48_000, 0
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    # The box says: Left, Centre, Right (labels 1, 3, 2). What was stored as right is the centre now.
+    trail = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"stsd", b"fl32", b"chan")
+    replace_box(path, trail, channel_layout([1, 3, 2]))
+    for _ in range(3):
+        assert probe(path).channels == 3
+        window = read_window(path, start=0.2, num_frames=5, frame_rate=12.5, sample_rate=48_000)
+    assert window.sound is not None
+    share = np.sqrt(0.5) / (np.sqrt(0.5) + 1)
+    np.testing.assert_allclose(window.sound, share * centre[9_600 : 9_600 + 19_200], atol=1e-4)
 
 
 def test_odd_sample_rates_resample_without_a_giant_filter(tmp_path: Path) -> None:

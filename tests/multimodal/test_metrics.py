@@ -8,7 +8,15 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multimodal.autoencoder.metrics import AUDIO_PEAK, VIDEO_PEAK, psnr, spectral_distance, ssim, top_k
+from multimodal.autoencoder.metrics import (
+    AUDIO_PEAK,
+    VIDEO_PEAK,
+    psnr,
+    spectral_convergence,
+    spectral_distance,
+    ssim,
+    top_k,
+)
 from multimodal.autoencoder.pca import ClipPCA
 
 
@@ -120,3 +128,17 @@ def test_pca_with_all_components_gives_the_clips_back() -> None:
     torch.testing.assert_close(again[1], audio, atol=1e-4, rtol=0)
     with pytest.raises(ValueError, match="6 clips give at most 5 principal components"):
         ClipPCA.fit(video, audio, 6)
+
+
+def test_silence_has_spectral_convergence_one_and_the_truth_zero() -> None:
+    truth = torch.randn(3, 2_000, generator=torch.Generator().manual_seed(0)) * 0.1
+    truth[2] = 0
+    silent = spectral_convergence(torch.zeros_like(truth), truth)
+    torch.testing.assert_close(silent[:2], torch.ones(2))
+    assert math.isnan(float(silent[2])), "of a silent truth nothing can be said"
+    assert float(spectral_convergence(truth, truth)[0]) == 0
+    short = spectral_convergence(truth[:, :100], truth[:, :100])
+    assert float(short[0]) == 0
+    assert float(spectral_convergence(2 * truth, truth)[0]) == pytest.approx(1.0)
+    with pytest.raises(ValueError, match="need two tensors"):
+        spectral_convergence(truth, truth[:1])

@@ -7,8 +7,8 @@ import torch
 
 from multimodal.autoencoder.model import preset, reconstruct
 from multimodal.autoencoder.published import PublishedConfig, import_checkpoint, main
+from multimodal.autoencoder.runs import load_model
 from multimodal.common.errors import DataError
-from multimodal.common.runs import load_model
 from tests.multimodal.test_training import random_batch
 from tests.perceiver_core.huggingface import FULL, SMALL, Case, save_random
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from multimodal.autoencoder import evaluate, reconstruct
+from multimodal.autoencoder.baselines import Row, warnings
 from multimodal.autoencoder.measures import measure_files, summarize
 from multimodal.autoencoder.metrics import AUDIO_PEAK, VIDEO_PEAK, psnr
 from multimodal.autoencoder.model import PRESETS, build
+from multimodal.autoencoder.runs import RunInfo, save_run
 from multimodal.clips.clip import ClipFormat
 from multimodal.clips.datasets import find_files
 from multimodal.clips.media import UnreadableMedia, probe, read_window
 from multimodal.clips.synthetic import CLASSES, SyntheticConfig, generate
 from multimodal.common.errors import DataError
-from multimodal.common.runs import RunInfo, save_checkpoint, save_run
+from multimodal.common.run_folder import save_checkpoint
 from tests.multimodal.material import lag_in_seconds, write_numbered
 from tests.multimodal.test_training import MICRO
 
@@ -164,10 +167,24 @@ def test_evaluation_writes_table_report_and_measures(
     assert "video PSNR" in capsys.readouterr().out
     values = json.loads((tmp_path / "report" / "evaluation.json").read_text())
     assert values["clips"] == 16 and list(values["skipped"]) == [str(broken)]
+    ways = {row["name"]: row for row in values["baselines"]}
+    assert list(ways)[:2] == ["Perceiver IO", "mean colour of the clip, silence"]
     page = (tmp_path / "report" / "evaluation.html").read_text()
     assert page.count("<audio") == 2 and page.count("data:image/png") == 4
     assert "http" not in page, "the report loads something from elsewhere"
     assert len((tmp_path / "report" / "clips.jsonl").read_text().splitlines()) == 16
+
+
+def test_what_is_no_better_than_nothing_is_said_in_words() -> None:
+    model = Row(name="Perceiver IO", video_psnr=15.8, audio_psnr=32.3, convergence=1.2)
+    trivial = Row(name="mean colour of the clip, silence", video_psnr=14.3, audio_psnr=48.0, convergence=1.0)
+    linear = Row(name="PCA, 32 joint components", video_psnr=21.0, audio_psnr=30.0, convergence=0.5)
+    assert warnings([model, trivial, linear]) == [
+        "The sound is below silence: 32.3 dB against 48.0 dB.",
+        "The picture is below PCA of equal size: 15.8 dB against 21.0 dB.",
+        "The sound's spectrum is farther from the truth than silence is: convergence 1.20.",
+    ]
+    assert warnings([linear, replace(trivial, audio_psnr=20.0)]) == []
 
 
 def test_data_of_other_classes_is_refused(run: Path, data: Path, tmp_path: Path) -> None:

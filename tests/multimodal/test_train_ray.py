@@ -16,12 +16,16 @@ import pytest
 import ray
 import torch
 
-from multimodal.autoencoder.train import prepare_run, run
-from multimodal.autoencoder.training import TrainConfig, alone, default_config, train
+from multimodal.autoencoder.runs import load_model
+from multimodal.autoencoder.task import AutoencoderTrainingConfig, default_config
+from multimodal.autoencoder.train import prepare, run
 from multimodal.clips.loader import LoaderConfig
 from multimodal.clips.synthetic import SyntheticConfig, generate
-from multimodal.common.runs import checkpoints, load_model, read_lines
+from multimodal.common.records import read_lines
+from multimodal.common.run_folder import checkpoints
+from multimodal.common.training import alone, train
 from tests.multimodal.material import training_processes
+from tests.patience import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +45,7 @@ def own_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     ray.shutdown()
 
 
-def config_for(out: Path, data: str, steps: int, **changes: object) -> TrainConfig:
+def config_for(out: Path, data: str, steps: int, **changes: object) -> AutoencoderTrainingConfig:
     config = default_config("tiny", str(out))
     loss = replace(config.loss, video_queries=64, audio_queries=32)
     base = replace(
@@ -66,7 +70,7 @@ def test_commands_leave_ray_unimported_until_it_is_told_to_stay_on_this_machine(
 
 def test_two_processes_end_with_the_weights_of_one(tmp_path: Path, data: str) -> None:
     one = config_for(tmp_path / "one", data, steps=3)
-    train(one, prepare_run(one), alone())
+    train(prepare(one), alone())
     two = config_for(tmp_path / "two", data, steps=3, num_processes=2)
     means = run(two)
     expected, got = load_model(one.out)[0].state_dict(), load_model(two.out)[0].state_dict()
@@ -74,16 +78,15 @@ def test_two_processes_end_with_the_weights_of_one(tmp_path: Path, data: str) ->
     torch.testing.assert_close(got, expected, atol=2e-4, rtol=1e-3)
     losses = [[line["total"] for line in read_lines(Path(c.out) / "metrics.jsonl")] for c in (one, two)]
     assert len(losses[1]) == 3
-    assert means["clips_per_second"] > 0
+    assert means["samples_per_second"] > 0
     # Rank 0 logs the loss of its own half of the batch.
     assert losses[1][0] == pytest.approx(losses[0][0], rel=0.5)
 
 
 def kill_a_training_process(out: Path, killed: list[int]) -> None:
     """Wait for a checkpoint, then kill -9 the process that writes to the run."""
-    for _ in range(600):
-        if checkpoints(out):
-            break
+    began = time.monotonic()
+    while not checkpoints(out) and time.monotonic() - began < PATIENCE:
         time.sleep(0.2)
     for process in training_processes(out) - {os.getpid()}:
         os.kill(process, signal.SIGKILL)
@@ -93,7 +96,7 @@ def kill_a_training_process(out: Path, killed: list[int]) -> None:
 @pytest.mark.slow
 def test_a_killed_process_is_replaced_and_the_run_ends_like_an_unbroken_one(tmp_path: Path, data: str) -> None:
     unbroken = config_for(tmp_path / "unbroken", data, steps=30)
-    train(unbroken, prepare_run(unbroken), alone())
+    train(prepare(unbroken), alone())
     broken = config_for(tmp_path / "broken", data, steps=30)
     killed: list[int] = []
     killer = threading.Thread(target=kill_a_training_process, args=(tmp_path / "broken", killed))

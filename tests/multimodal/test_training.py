@@ -11,14 +11,18 @@ from torch import Tensor
 
 from multimodal.autoencoder.losses import LossConfig, autoencoder_loss, draw
 from multimodal.autoencoder.model import PRESETS, AutoencoderConfig, Hidden, build, encode, preset, reconstruct
-from multimodal.autoencoder.train import prepare_run
-from multimodal.autoencoder.training import TrainConfig, alone, default_config, train
+from multimodal.autoencoder.runs import load_model, load_run
+from multimodal.autoencoder.task import AutoencoderTrainingConfig, default_config
+from multimodal.autoencoder.train import prepare
 from multimodal.clips.clip import ClipFormat
-from multimodal.clips.loader import ClipBatch, EpochBatches, LoaderConfig
+from multimodal.clips.loader import ClipBatch, LoaderConfig
 from multimodal.clips.synthetic import SyntheticConfig, generate
 from multimodal.common.errors import DataError
 from multimodal.common.optimizers import Muon, OptimizerConfig, Optimizers, orthogonalize
-from multimodal.common.runs import checkpoints, claim, load_model, load_run, read_lines, skipped_files
+from multimodal.common.records import read_lines, skipped_files
+from multimodal.common.run_folder import checkpoints, claim
+from multimodal.common.sampling import EpochBatches
+from multimodal.common.training import alone, train
 from perceiver_core.model import PerceiverIO
 
 MICRO = AutoencoderConfig(
@@ -234,8 +238,8 @@ def test_random_choices_follow_their_probabilities() -> None:
     assert not torch.equal(choice.pixels, other.pixels)
 
 
-def config_for(out: Path, data: str, **changes: object) -> TrainConfig:
-    base = TrainConfig(
+def config_for(out: Path, data: str, **changes: object) -> AutoencoderTrainingConfig:
+    base = AutoencoderTrainingConfig(
         out=str(out),
         data=data,
         preset="micro",
@@ -252,20 +256,20 @@ def config_for(out: Path, data: str, **changes: object) -> TrainConfig:
 
 def test_an_interrupted_run_ends_like_an_unbroken_one(tmp_path: Path, data: str) -> None:
     unbroken = config_for(tmp_path / "a", data)
-    train(unbroken, prepare_run(unbroken), alone())
+    train(prepare(unbroken), alone())
     broken = config_for(tmp_path / "b", data)
     # 16 files make epochs of 4 steps: both breaks are inside one. The last is after step 6 without its checkpoint.
-    train(broken, prepare_run(broken), alone(), until=3)
-    train(broken, prepare_run(broken), alone(), until=7)
+    train(prepare(broken), alone(), until=3)
+    train(prepare(broken), alone(), until=7)
     for leftover in checkpoints(broken.out)[-1:]:
         leftover.rename(leftover.with_name(".partial-00000007-1"))
-    means = train(broken, prepare_run(broken), alone())
+    means = train(prepare(broken), alone())
     first, second = load_model(unbroken.out)[0].state_dict(), load_model(broken.out)[0].state_dict()
     torch.testing.assert_close(first, second, atol=0, rtol=0)
     lines = [read_lines(Path(config.out) / "metrics.jsonl") for config in (unbroken, broken)]
     assert [line["step"] for line in lines[1]] == list(range(1, 10))
     assert [line["total"] for line in lines[0]] == [line["total"] for line in lines[1]]
-    assert means["total"] == lines[0][-1]["total"] and math.isfinite(means["clips_per_second"])
+    assert means["total"] == lines[0][-1]["total"] and math.isfinite(means["samples_per_second"])
     assert [path.name for path in checkpoints(broken.out)] == ["step-00000008", "step-00000009"]
     assert not list((Path(broken.out) / "checkpoints").glob(".partial*"))
 
@@ -273,7 +277,7 @@ def test_an_interrupted_run_ends_like_an_unbroken_one(tmp_path: Path, data: str)
 def test_training_learns(tmp_path: Path, data: str) -> None:
     faster = OptimizerConfig(learning_rate=4e-3, warmup_steps=2)
     config = config_for(tmp_path / "run", data, steps=40, checkpoint_every=40, precision="bfloat16", optimizer=faster)
-    train(config, prepare_run(config), alone())
+    train(prepare(config), alone())
     lines = read_lines(tmp_path / "run" / "metrics.jsonl")
     early, late = (sum(line["total"] for line in part) for part in (lines[:8], lines[-8:]))
     assert late < 0.8 * early
@@ -284,11 +288,11 @@ def test_unusable_runs_are_refused_before_training(tmp_path: Path, data: str) ->
     file = tmp_path / "file"
     file.write_text("")
     with pytest.raises(DataError, match=r"run folder .*file/run cannot be written"):
-        prepare_run(config_for(file / "run", data))
-    with pytest.raises(DataError, match=r"16 files do not fill one batch of 64; lower the batch size"):
-        prepare_run(config_for(tmp_path / "large", data, batch_size=64))
+        prepare(config_for(file / "run", data))
+    with pytest.raises(DataError, match=r"16 samples do not fill one batch of 64; lower the batch size"):
+        prepare(config_for(tmp_path / "large", data, batch_size=64))
     with pytest.raises(DataError, match="does not exist"):
-        prepare_run(config_for(tmp_path / "none", str(tmp_path / "absent")))
+        prepare(config_for(tmp_path / "none", str(tmp_path / "absent")))
     with pytest.raises(ValueError, match="take a multiple of 3"):
         config_for(tmp_path / "x", data, num_processes=3)
     with pytest.raises(DataError, match=r"holds no training run \(run.json is missing\)"):
@@ -297,15 +301,15 @@ def test_unusable_runs_are_refused_before_training(tmp_path: Path, data: str) ->
 
 def test_a_run_is_continued_only_as_it_was_begun(tmp_path: Path, data: str) -> None:
     begun = config_for(tmp_path / "run", data)
-    prepare_run(begun)
-    prepare_run(replace(begun, num_processes=2, checkpoint_every=5))
+    prepare(begun)
+    prepare(replace(begun, num_processes=2, checkpoint_every=5))
     with pytest.raises(DataError, match=r"begun with other settings \(batch_size 4 -> 8\)"):
-        prepare_run(replace(begun, batch_size=8))
+        prepare(replace(begun, batch_size=8))
     other = generate(tmp_path / "other", SyntheticConfig(clips_per_class=2, held_out=0.5, seconds=0.4, size=16))
     for split in ("train", "val"):
         (other / split / "ring").rename(other / split / "wheel")
     with pytest.raises(DataError, match=r"other classes \(gone: ring; new: wheel\)"):
-        prepare_run(replace(begun, data=str(other)))
+        prepare(replace(begun, data=str(other)))
 
 
 def test_skipped_files_are_listed_in_the_run_folder(tmp_path: Path) -> None:
@@ -313,7 +317,7 @@ def test_skipped_files_are_listed_in_the_run_folder(tmp_path: Path) -> None:
     broken = root / "train" / "ring" / "000000.mp4"
     broken.write_bytes(b"broken")
     config = config_for(tmp_path / "run", str(root), steps=4, checkpoint_every=4)
-    train(config, prepare_run(config), alone())
+    train(prepare(config), alone())
     assert list(skipped_files(config.out)) == [str(broken)]
     lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
     assert all(math.isfinite(json.loads(line)["total"]) for line in lines)
@@ -326,14 +330,14 @@ def test_default_settings_name_their_preset() -> None:
 
 def test_training_starts_from_the_weights_of_a_run(tmp_path: Path, data: str) -> None:
     first = config_for(tmp_path / "first", data, steps=3)
-    train(first, prepare_run(first), alone())
+    train(prepare(first), alone())
     hardly = OptimizerConfig(learning_rate=1e-9, warmup_steps=0)
     second = config_for(tmp_path / "second", data, start_from=first.out, steps=1, optimizer=hardly)
-    train(second, prepare_run(second), alone())
+    train(prepare(second), alone())
     begun, ended = (load_model(config.out)[0].state_dict() for config in (first, second))
     torch.testing.assert_close(ended, begun, atol=1e-6, rtol=0)
     with pytest.raises(DataError, match=r"first has other sizes than this one \(micro\)"):
-        prepare_run(replace(second, out=str(tmp_path / "third"), num_latents=5))
+        prepare(replace(second, out=str(tmp_path / "third"), num_latents=5))
 
 
 def test_one_training_at_a_time_writes_to_a_run_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

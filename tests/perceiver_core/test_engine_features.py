@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from perceiver_core import presets
 from perceiver_core.attention import AttentionConfig
+from perceiver_core.autoregressive import PerceiverAR
 from perceiver_core.folding import fold_for_inference
 from perceiver_core.model import EncoderConfig, PerceiverIO
 
@@ -47,6 +48,14 @@ def language_model() -> PerceiverIO:
     )
 
 
+def autoregressive_model() -> PerceiverAR:
+    model = presets.autoregressive_language_model(
+        vocabulary=30, max_length=20, num_latents=8, channels=32, num_self_attends=2, num_heads=2
+    )
+    torch.nn.init.normal_(model.final.weight, std=0.2)  # at its initial zero, nothing would reach the logits
+    return model
+
+
 def clip(batch: int = 2) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(0)
     return {
@@ -56,9 +65,10 @@ def clip(batch: int = 2) -> dict[str, Tensor]:
     }
 
 
-# A name, a model and its inputs: bytes, images, several modalities, sets.
+# A name, a model and its inputs: bytes, next bytes, images, several modalities, sets.
 MODELS: dict[str, tuple[Callable[[], Any], Callable[[], tuple[Any, ...]]]] = {
     "language": (language_model, lambda: (torch.arange(40).view(2, 20) % 30,)),
+    "autoregressive": (autoregressive_model, lambda: (torch.arange(40).view(2, 20) % 30,)),
     "image": (
         lambda: presets.image_classifier_fourier(image_size=(6, 6), num_classes=4, encoder=SMALL),
         lambda: (torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(0)),),
@@ -137,7 +147,7 @@ def assert_same_gradients(ours: list[Tensor], reference: list[Tensor], tolerance
 
 
 def encode_and_decode(model: Any, inputs: tuple[Any, ...], wrap: Callable[[Any], Any]) -> Any:
-    """Through `encode` and `decode` wrapped one by one; an entity encoder is called whole."""
+    """Through `encode` and `decode` wrapped one by one; other models are called whole."""
     if not isinstance(model, PerceiverIO):
         return wrap(model)(*inputs)
     latents = wrap(model.encode)(*inputs)
@@ -184,7 +194,8 @@ def test_activation_checkpointing_keeps_the_gradients(name: str) -> None:
     model, inputs = built(name)
     found = []
     for checkpointed in (False, True):
-        model.encoder.checkpoint_activations = checkpointed
+        part = model if isinstance(model, PerceiverAR) else model.encoder
+        part.checkpoint_activations = checkpointed
         model.zero_grad()
         loss_of(model(*inputs)).backward()
         found.append([p.grad.clone() for p in model.parameters() if p.grad is not None])

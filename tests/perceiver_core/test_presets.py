@@ -28,6 +28,7 @@ PARAMETERS = {
     "image_classifier_fourier": 48_440_627,
     "image_classifier_conv": 48_646_522,
     "perceiver_image_classifier": 44_912_254,  # paper: 44.9 M
+    "autoregressive_language_model": 164_289_798,
 }
 
 

@@ -63,7 +63,7 @@ __all__ = [
 ANCHORED, IDLE, RESTING, MOVING, TELEPORT = range(5)
 EDGE = 1e-3
 SAME_PLACE = 1e-8  # squared distance
-CORE = 0.75  # of their inner radii: two units never come nearer
+CORE = 0.75  # two units never come nearer than this share of their inner radii
 PUSH_LIMIT = 0.25  # largest displacement by pushes in a loop
 AHEAD = 0.2  # gap at which a unit begins to go around another
 FAR = 1e9
@@ -75,7 +75,12 @@ first_bit: Any = trailing_zeros  # index of the lowest bit set, of an integer th
 
 @operation
 def pack_rows(typingctx, array, first, last):  # type: ignore[no-untyped-def]
-    """`array` [B, R, M]: the memory of the entries from `first` to `last - 1` as R rows, [R, (last - first) * M]."""
+    """`array` [B, R, M]: the memory of the entries from `first` to `last - 1` as R rows, [R, (last - first) * M].
+
+    In NumPy:
+
+        return array[first:last].reshape(array.shape[1], -1)
+    """
     kind = types.Array(array.dtype, 2, "C")
     signature = kind(array, INDEX, INDEX)
 
@@ -105,6 +110,15 @@ def lanes_in_reach(typingctx, floats, ints, at, places, row, x, y, reach, wanted
 
     Within reach: the distance is at most `reach` plus what row `row` holds. Wanted: the unit's key and `wanted` have a
     bit in common. Returns int64.
+
+    In NumPy:
+
+        mask = 0
+        for n in range(LANES):
+            f, i = floats[:, at + n], ints[:, at + n]
+            dx, dy, most = f[st.N_X] - x, f[st.N_Y] - y, f[row] + reach
+            mask |= bool(dx * dx + dy * dy <= most * most and i[st.NI_KEY] & wanted) << n
+        return mask
     """
     signature = MASK(floats, ints, INDEX, INDEX, INDEX, REAL, REAL, REAL, INT)
 
@@ -134,9 +148,19 @@ def _within(own: Rows, their: Rows, n: Any, x: int, y: int, reach: int, theirs: 
 
 @operation
 def see_lanes(typingctx, floats, ints, at, start, others, places):  # type: ignore[no-untyped-def]
-    """Adds to `NI_SEEN` of the units from place `at` on the owners of those whose sight reaches their edges.
+    """Adds to `NI_SEEN` of the units from place `at` on who sees them: the owners of units whose sight reaches them.
 
-    Of those from place `start` on that the mask `others` tells.
+    The mask `others` says which units from place `start` on look.
+
+    In NumPy:
+
+        for n in range(at, at + LANES):
+            for m in range(LANES):
+                dx = floats[st.N_X, n] - floats[st.N_X, start + m]
+                dy = floats[st.N_Y, n] - floats[st.N_Y, start + m]
+                most = floats[st.N_RADIUS, n] + floats[st.N_SIGHT, start + m]
+                if others >> m & 1 and dx * dx + dy * dy <= most * most:
+                    ints[st.NI_SEEN, n] |= ints[st.NI_KEY, start + m] & OWNERS
     """
     signature = types.none(floats, ints, INDEX, INDEX, MASK, INDEX)
 
@@ -159,8 +183,8 @@ def see_lanes(typingctx, floats, ints, at, start, others, places):  # type: igno
 def _near(own: Rows, their: Rows, many: Any, number: Lanes, x: int, y: int, asked: Lanes) -> Lanes:
     """Bit n of a lane that is asked is set where the n-th of `many` others is within `N_ABOUT`, edge to edge.
 
-    `x`, `y`: the rows that say where units are. No unit is near itself, the `number`-th of the others, nor near those
-    of another `NI_GROUP`.
+    `x`, `y`: the rows that say where units are. No unit is near itself, which is the `number`-th of the others. Nor is
+    it near units of another `NI_GROUP`.
     """
     code, builder, group = own.code, own.code.builder, own.load_int(st.NI_GROUP)
     near = Variable(code.constant(0))
@@ -174,7 +198,13 @@ def _near(own: Rows, their: Rows, many: Any, number: Lanes, x: int, y: int, aske
 
 @operation
 def number_lanes(typingctx, ints, at, lanes, first, places):  # type: ignore[no-untyped-def]
-    """Numbers the units in `lanes` from place `at` on, one after the other from `first` on: `NI_NUMBER`."""
+    """Numbers the units in `lanes` from place `at` on, one after the other from `first` on: `NI_NUMBER`.
+
+    In NumPy:
+
+        for n in range(LANES):
+            ints[st.NI_NUMBER, at + n] = first + (lanes & (1 << n) - 1).bit_count()
+    """
     signature = types.none(ints, INDEX, MASK, INDEX, INDEX)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -208,6 +238,14 @@ def lanes_in_window(typingctx, floats, ints, at, places, x, y, x0, x1, y0, y1, w
     """Bit n is set where the unit at place `at + n` lies in the rectangle and is wanted.
 
     `x`, `y`: the rows that say where units are. Wanted: the unit's key and `wanted` have a bit in common.
+
+    In NumPy:
+
+        mask = 0
+        for n in range(LANES):
+            inside = x0 <= floats[x, at + n] <= x1 and y0 <= floats[y, at + n] <= y1
+            mask |= bool(inside and ints[st.NI_KEY, at + n] & wanted) << n
+        return mask
     """
     signature = MASK(floats, ints, INDEX, INDEX, INDEX, INDEX, REAL, REAL, REAL, REAL, INT)
 
@@ -224,7 +262,17 @@ def lanes_in_window(typingctx, floats, ints, at, places, x, y, x0, x1, y0, y1, w
 
 @operation
 def box_lanes(typingctx, floats, ints, at, places):  # type: ignore[no-untyped-def]
-    """Sets the box of the block of sixteen from place `at` on: nothing meets that of a block without units."""
+    """Sets the box of the block of sixteen from place `at` on. Nothing meets the box of a block without units.
+
+    In NumPy:
+
+        block = at // LANES
+        there = [k for k in range(at, at + LANES) if ints[st.NI_KEY, k] != 0]
+        for row, low, high in ((st.N_X, st.N_BOX_X0, st.N_BOX_X1), (st.N_Y, st.N_BOX_Y0, st.N_BOX_Y1)):
+            floats[low, block] = floats[row, there].min(initial=FAR)
+            floats[high, block] = floats[row, there].max(initial=-FAR)
+        ints[st.NI_BOX_OWNERS, block] = np.bitwise_or.reduce(ints[st.NI_KEY, there]) & OWNERS
+    """
     signature = types.none(floats, ints, INDEX, INDEX)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -245,7 +293,17 @@ def box_lanes(typingctx, floats, ints, at, places):  # type: ignore[no-untyped-d
 
 @operation
 def boxes_in_window(typingctx, floats, ints, first, places, x0, x1, y0, y1, owners):  # type: ignore[no-untyped-def]
-    """Bit n is set where the box of block `first + n` meets the rectangle, and has units of some of the `owners`."""
+    """Bit n is set where the box of block `first + n` meets the rectangle, and has units of some of the `owners`.
+
+    In NumPy:
+
+        mask = 0
+        for n in range(LANES):
+            f, i = floats[:, first + n], ints[:, first + n]
+            meets = f[st.N_BOX_X0] <= x1 and f[st.N_BOX_X1] >= x0 and f[st.N_BOX_Y0] <= y1 and f[st.N_BOX_Y1] >= y0
+            mask |= bool(meets and i[st.NI_BOX_OWNERS] & owners) << n
+        return mask
+    """
     signature = MASK(floats, ints, INDEX, INDEX, REAL, REAL, REAL, REAL, INT)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -260,7 +318,13 @@ def boxes_in_window(typingctx, floats, ints, first, places, x0, x1, y0, y1, owne
 
 @operation
 def owners_of_all(typingctx, ints, at, places):  # type: ignore[no-untyped-def]
-    """The owner of the units from place `at` on, as a bit, if it is the same of all; otherwise 0."""
+    """The owner of the units from place `at` on, as a bit, if it is the same of all; otherwise 0.
+
+    In NumPy:
+
+        keys = ints[st.NI_KEY, at : at + LANES]
+        return np.bitwise_and.reduce(keys[keys != 0], initial=OWNERS)
+    """
     signature = MASK(ints, INDEX, INDEX)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -272,7 +336,7 @@ def owners_of_all(typingctx, ints, at, places):  # type: ignore[no-untyped-def]
     return signature, codegen
 
 
-# What collisions, and the room that steps have, ask of the others.
+# The rows of other units that `collide_lanes` (MET) and `share_lanes` (ROOM) read.
 MET_FLOATS = st.N_PX, st.N_PY, st.N_VX, st.N_VY, st.N_INNER
 MET_INTS = st.NI_SLOT, st.NI_KEY, st.NI_MOBILITY, st.NI_GROUP
 ROOM_FLOATS = st.N_X, st.N_Y, st.N_INNER
@@ -295,6 +359,15 @@ def collect_met(typingctx, floats, ints, at, to, lanes, places):  # type: ignore
     """Copies what `collide_lanes` asks of the units in `lanes` from place `at` on, side by side, to place `to` on.
 
     Returns how many these are. Sixteen places there are written over.
+
+    In NumPy:
+
+        chosen = [at + n for n in range(LANES) if lanes >> n & 1]
+        for row in MET_FLOATS:
+            floats[row, to : to + len(chosen)] = floats[row, chosen]
+        for row in MET_INTS:
+            ints[row, to : to + len(chosen)] = ints[row, chosen]
+        return len(chosen)
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -305,7 +378,17 @@ def collect_met(typingctx, floats, ints, at, to, lanes, places):  # type: ignore
 
 @operation
 def collect_room(typingctx, floats, ints, at, to, lanes, places):  # type: ignore[no-untyped-def]
-    """As `collect_met`, what `share_lanes` asks."""
+    """As `collect_met`, what `share_lanes` asks.
+
+    In NumPy:
+
+        chosen = [at + n for n in range(LANES) if lanes >> n & 1]
+        for row in ROOM_FLOATS:
+            floats[row, to : to + len(chosen)] = floats[row, chosen]
+        for row in ROOM_INTS:
+            ints[row, to : to + len(chosen)] = ints[row, chosen]
+        return len(chosen)
+    """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return _collect(Code(context, builder, signature, args), ROOM_FLOATS, ROOM_INTS)
@@ -318,6 +401,14 @@ def lanes_span(typingctx, floats, at, places, x, y, lanes):  # type: ignore[no-u
     """The rectangle around the units in `lanes` from place `at` on, and their largest `N_ABOUT`.
 
     `x`, `y`: the rows that say where units are. Returns (x0, x1, y0, y1, about).
+
+    In NumPy:
+
+        chosen = [at + n for n in range(LANES) if lanes >> n & 1]
+        span = []
+        for row in (x, y):
+            span += [floats[row, chosen].min(initial=FAR), floats[row, chosen].max(initial=-FAR)]
+        return *span, floats[st.N_ABOUT, chosen].max(initial=0.0)
     """
     signature = types.UniTuple(REAL, 5)(floats, INDEX, INDEX, INDEX, INDEX, MASK)
 
@@ -337,15 +428,72 @@ def lanes_span(typingctx, floats, at, places, x, y, lanes):  # type: ignore[no-u
 
 @operation
 def collide_lanes(typingctx, floats, ints, at, start, many, lanes, places):  # type: ignore[no-untyped-def]
-    """What `many` units from place `start` on do to those in `lanes` from place `at` on.
+    """Adds up how `many` units from place `start` on collide with the units in `lanes` from place `at` on.
 
-    A unit meets the others that are within `N_ABOUT` of where its step leads, edge to edge. Added to its rows:
-    `N_PUSH_X`, `N_PUSH_Y`: of two allies on their way the one yields that walks into the other, both half-way
-    where both do or neither does; one that is anchored does not yield, another at rest half-way; enemies do not yield
-    to a moving unit. `N_WALL_X`, `N_WALL_Y`: what of (`N_UX`, `N_UY`), the direction that it moves in, goes into
-    enemies but its target, into allies that do not move and into those that come the other way, as a vector, and as
-    `N_SIDE` signed by the side that they are on: the left for those that come the other way. The lowest bit of
-    `NI_MET` is set where a unit has met one. Returns the lanes that touch allies that rest.
+    A unit meets the others that are within `N_ABOUT` of where its step leads, edge to edge. Its rows get:
+
+    * `N_PUSH_X`, `N_PUSH_Y`: how it gives way to units that it overlaps. Of two moving allies, the one that walks into
+      the other gives way; both do half-way if both walk so, or neither. An anchored unit gives no way, an ally at rest
+      half-way. Enemies give no way to a moving unit.
+    * `N_WALL_X`, `N_WALL_Y`: how much of its direction (`N_UX`, `N_UY`) goes into solid units, as a vector. Solid are
+      enemies but its target, allies that do not move, and allies that come the other way.
+    * `N_SIDE`: the same, signed by the side on which they are; allies that come the other way count as left.
+
+    The lowest bit of `NI_MET` is set where a unit has met another. Returns the lanes that touch allies at rest.
+
+    In NumPy:
+
+        touching = 0
+        for n, m in ((n, m) for n in range(LANES) if lanes >> n & 1 for m in range(many)):
+            f, i, other_f, other_i = floats[:, at + n], ints[:, at + n], floats[:, start + m], ints[:, start + m]
+            dx, dy = f[st.N_PX] - other_f[st.N_PX], f[st.N_PY] - other_f[st.N_PY]
+            near, about = dx * dx + dy * dy, f[st.N_ABOUT] + other_f[st.N_INNER]
+            if m == i[st.NI_NUMBER] or i[st.NI_GROUP] != other_i[st.NI_GROUP] or near > about * about:
+                continue
+            i[st.NI_MET] |= 1
+            mobility, moves = other_i[st.NI_MOBILITY], i[st.NI_MOBILITY] == MOVING
+            if mobility == TELEPORT:
+                continue
+            allied = i[st.NI_KEY] & other_i[st.NI_KEY] & OWNERS != 0
+
+            # Two on the same place part along a line that both derive from their slots.
+            square = near
+            if near < SAME_PLACE:
+                dx = dy = np.float32(EDGE if other_i[st.NI_SLOT] < i[st.NI_SLOT] else -EDGE)
+                square = np.float32(2 * EDGE * EDGE)
+            inverse = 1.0 / np.sqrt(square)
+            reach = other_f[st.N_INNER] + f[st.N_INNER]
+            touches = near < reach * reach
+
+            # Who walks into whom.
+            ahead = -(f[st.N_UX] * dx + f[st.N_UY] * dy)
+            presses, pressed = ahead > 0.0, other_f[st.N_VX] * dx + other_f[st.N_VY] * dy > 0.0
+            facing = presses and pressed and mobility == MOVING and allied
+
+            # What part of the overlap this unit gives way.
+            if not touches:
+                yields = 0.0
+            elif allied and mobility == ANCHORED:
+                yields = 1.0
+            elif allied and mobility == MOVING and moves and presses != pressed:
+                yields = 1.0 if presses else 0.0
+            elif allied or (mobility == MOVING and moves) or (mobility in (IDLE, RESTING) and not moves):
+                yields = 0.5
+            else:
+                yields = 1.0 if mobility != MOVING and moves else 0.0
+            push = yields * (reach * inverse - 1.0)
+
+            # What of its direction goes into something solid.
+            solid = (mobility != MOVING or not allied or facing) and other_i[st.NI_SLOT] != i[st.NI_TARGET]
+            into = ahead * inverse if solid and presses else 0.0
+            wall = into * inverse
+            f[st.N_PUSH_X] += push * dx
+            f[st.N_PUSH_Y] += push * dy
+            f[st.N_WALL_X] -= wall * dx
+            f[st.N_WALL_Y] -= wall * dy
+            f[st.N_SIDE] += -into if facing or f[st.N_UY] * dx > f[st.N_UX] * dy else into
+            touching |= bool(touches and allied and mobility == RESTING) << n
+        return touching
     """
     signature = MASK(floats, ints, INDEX, INDEX, INDEX, MASK, INDEX)
 
@@ -415,11 +563,26 @@ def collide_lanes(typingctx, floats, ints, at, start, many, lanes, places):  # t
 
 @operation
 def share_lanes(typingctx, floats, ints, at, start, many, lanes, places):  # type: ignore[no-untyped-def]
-    """Lowers `N_SHARE` of the units in `lanes`: so much of its step brings a unit's core into no other's.
+    """Lowers `N_SHARE` of the units in `lanes`: the share of its step that keeps a unit's core out of all others.
 
-    The units and the others are told as in `collide_lanes`, `N_ABOUT` is what `push_steps` leaves. Towards each of the
-    others within it the step (`N_VX`, `N_VY`) may take half of what lies between the cores, since the other may take
-    the other half. Cores have `CORE` of the radii.
+    It takes the arguments of `collide_lanes`; `push_steps` has set `N_ABOUT`. The step (`N_VX`, `N_VY`) may take half
+    of the room between the cores of two units, because the other unit may take the other half. Cores have `CORE` of the
+    radii.
+
+    In NumPy:
+
+        for n, m in ((n, m) for n in range(LANES) if lanes >> n & 1 for m in range(many)):
+            f, i, other_f, other_i = floats[:, at + n], ints[:, at + n], floats[:, start + m], ints[:, start + m]
+            dx, dy = other_f[st.N_X] - f[st.N_X], other_f[st.N_Y] - f[st.N_Y]
+            near, about = dx * dx + dy * dy, f[st.N_ABOUT] + other_f[st.N_INNER]
+            if m == i[st.NI_NUMBER] or i[st.NI_GROUP] != other_i[st.NI_GROUP] or near > about * about:
+                continue
+            distance = np.sqrt(near)
+            gap = max(distance - (other_f[st.N_INNER] + f[st.N_INNER]) * CORE, 0.0)
+            # The room along the line between the two, and what the step takes of it, both times the distance.
+            room, taken = gap * 0.5 * distance, f[st.N_VX] * dx + f[st.N_VY] * dy
+            if other_i[st.NI_MOBILITY] != TELEPORT and taken > room:
+                f[st.N_SHARE] = min(f[st.N_SHARE], room / taken)
     """
     signature = types.none(floats, ints, INDEX, INDEX, INDEX, MASK, INDEX)
 
@@ -455,7 +618,12 @@ def share_lanes(typingctx, floats, ints, at, start, many, lanes, places):  # typ
 
 @operation
 def lanes_that_move(typingctx, ints, at, places):  # type: ignore[no-untyped-def]
-    """Bit n is set where the unit in lane n is not anchored."""
+    """Bit n is set where the unit in lane n is not anchored.
+
+    In NumPy:
+
+        return sum(1 << n for n in range(LANES) if ints[st.NI_MOBILITY, at + n] != ANCHORED)
+    """
     signature = MASK(ints, INDEX, INDEX)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -468,7 +636,22 @@ def lanes_that_move(typingctx, ints, at, places):  # type: ignore[no-untyped-def
 
 @operation
 def begin_steps(typingctx, floats, ints, at, places):  # type: ignore[no-untyped-def]
-    """Slows the steps down to the units' pace, sets the places that they lead to, and forgets earlier collisions."""
+    """Slows the steps down to the units' pace, sets the places that they lead to, and forgets earlier collisions.
+
+    In NumPy:
+
+        for k in range(at, at + LANES):
+            f, i = floats[:, k], ints[:, k]
+            f[[st.N_VX, st.N_VY]] *= f[st.N_PACE]
+            f[[st.N_WANTED_X, st.N_WANTED_Y]] = f[[st.N_VX, st.N_VY]]
+            f[[st.N_PX, st.N_PY]] = f[[st.N_X, st.N_Y]] + f[[st.N_VX, st.N_VY]]
+            moving = i[st.NI_MOBILITY] == MOVING
+            f[st.N_ABOUT] = f[st.N_INNER] + (AHEAD if moving else 0.0)
+            if not (moving and f[st.N_STEP] * f[st.N_PACE] > 0.0):
+                f[[st.N_UX, st.N_UY]] = 0.0
+            f[[st.N_PUSH_X, st.N_PUSH_Y, st.N_WALL_X, st.N_WALL_Y, st.N_SIDE]] = 0.0
+            f[st.N_SHARE], i[st.NI_MET] = 1.0, 0
+    """
     signature = types.none(floats, ints, INDEX, INDEX)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -499,7 +682,16 @@ def begin_steps(typingctx, floats, ints, at, places):  # type: ignore[no-untyped
 
 @operation
 def blocked_lanes(typingctx, floats, ints, at, places):  # type: ignore[no-untyped-def]
-    """Bit n is set where a wall stands in the way of the unit in lane n, or did so before."""
+    """Bit n is set where a wall stands in the way of the unit in lane n, or did so before.
+
+    In NumPy:
+
+        mask = 0
+        for n in range(LANES):
+            walls = floats[[st.N_WALL_X, st.N_WALL_Y], at + n]
+            mask |= bool(walls.any() or ints[st.NI_HAND, at + n] & st.FLAG_AROUND) << n
+        return mask
+    """
     signature = MASK(floats, ints, INDEX, INDEX)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -517,6 +709,35 @@ def turn_steps(typingctx, floats, ints, at, places):  # type: ignore[no-untyped-
     """Turns the steps along the walls that blockers form, always on the same hand until the way is clear.
 
     Returns the lanes whose `NI_HAND` is another now.
+
+    In NumPy:
+
+        turned = 0
+        for n in range(LANES):
+            f, i = floats[:, at + n], ints[:, at + n]
+            wx, wy, ux, uy, side = (f[row] for row in (st.N_WALL_X, st.N_WALL_Y, st.N_UX, st.N_UY, st.N_SIDE))
+            hand = i[st.NI_HAND]
+            blocked = wx != 0.0 or wy != 0.0
+            new = hand
+            if not blocked:
+                new = hand & ~st.FLAG_AROUND
+            elif not hand & st.FLAG_AROUND:
+                # The hand is chosen when the way is blocked: by the side that the wall is on, or by the unit's turn.
+                left = side > 0.0 if abs(side) > EDGE else hand & st.HAND_TURN
+                new = hand & ~st.FLAG_LEFT | st.FLAG_AROUND | (st.FLAG_LEFT if left else 0)
+            if blocked:
+                inverse = 1.0 / np.sqrt(wx * wx + wy * wy)
+                wx, wy = wx * inverse, wy * inverse
+                into = max(ux * wx + uy * wy, 0.0)
+                aside = into if new & st.FLAG_LEFT else -into
+                ax, ay = ux - into * wx - aside * wy, uy - into * wy + aside * wx
+                norm, step = np.sqrt(ax * ax + ay * ay), f[st.N_STEP] * f[st.N_PACE]
+                if norm > EDGE:
+                    f[st.N_VX], f[st.N_VY] = step * ax / norm, step * ay / norm
+            f[[st.N_WANTED_X, st.N_WANTED_Y]] = f[[st.N_VX, st.N_VY]]
+            i[st.NI_HAND] = new
+            turned |= bool(new != hand) << n
+        return turned
     """
     signature = MASK(floats, ints, INDEX, INDEX)
 
@@ -557,6 +778,22 @@ def push_steps(typingctx, floats, ints, at, places):  # type: ignore[no-untyped-
     """Adds the pushes to the steps, and sets `N_ABOUT`.
 
     Returns the lanes that met somebody and want to be elsewhere.
+
+    In NumPy:
+
+        mask = 0
+        for n in range(LANES):
+            f, i = floats[:, at + n], ints[:, at + n]
+            px, py = f[st.N_PUSH_X], f[st.N_PUSH_Y]
+            size = np.sqrt(px * px + py * py)
+            if size > PUSH_LIMIT:
+                px, py = px * (PUSH_LIMIT / size), py * (PUSH_LIMIT / size)
+            f[st.N_VX] += px
+            f[st.N_VY] += py
+            speed = np.sqrt(f[st.N_VX] * f[st.N_VX] + f[st.N_VY] * f[st.N_VY])
+            f[st.N_ABOUT] = f[st.N_INNER] * CORE + speed * 2.0
+            mask |= bool(i[st.NI_MET] and (f[st.N_VX] != 0.0 or f[st.N_VY] != 0.0)) << n
+        return mask
     """
     signature = MASK(floats, ints, INDEX, INDEX)
 
@@ -583,9 +820,33 @@ def push_steps(typingctx, floats, ints, at, places):  # type: ignore[no-untyped-
 def end_steps(typingctx, floats, ints, uf, at, places, movers, x0, y0, x1, y1, free):  # type: ignore[no-untyped-def]
     """Brings the lanes in `movers` to where they end, inside the rectangle.
 
-    Who is held up steps less far from now on, so that a throng does not press itself together. Returns the lanes that
-    are still to be brought to (`N_PX`, `N_PY`): none where `free` is set, otherwise all that are elsewhere now, but for
-    those that walk inside their cell.
+    A unit that is held up takes shorter steps from now on, so that a throng does not press itself together.
+
+    Returns the lanes that the caller still has to bring to (`N_PX`, `N_PY`). With `free` there are none. Otherwise
+    these are the units that leave their cell or blink.
+
+    In NumPy:
+
+        left = 0
+        for n in range(LANES):
+            f, i = floats[:, at + n], ints[:, at + n]
+            u, mover, moving = uf[i[st.NI_ROW] :], movers >> n & 1, i[st.NI_MOBILITY] == MOVING
+            vx, vy = f[st.N_VX] * f[st.N_SHARE], f[st.N_VY] * f[st.N_SHARE]
+            wx, wy, pace = f[st.N_WANTED_X], f[st.N_WANTED_Y], f[st.N_PACE]
+            square = wx * wx + wy * wy
+            if mover and moving and (i[st.NI_MET] or pace < 1.0) and square > 0.0:
+                done = min(max((vx * wx + vy * wy) / square, 0.0), 1.0)
+                f[st.N_PACE] = u[st.F_PACE] = min(pace * done + QUICKEN, 1.0)
+            x, y = f[st.N_X], f[st.N_Y]
+            px, py = min(max(x + vx, x0), x1), min(max(y + vy, y0), y1)
+            f[st.N_PX], f[st.N_PY] = px, py
+            if mover and (vx != 0.0 or vy != 0.0):
+                inside = int(px) == int(x) and int(py) == int(y)
+                if free or (inside and i[st.NI_MOBILITY] != TELEPORT):
+                    f[st.N_X], f[st.N_Y] = u[st.F_X], u[st.F_Y] = px, py
+                else:
+                    left |= 1 << n
+        return left
     """
     signature = MASK(floats, ints, uf, INDEX, INDEX, MASK, REAL, REAL, REAL, REAL, types.boolean)
 

@@ -1,8 +1,16 @@
 """Sixteen numbers at once, in LLVM's own terms: for the vector operations of the engine (lanes.py, quiet.py).
 
-Numba does not turn loops over units into vector code by itself. LLVM makes of these operations what the processor has
-(one instruction each with AVX-512, two to four without). No rounding differs between processors: nothing is fused, and
-sums are taken in a fixed order.
+Numba does not turn loops over units into vector code by itself. So Python writes the code of each operation here, once,
+while Numba compiles a kernel that calls it. LLVM turns it into the instructions of the processor: one each with
+AVX-512, two to four without. Results are the same on every processor to the bit: nothing is fused, and sums are taken
+in a fixed order.
+
+    Lanes      a vector of 16 while code is written; operators add instructions
+    Variable   lanes in memory, which a loop or a branch changes
+    Code       one operation: its arguments by number, loads and stores
+    Rows       sixteen units of the loop: their rows of `near_f` and `near_i`
+
+The operations say in NumPy what they do; a test compares the two.
 """
 
 from __future__ import annotations
@@ -43,7 +51,25 @@ INDEX, REAL, INT, MASK = types.int64, types.float32, types.int32, types.int64  #
 
 
 class Lanes:
-    """Sixteen floats, integers or bits while LLVM code is written: operators act lane by lane."""
+    """Sixteen floats, integers or bits while LLVM code is written.
+
+    Each method adds instructions, and returns the lanes of their result. With `a`, `b` as NumPy arrays [16]:
+
+        a + b, a - b, a * b, a / b, -a      floats
+        a.plus(b), a.minus(b), a.times(b)   integers: a + b, a - b, a * b
+        a & b, a | b, ~a                    integers or bits
+        a < b, a.equals(b), a.differs(b)    bits: a < b, a == b, a != b
+        a.choose(b, c)                      np.where(a, b, c)
+        a.at_least(b), a.at_most(b)         np.maximum(a, b), np.minimum(a, b)
+        a.root()                            np.sqrt(a)
+        a.whole(), a.real()                 a.astype(np.int32), a.astype(np.float32)
+        a.pick([0, 2]), a.at(b)             a[[0, 2]], a[b]
+        a.fold(f)                           one element: f of halves, f(a[:8], a[8:]) first
+        a.first_bits(), a.bits_set()        lowest bit set, 0 for none; bits set of a.view(np.uint32)
+        a.as_bit()                          1 << a
+        a.any()                             a.any()
+        a.to_mask()                         sum(1 << n for n in range(16) if a[n])
+    """
 
     def __init__(self, builder: Any, value: Any):
         self.builder, self.value = builder, value
@@ -104,23 +130,27 @@ class Lanes:
         return self._compare("!=", other)
 
     def choose(self, if_set: Any, if_clear: Any) -> Lanes:
-        """Of bits: lanes of `if_set` where they are set, of `if_clear` elsewhere; one of the two may be a number."""
+        """For bits: `if_set` where they are set, `if_clear` elsewhere. One of the two may be a number."""
         kind = next(value.value.type for value in (if_set, if_clear) if isinstance(value, Lanes))
         both = [v.value if isinstance(v, Lanes) else ir.Constant(kind, [v] * LANES) for v in (if_set, if_clear)]
         return self._new(self.builder.select(self.value, *both))
 
     def at_least(self, other: Any) -> Lanes:
+        """The larger of the two."""
         return (self > other).choose(self, other)
 
     def at_most(self, other: Any) -> Lanes:
+        """The smaller of the two."""
         return (self < other).choose(self, other)
 
     def root(self) -> Lanes:
+        """The square root."""
         kind = ir.FunctionType(FLOATS, [FLOATS])
         function = self.builder.module.declare_intrinsic(f"llvm.sqrt.v{LANES}f32", fnty=kind)
         return self._new(self.builder.call(function, [self.value]))
 
     def pick(self, lanes: list[int]) -> Lanes:
+        """The lanes of these numbers, which are known while code is written."""
         order = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
         return self._new(self.builder.shuffle_vector(self.value, self.value, order))
 
@@ -133,8 +163,10 @@ class Lanes:
         return self.builder.extract_element(vector.value, ir.Constant(ir.IntType(32), 0))
 
     def at(self, lanes: Lanes) -> Lanes:
-        """In every lane the value of the lane that `lanes` names, 0 to 15: LLVM knows the pattern, and makes one
-        instruction of it where the processor has one."""
+        """In every lane the value of the lane that `lanes` names, 0 to 15.
+
+        LLVM knows the pattern, and turns it into one instruction where the processor has one.
+        """
         result = ir.Constant(self.value.type, ir.Undefined)
         for n in range(LANES):
             here = ir.Constant(ir.IntType(32), n)
@@ -155,11 +187,11 @@ class Lanes:
         return self._new(self.builder.mul(self.value, self._other(other)))
 
     def whole(self) -> Lanes:
-        """Of floats: the integers, rounded towards zero."""
+        """For floats: the integers, rounded towards zero."""
         return self._new(self.builder.fptosi(self.value, INTS))
 
     def real(self) -> Lanes:
-        """Of integers: the floats."""
+        """For integers: the floats."""
         return self._new(self.builder.sitofp(self.value, FLOATS))
 
     def first_bits(self) -> Lanes:
@@ -179,11 +211,11 @@ class Lanes:
         return self._new(self.builder.shl(ir.Constant(INTS, [1] * LANES), self.value))
 
     def any(self) -> Any:
-        """Of bits: whether any is set."""
+        """For bits: whether any is set."""
         return self.builder.icmp_unsigned("!=", self.to_mask(), ir.Constant(ir.IntType(64), 0))
 
     def to_mask(self) -> Any:
-        """Of bits: an int64 with one bit a lane."""
+        """For bits: an int64 with one bit a lane."""
         return self.builder.zext(self.builder.bitcast(self.value, ir.IntType(LANES)), ir.IntType(64))
 
 
@@ -209,6 +241,7 @@ class Code:
         self.context, self.builder, self.kinds, self.args = context, builder, signature.args, args
 
     def splat(self, scalar: Any) -> Lanes:
+        """An LLVM scalar in every lane."""
         kind = ir.VectorType(scalar.type, LANES)
         one = self.builder.insert_element(ir.Constant(kind, ir.Undefined), scalar, ir.Constant(ir.IntType(32), 0))
         return Lanes(self.builder, self.builder.shuffle_vector(one, one, ir.Constant(INTS, None)))
@@ -231,24 +264,26 @@ class Code:
         return self.builder.gep(base, [offset])
 
     def spread_element(self, array: int, offset: Any) -> Lanes:
-        """Element `offset` of an array argument in every lane."""
+        """Element `offset` of an array argument in every lane: np.full(16, array[offset])"""
         return self.splat(self.builder.load(self._element(array, offset)))
 
     def store_element(self, array: int, offset: Any, value: Any) -> None:
+        """array[offset] = value"""
         self.builder.store(value, self._element(array, offset))
 
     def load(self, array: int, offset: Any) -> Lanes:
-        """The lanes of an array argument from element `offset` on."""
+        """Sixteen elements of an array argument: array[offset : offset + 16]"""
         kind = self._kind(array)
         place = self.builder.bitcast(self._element(array, offset), kind.as_pointer())
         return Lanes(self.builder, self.builder.load(place, align=4))
 
     def store(self, array: int, offset: Any, lanes: Lanes) -> None:
+        """array[offset : offset + 16] = lanes"""
         place = self.builder.bitcast(self._element(array, offset), lanes.value.type.as_pointer())
         self.builder.store(lanes.value, place, align=4)
 
     def store_packed(self, array: int, offset: Any, lanes: Lanes, active: Lanes) -> None:
-        """Stores the lanes that are `active` side by side from element `offset` on.
+        """Stores the lanes that are `active` side by side: array[offset : offset + active.sum()] = lanes[active]
 
         The elements behind them, up to the sixteenth, may change too.
         """
@@ -274,7 +309,7 @@ class Code:
         return gep
 
     def gather(self, array: int, elements: Lanes, offset: int, active: Lanes) -> Lanes:
-        """Elements `elements + offset` of an array argument where `active`, 0 elsewhere."""
+        """Elements of an array argument: np.where(active, array[elements + offset], 0)"""
         kind, builder, small = self._kind(array), self.builder, ir.IntType(32)
         zeros = ir.Constant(kind, None)
         if self.has_avx512():
@@ -290,7 +325,7 @@ class Code:
         return Lanes(builder, builder.call(function, arguments))
 
     def scatter(self, array: int, elements: Lanes, offset: int, lanes: Lanes, active: Lanes) -> None:
-        """Stores into elements `elements + offset` of an array argument where `active`."""
+        """Stores into elements of an array argument: array[elements[active] + offset] = lanes[active]"""
         kind, builder, small = self._kind(array), self.builder, ir.IntType(32)
         if self.has_avx512():
             name = f"llvm.x86.avx512.mask.scatter.dp{'s' if kind is FLOATS else 'i'}.512"
@@ -313,14 +348,16 @@ class Code:
         return "+avx512f" in features.split(",")
 
     def constant(self, value: float | int) -> Lanes:
+        """The number in every lane: floats of a float, integers of an int."""
         kind = FLOATS if isinstance(value, float) else INTS
         return Lanes(self.builder, ir.Constant(kind, [value] * LANES))
 
 
 class Rows:
-    """Sixteen units: the places from `at` on in the rows of `near_f` and `near_i`.
+    """Sixteen units: the places from `at` on in the rows of `near_f` and `near_i`, both [rows, places].
 
-    These are the array arguments 0 and 1, or `near_i` alone is: then `ints` is 0.
+    These two are the array arguments 0 and 1. Where `near_i` is the only one, `ints` is 0. `load(row)` is near_f[row,
+    at : at + 16].
     """
 
     def __init__(self, code: Code, at: Any, places: Any, ints: int = 1):
@@ -346,6 +383,7 @@ class Rows:
 
 
 def dot(ax: Lanes, bx: Lanes, ay: Lanes, by: Lanes) -> Lanes:
+    """ax * bx + ay * by"""
     return ax * bx + ay * by
 
 
@@ -360,8 +398,15 @@ def _while(builder: Any, more: Callable[[], Any], turn: Callable[[], None]) -> N
 
 
 def each_bit(code: Code, masks: Lanes, look: Callable[[Lanes, Lanes], None]) -> None:
-    """Calls `look(number, active)` in a loop: at its n-th turn `number` is that of the n-th bit set of every lane of
-    `masks`, lowest first, where `active`: where there are that many."""
+    """Calls `look(number, active)` in a loop, until no lane of `masks` has a bit left.
+
+    At its n-th turn, `number` is that of each lane's n-th bit set, lowest first. Lanes with fewer bits are not
+    `active`.
+
+        while masks.any():
+            look(lowest bit set of each, masks != 0)
+            masks = masks & (masks - 1)
+    """
     left = Variable(masks)
 
     def turn() -> None:

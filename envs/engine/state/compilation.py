@@ -10,6 +10,10 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import json
+import os
+import sys
+import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -22,46 +26,101 @@ from numba.core.caching import IndexDataCacheFile
 _ROOT = Path(__file__).resolve().parents[3]
 """The folder of the package."""
 _PACKAGE = __name__.partition(".")[0]
+_MEMORY = Path(__file__).with_name("__pycache__") / f"meanings.{sys.implementation.cache_tag}.json"
+"""Keeps what `_read` found: to parse the sources takes longer than to import the package."""
 
 
 class _Source(NamedTuple):
-    digest: bytes
-    """Of what the module means."""
-    imports: frozenset[Path]
-    """Modules of the package that it imports."""
+    text_digest: str
+    """Of the file's bytes, and of this file's, which says how the rest was found."""
+    meaning_digest: str
+    imports: list[str]
+    """Files of the package that the module imports, relative to `_ROOT`."""
+
+
+def modules_of(file: Path) -> list[Path]:
+    """A module and everything that it imports from the package, directly or not.
+
+    Raises:
+        ImportError: one imports something from the package that is not there, or by a relative name.
+    """
+    return [_ROOT / name for name in _closure(file)]
 
 
 def source_stamp(file: Path) -> str:
-    """Digest of what a module and everything that it imports from the package mean.
+    """Digest of what a module, and everything that it imports from the package, mean.
 
     Raises:
-        ImportError: the module imports something from the package that is not there, or by a relative name.
+        ImportError: as `modules_of`.
     """
-    found: dict[Path, bytes] = {}
-    left = [file.resolve()]
+    # Without the names: a copy of the package elsewhere means the same.
+    digests = sorted(source.meaning_digest for source in _closure(file).values())
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def _closure(file: Path) -> dict[str, _Source]:
+    found: dict[str, _Source] = {}
+    left = [os.path.relpath(file.resolve(), _ROOT)]
+    before = len(_changed)
     while left:
-        path = left.pop()
-        if path not in found:
-            source = _read(path)
-            found[path] = source.digest
-            left.extend(source.imports)
-    # Without the paths: a copy of the package elsewhere means the same.
-    return hashlib.sha256(b"".join(sorted(found.values()))).hexdigest()
+        name = left.pop()
+        if name not in found:
+            found[name] = _sources()[name] = _read(name)
+            left.extend(found[name].imports)
+    if len(_changed) > before:
+        _store(_sources())
+    return found
+
+
+_changed: list[str] = []
+"""Files that had to be parsed."""
 
 
 @cache
-def _read(path: Path) -> _Source:
+def _sources() -> dict[str, _Source]:
+    """What earlier processes found."""
+    try:
+        return {name: _Source(*facts) for name, facts in json.loads(_MEMORY.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def _store(sources: dict[str, _Source]) -> None:
+    """Writes what this process found; without the right to, later processes parse again."""
+    try:
+        _MEMORY.parent.mkdir(exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=_MEMORY.parent, delete=False) as file:
+            json.dump(sources, file)
+        os.chmod(file.name, 0o644)
+        os.replace(file.name, _MEMORY)
+    except OSError:
+        return
+
+
+@cache
+def _text_digest(path: Path) -> str:
+    return hashlib.sha256(Path(__file__).read_bytes() + path.read_bytes()).hexdigest()
+
+
+@cache
+def _read(name: str) -> _Source:
+    path = _ROOT / name
+    text_digest = _text_digest(path)
+    known = _sources().get(name)
+    if known and known.text_digest == text_digest and all((_ROOT / file).is_file() for file in known.imports):
+        return known
+    _changed.append(name)
     tree = ast.parse(path.read_bytes(), str(path))
-    imports = frozenset(file for node in ast.walk(tree) for file in _imported_files(node, path))
+    imports = {str(file.relative_to(_ROOT)) for node in ast.walk(tree) for file in _imported_files(node, path)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
             node, clean=False
         ):
-            # A position is needed by `compile` only, which puts it into tables that the digest leaves out.
-            node.body[0] = ast.copy_location(ast.Pass(), node.body[0])
+            # `compile` needs a position, and puts it into tables that the digest leaves out.
+            node.body[:1] = [] if len(node.body) > 1 else [ast.copy_location(ast.Pass(), node.body[0])]
     digest = hashlib.sha256()
     _add_code(digest, compile(tree, str(path), "exec", dont_inherit=True))
-    return _Source(digest.digest(), imports)
+    return _Source(text_digest, digest.hexdigest(), sorted(imports))
 
 
 def _imported_files(node: ast.AST, importer: Path) -> list[Path]:

@@ -4,8 +4,8 @@ A battle ("world") `b` of a batch of `B` holds `N` unit slots. A unit is one row
 one of `State.ui` `[B, N, INT_ROW]`. These are four cache lines in all: a kernel that looks at a unit touches no others.
 `state.uf[b, i, F_X]` is the x of unit `i`. From Python, `state.f[:, F_X]` is the `[B, N]` view of it.
 
-Prefixes say which array a name indexes: `F_` float rows of units, `I_` integer rows, `W_` worlds (`State.w`), `K_` and
-`KI_` unit kinds, `WF_` and `WI_` weapons.
+Prefixes say which array a name indexes. Of units: `F_` floats, `I_` integers. Of worlds: `W_` (`State.w`). Of the
+tables in `Static`: `K_` and `KI_` unit kinds, `WF_` and `WI_` weapons.
 
 A *kind* is a row of the tables in `Static`: a unit type with the scenario's overrides. `Static.kind_i[k, KI_UNIT_TYPE]`
 is the game's own unit type id. Positions are in world units, time is in game loops (16 loops = one "Normal" second).
@@ -52,7 +52,7 @@ LOOPS_PER_SECOND = 16
     F_STIM,  # loops of Stimpack left
     F_BUSY,  # loops until a change of mode (siege, burrow) is complete
     F_BLINK_COOLDOWN,
-    F_SPEED,  # of the last loop, where the kind accelerates
+    F_SPEED,  # its speed in the last loop, where the kind accelerates
     F_INNER,  # radius that it collides by
     F_REACH,  # of a quiet unit (quiet.py): how far its target may be, centre to centre
     F_NEAR,  # ... and how near its goal it wants to be
@@ -121,7 +121,7 @@ FLAG_GUARDED = 16384  # under a Guardian Shield: direct hits of ranged weapons d
     ORDER_STIM,  # at once, keeps the current order
     ORDER_BLINK,  # point
     ORDER_SIEGE,  # Siege mode, Assault mode, Burrow: the kind's `changes_to`
-    # Led by the economy (`envs.economy.economy`); the battle walks them only, to the target point, and never ends them.
+    # Of the economy (`envs.economy`). The battle only walks to their target point, and never ends them.
     ORDER_GATHER,  # unit: a mineral field or a gas building
     ORDER_RETURN,  # unit: a hall, or the nearest
     ORDER_BUILD,  # + kind; point, or unit: a geyser, or a building that is not finished
@@ -173,9 +173,9 @@ T_ALIVE, T_CREATED, T_LOST, NUM_TALLY = range(4)
     N_SIDE,
     N_WANTED_X,  # its step without the pushes
     N_WANTED_Y,
-    N_ABOUT,  # how near another's edge must be to be met, later to limit the step
-    N_SHARE,  # of the step, what others leave room for
-    # Of blocks of sixteen places: at place k the rectangle around the units of the k-th block, and whose they are.
+    N_ABOUT,  # how near another's edge must be to be met, and later to limit the step
+    N_SHARE,  # the share of the step that others leave room for
+    # At place k, of the k-th block of sixteen places: the rectangle around its units, and who owns them.
     N_BOX_X0,
     N_BOX_X1,
     N_BOX_Y0,
@@ -189,7 +189,7 @@ T_ALIVE, T_CREATED, T_LOST, NUM_TALLY = range(4)
     NI_HAND,  # FLAG_AROUND and FLAG_LEFT of a unit that moves, and HAND_TURN
     NI_MET,  # of a unit that moves: others are near, or it has arrived among them (movement.py)
     NI_TARGET,  # slot of its target
-    NI_NUMBER,  # which it is of those that it is compared with
+    NI_NUMBER,  # its number among the units that it is compared with
     NI_SEEN,  # whose units see it, see `lanes.see_lanes`
     NI_GROUP,  # units of one number collide
     NI_WORLD,  # the world that it is in
@@ -204,7 +204,7 @@ T_ALIVE, T_CREATED, T_LOST, NUM_TALLY = range(4)
 HAND_TURN = 1  # the unit's turn to go around to the left
 LANES = 16  # places that one vector operation looks at; the arrays are that much longer than the units
 FEW_UNITS = 64  # up to here units are listed in the order of their slots, more are sorted by place
-FINEST, MOST_CELLS = 4, 1024  # of the grid that they are sorted by: size of a cell at least, cells of all owners
+FINEST, MOST_CELLS = 4, 1024  # the grid that they are sorted by: smallest size of a cell, most cells of all owners
 
 # --- projectiles: state.shot_i[b, n, S_*], state.shot_f[b, n, SF_*] -------------------------------------------------
 (

@@ -14,8 +14,8 @@ class MapSpec:
     """A map: size in cells of one world unit, what ground units cannot cross, and terrain height.
 
     `pathable` [height, width] bool (None: all), `terrain` [height, width] float (None: flat). `bounds` (x0, y0, x1, y1)
-    is the playable rectangle that no unit leaves (None: the whole map). `high_ground`: a unit does not see ground
-    units more than one unit of height above it unless a flyer of its side does.
+    is the playable rectangle that no unit leaves (None: the whole map). `high_ground`: a unit does not see ground units
+    more than one unit of height above it unless a flyer of its side does.
     """
 
     width: int = 32

@@ -66,14 +66,14 @@ def _set_order(state, b, i, order, target, tag, x, y):
     ii[b, i, I_WAKE] = 0
     ii[b, i, I_FLAGS] &= ~FLAG_RETURNING
     if order != ORDER_ATTACK or ii[b, i, I_TARGET] != target:
-        # Before its damage point an attack is lost when the unit is told something else, and its cooldown not spent.
+        # A new order before the damage point cancels the attack, and its cooldown is not spent.
         state.uf[b, i, F_WINDUP] = 0.0
         ii[b, i, I_TARGET] = -1
 
 
 @inline_kernel
 def issue_order(state, static, b, i, order, target, x, y, queued):
-    """Gives unit `i` an order: `target` a slot or -1, (`x`, `y`) a point; `queued` appends it to the orders in hand.
+    """Gives unit `i` an order: `target` is a slot or -1, (`x`, `y`) a point; `queued` appends it to its queue.
 
     Returns True when the unit took it: the target exists, the kind can do it, the queue has room. The same order again
     changes nothing (an attack under way goes on).
@@ -132,7 +132,7 @@ def issue_order(state, static, b, i, order, target, x, y, queued):
 
 @kernel
 def next_order(state, b, i):
-    """The order in hand is done: takes the next of the queue, or stands idle where the unit is."""
+    """The current order is done: the unit takes the next one of its queue, or stands idle where it is."""
     ii = state.ui
     # The slot may be an int32; one type for all callers, because Numba compiles a kernel anew for every other.
     world, slot = np.int64(b), np.int64(i)

@@ -117,7 +117,7 @@ def rank_grid(static):
 
 @inline_kernel
 def rank(grid, owner, x, y):
-    """The number of the cell of (x, y) among those of all owners: these one after the other, neutral units last."""
+    """The number of the cell of (x, y). Each owner has cells of its own; those of neutral units come last."""
     size, columns, rows, owners = grid
     scale = np.float32(1.0) / np.float32(size)
     return ((min(owner, owners) - 1) * rows + int(y * scale)) * columns + int(x * scale)

@@ -14,6 +14,7 @@ import sys
 import pytest
 
 from envs.protocol.install import install
+from tests.patience import PATIENCE
 
 PYTHON = os.environ.get("PERCEIVER_CLIENTS_PYTHON", sys.executable)
 
@@ -172,7 +173,12 @@ def run_client(needs, script, folder, arguments=()):
         pytest.skip(f"{PYTHON} cannot import {needs}")
     environment = {**os.environ, "SC2PATH": str(install(folder))}
     done = subprocess.run(
-        [PYTHON, "-c", script, *arguments], env=environment, capture_output=True, text=True, timeout=300, check=False
+        [PYTHON, "-c", script, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("SEEN ")]
     assert lines, done.stdout[-2000:] + done.stderr[-4000:]

@@ -7,7 +7,19 @@ import pytest
 from pysc2_evolved.env import sc2_env
 from s2clientprotocol import debug_pb2, error_pb2, raw_pb2, sc2api_pb2
 
-from envs.economy import economy as ec
+from envs.economy.tables import (
+    B_COLLECTED_MINERALS,
+    B_COLLECTED_VESPENE,
+    B_MINERALS,
+    B_SUPPLY,
+    B_SUPPLY_USED,
+    B_VESPENE,
+    E_AMOUNT,
+    E_CARRIES,
+    E_CONTENTS,
+    E_PHASE,
+    HARVESTING,
+)
 from envs.engine.state import layout as st
 from envs.protocol.abilities import carry_out, interpret
 from envs.protocol.maps import find_map
@@ -38,12 +50,12 @@ def do(world, slot, ability, target=-1, point=None, queued=False):
     return error_pb2.Success if carry_out(world, outcome, queued) else error_pb2.Error
 
 
-def bank(world, field=ec.B_MINERALS):
+def bank(world, field=B_MINERALS):
     return float(world.economy.bank[0, 1, field])
 
 
 def give(world, minerals):
-    world.economy.bank[0, 1, ec.B_MINERALS] += minerals
+    world.economy.bank[0, 1, B_MINERALS] += minerals
 
 
 def nearest_fields(world):
@@ -58,42 +70,42 @@ def test_a_worker_brings_what_the_games_does():
     field = min(of(world, "MineralField"), key=lambda field: abs(world._distance(hall, field) - 7.0))
     assert do(world, worker, SMART, target=field) == error_pb2.Success
     world.advance(5 * MINUTE)
-    assert 55 <= bank(world, ec.B_COLLECTED_MINERALS) / 5 <= 63
+    assert 55 <= bank(world, B_COLLECTED_MINERALS) / 5 <= 63
 
 
 def test_a_patch_serves_one_worker_at_a_time_and_nothing_is_lost():
     world = new_world()
     fields = of(world, "MineralField")
-    before = {field: int(world.economy.i[0, ec.E_CONTENTS, field]) for field in fields}
+    before = {field: int(world.economy.i[0, E_CONTENTS, field]) for field in fields}
     world.advance(1)
-    before = {field: int(world.economy.i[0, ec.E_CONTENTS, field]) for field in fields}
+    before = {field: int(world.economy.i[0, E_CONTENTS, field]) for field in fields}
     for _ in range(300):
         world.advance(5)
         at = [
             int(world.state.i[0, st.I_ORDER_TARGET, worker])
             for worker in of(world, "SCV")
             if world.state.i[0, st.I_ORDER, worker] == st.ORDER_GATHER
-            and world.economy.i[0, ec.E_PHASE, worker] == ec.HARVESTING
+            and world.economy.i[0, E_PHASE, worker] == HARVESTING
         ]
         assert len(at) == len(set(at))
-    taken = sum(before[field] - int(world.economy.i[0, ec.E_CONTENTS, field]) for field in fields)
-    carried = sum(int(world.economy.i[0, ec.E_AMOUNT, worker]) for worker in of(world, "SCV"))
-    assert taken == bank(world, ec.B_COLLECTED_MINERALS) + carried > 500
+    taken = sum(before[field] - int(world.economy.i[0, E_CONTENTS, field]) for field in fields)
+    carried = sum(int(world.economy.i[0, E_AMOUNT, worker]) for worker in of(world, "SCV"))
+    assert taken == bank(world, B_COLLECTED_MINERALS) + carried > 500
     # 12 workers, one of them told to go to each patch: they spread over the patches by themselves.
-    assert sum(before[field] > world.economy.i[0, ec.E_CONTENTS, field] for field in fields) == 8
+    assert sum(before[field] > world.economy.i[0, E_CONTENTS, field] for field in fields) == 8
 
 
 def test_a_worker_sent_to_another_patch_starts_there_anew():
     world = new_world("CollectMineralsAndGas")
     worker, (near, *_, far) = of(world, "SCV")[0], nearest_fields(world)
     do(world, worker, GATHER, target=near)
-    while world.economy.i[0, ec.E_PHASE, worker] != ec.HARVESTING:
+    while world.economy.i[0, E_PHASE, worker] != HARVESTING:
         world.advance(1)
     do(world, worker, GATHER, target=far)
     world.advance(60)
-    assert world.economy.i[0, ec.E_CONTENTS, far] == 1800 and not world.economy.i[0, ec.E_CARRIES, worker]
+    assert world.economy.i[0, E_CONTENTS, far] == 1800 and not world.economy.i[0, E_CARRIES, worker]
     world.advance(400)
-    assert world.economy.i[0, ec.E_CONTENTS, far] < 1800 and world.economy.i[0, ec.E_CONTENTS, near] == 1800
+    assert world.economy.i[0, E_CONTENTS, far] < 1800 and world.economy.i[0, E_CONTENTS, near] == 1800
 
 
 def test_more_workers_than_patches_take_bring_no_more():
@@ -108,7 +120,7 @@ def test_more_workers_than_patches_take_bring_no_more():
             worker = world.create(world.rules.kind["SCV"], 1, x + 3 * np.cos(n), y + 3 * np.sin(n))
             do(world, worker, GATHER, target=of(world, "MineralField")[n % 8])
         world.advance(2 * MINUTE)
-        rates.append(bank(world, ec.B_COLLECTED_MINERALS) / 2)
+        rates.append(bank(world, B_COLLECTED_MINERALS) / 2)
     assert rates[0] == pytest.approx(8 * 60, rel=0.08)
     assert 1.6 * rates[0] < rates[1] < 2.02 * rates[0]
     assert rates[2] < 1.35 * rates[1]  # a third worker on a patch adds little
@@ -122,7 +134,7 @@ def test_training_takes_money_supply_and_time():
     assert bank(world) == 0
     assert do(world, hall, TRAIN_SCV) == error_pb2.NotEnoughMinerals
     world.advance(271)
-    assert len(of(world, "SCV")) == 12 and bank(world, ec.B_SUPPLY_USED) == 13
+    assert len(of(world, "SCV")) == 12 and bank(world, B_SUPPLY_USED) == 13
     world.advance(2)
     assert len(of(world, "SCV")) == 13 and world.economy.made[0, 1, world.rules.kind["SCV"]] == 1
     give(world, 1000)
@@ -156,10 +168,10 @@ def test_building_needs_money_room_and_a_worker_that_stays():
     world.advance(300)
     progress = world.build_progress(depot)
     world.advance(300)
-    assert world.build_progress(depot) == progress < 1 and bank(world, ec.B_SUPPLY) == 15
+    assert world.build_progress(depot) == progress < 1 and bank(world, B_SUPPLY) == 15
     assert do(world, other, SMART, target=depot) == error_pb2.Success
     world.advance(600)
-    assert not world.unfinished(depot) and bank(world, ec.B_SUPPLY) == 23
+    assert not world.unfinished(depot) and bank(world, B_SUPPLY) == 23
     assert world.state.f[0, st.F_HEALTH, depot] == pytest.approx(400)
     assert world.state.i[0, st.I_ORDER, other] == st.ORDER_STOP
     assert do(world, worker, BARRACKS, point=(36.0, 33.0)) == error_pb2.Success
@@ -180,7 +192,7 @@ def test_orders_to_build_queue_and_replace_each_other():
     assert do(world, worker, DEPOT, point=(36, 23), queued=True) == error_pb2.Success
     world.advance(1200)
     assert sorted(float(world.state.f[0, st.F_Y, depot]) for depot in of(world, "SupplyDepot")) == [23, 28]
-    assert bank(world, ec.B_SUPPLY) == 31
+    assert bank(world, B_SUPPLY) == 31
 
 
 def test_gas_comes_from_a_refinery():
@@ -195,13 +207,13 @@ def test_gas_comes_from_a_refinery():
     assert not world.unfinished(refinery)
     for worker in workers[1:3]:
         assert do(world, worker, GATHER, target=refinery) == error_pb2.Success
-    start = bank(world, ec.B_VESPENE)  # the builder has begun by itself
+    start = bank(world, B_VESPENE)  # the builder has begun by itself
     world.advance(3 * MINUTE)
     # Public knowledge: 160 to 163 a minute with three workers.
-    assert 140 <= (bank(world, ec.B_VESPENE) - start) / 3 <= 175
-    left = int(world.economy.i[0, ec.E_CONTENTS, geyser])
-    carried = sum(int(world.economy.i[0, ec.E_AMOUNT, worker]) for worker in workers)
-    assert left + carried + bank(world, ec.B_COLLECTED_VESPENE) == 2250
+    assert 140 <= (bank(world, B_VESPENE) - start) / 3 <= 175
+    left = int(world.economy.i[0, E_CONTENTS, geyser])
+    carried = sum(int(world.economy.i[0, E_AMOUNT, worker]) for worker in workers)
+    assert left + carried + bank(world, B_COLLECTED_VESPENE) == 2250
 
 
 def test_rally_points_send_workers_to_gather():
@@ -210,7 +222,7 @@ def test_rally_points_send_workers_to_gather():
     assert do(world, hall, SMART, target=field) == error_pb2.Success
     assert do(world, hall, TRAIN_SCV) == error_pb2.Success
     world.advance(700)
-    assert bank(world, ec.B_COLLECTED_MINERALS) >= 10
+    assert bank(world, B_COLLECTED_MINERALS) >= 10
 
 
 def test_the_economy_is_saved_and_comes_back():

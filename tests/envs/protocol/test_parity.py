@@ -7,7 +7,7 @@ import pytest
 from pysc2_evolved.env import sc2_env
 from s2clientprotocol import debug_pb2, sc2api_pb2
 
-from envs.economy.economy import B_MINERALS
+from envs.economy.tables import B_MINERALS
 from envs.economy_env import FUNCTIONS, EconomyEnv
 from envs.protocol.game import GIFT
 from envs.pysc2.client import simulator

@@ -18,6 +18,7 @@ from envs.protocol.handler import IN_GAME, LAUNCHED, MAX_REQUEST_BYTES
 from envs.protocol.install import InstallError, executable, install
 from envs.protocol.server import ProtocolServer, ServerError
 from tests.envs.protocol.test_handler import RAW, fuzz
+from tests.patience import PATIENCE
 
 
 def request(client, text=False, **fields):
@@ -118,7 +119,7 @@ def test_installs_a_layout_that_launches(tmp_path):
     ]
     process = subprocess.Popen(arguments)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 client = connect(f"ws://127.0.0.1:{port}/sc2api")
@@ -129,7 +130,7 @@ def test_installs_a_layout_that_launches(tmp_path):
         with client:
             assert request(client, ping=sc2api_pb2.RequestPing()).ping.base_build == 75689
             client.send(sc2api_pb2.Request(quit=sc2api_pb2.RequestQuit()).SerializeToString())
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=PATIENCE) == 0
     finally:
         process.kill()
 
@@ -150,7 +151,7 @@ def test_bad_messages_over_a_websocket():
             with contextlib.suppress(ConnectionClosed):
                 other.send(bytes(MAX_REQUEST_BYTES + 1))
             with pytest.raises(ConnectionClosed):
-                other.recv(timeout=30)
+                other.recv(timeout=PATIENCE)
         assert request(client, ping=sc2api_pb2.RequestPing()).ping.base_build == 75689
 
 

@@ -7,7 +7,8 @@ from functools import cache
 import numpy as np
 from s2clientprotocol import data_pb2, sc2api_pb2
 
-from envs.economy.economy import X_ABILITY, X_PROVIDES, X_REQUIRES, X_TIME, Tech, make_tech
+from envs.economy.tables import X_ABILITY, X_PROVIDES, X_REQUIRES, X_TIME, Tech
+from envs.economy.tech import make_tech
 from envs.engine.state import layout as st
 from envs.engine.state.maps import MapSpec
 from envs.protocol.abilities import ability_table
@@ -32,14 +33,14 @@ BUFFS = {
 def game_data() -> sc2api_pb2.ResponseData:
     """Everything; the handler picks the parts that are asked for.
 
-    Units and abilities lie at the index of their id, as in the game; those that the simulator lacks are unavailable.
+    Units and abilities lie at the index of their id, as in the game. Ids that the simulator lacks are unavailable.
     """
     rules = all_rules(None, MapSpec())
     response = sc2api_pb2.ResponseData()
     tech = make_tech(rules)
     table = ability_table()
     for ability in range(max(table) + 1):
-        # As in the game, an ability that exists is available; what a unit has is told by its observation.
+        # As in the game, an ability that exists is available; the observation says which of them a unit has.
         entry = response.abilities.add(ability_id=ability, available=ability in table or ability == 0)
         if ability in table:
             name, target, general = table[ability]
@@ -66,7 +67,10 @@ def map_units(world: World) -> list[data_pb2.UnitTypeData]:
 
     They too lie at the index of their id.
     """
-    kinds = {int(world.types[0, kind]): int(kind) for kind in np.flatnonzero(world.types[0] != world.types[1])}
+    kinds = {
+        int(world.kinds.types[0, kind]): int(kind)
+        for kind in np.flatnonzero(world.kinds.types[0] != world.kinds.types[1])
+    }
     units = []
     for unit_type in range(len(game_data().units), max(kinds, default=-1) + 1):
         unit = data_pb2.UnitTypeData(unit_id=unit_type, available=unit_type in kinds)
