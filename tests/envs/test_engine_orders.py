@@ -165,7 +165,7 @@ def test_siege_mode_takes_time_keeps_health_and_reaches_farther() -> None:
     arena.state.f[0, st.F_HEALTH, i] = 100.0
     arena.order(i, st.ORDER_SIEGE)
     arena.order(i, st.ORDER_ATTACK, j, queued=True)
-    arena.run(63)
+    arena.run(68)
     assert arena.flag(i, st.I_KIND) == arena.rules.kind["SiegeTank"]
     arena.run(2)
     assert arena.flag(i, st.I_KIND) == arena.rules.kind["SiegeTankSieged"]
