@@ -8,8 +8,8 @@ import tomllib
 from importlib import resources
 
 import pytest
-
 from envs.economy.economy import economy_data
+
 from envs.protocol.abilities import ability_table
 from envs.protocol.recorded import (
     recorded_abilities,
@@ -91,7 +91,9 @@ def test_morphs_take_as_long_as_in_the_game():
     there = [(n, u) for n, u in morphs if by_name[u["changes_to"]]["ability_id"] == u["abilities"]["change"]]
     assert len(there) == len(morphs) / 2 == 5
     for name, unit in there:
-        assert unit["change_time"] * 16 == pytest.approx(by_name[unit["changes_to"]]["build_time_loops"], abs=0.02), name
+        assert unit["change_time"] * 16 == pytest.approx(by_name[unit["changes_to"]]["build_time_loops"], abs=0.02), (
+            name
+        )
 
 
 def test_abilities_are_the_games():
