@@ -36,7 +36,7 @@ def address() -> Iterator[str]:
 
 @pytest.mark.slow
 def test_the_tutorials_command_trains_on_several_nodes(tmp_path: Path, address: str) -> None:
-    layout = "--cluster.num-env-runners 4 --cluster.num-learners 2"
+    layout = "--cluster.num-env-runners 2 --cluster.num-learners 1"
     command = f"--preset 3m --run runs/cluster --cluster.ray-address {address} {layout} {SHORT}"
     done = subprocess.run(
         [sys.executable, "-m", "agents.train", *command.split()],
