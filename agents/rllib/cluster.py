@@ -31,6 +31,7 @@ _QUIET = {
 # Ray's own switch between "this machine only" (every server binds 127.0.0.1) and clusters. By default Ray on Linux is
 # made for clusters and listens on all interfaces. Read when Ray is imported.
 _CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+_START_ATTEMPTS = 5
 
 
 def available_cpus() -> int:
@@ -102,11 +103,26 @@ def connect(cluster: ClusterConfig) -> None:
         options |= {"num_cpus": cluster.num_cpus or available_cpus(), "include_dashboard": False}
     try:
         with _without_log_level_note():
-            ray.init(address=cluster.ray_address or "local", **options)
+            _start(address=cluster.ray_address or "local", **options)
     except ConnectionError as error:
         raise ConfigError(f"no Ray cluster answers at cluster.ray_address={cluster.ray_address!r}: {error}") from error
     logging.getLogger("ray.rllib").setLevel(logging.ERROR)
     check_connected(cluster)
+
+
+def _start(**options: Any) -> None:
+    """`ray.init`, tried again where Ray's own servers need more than the 30 s that it allows them."""
+    import ray
+
+    for attempts_left in reversed(range(_START_ATTEMPTS)):
+        try:
+            ray.init(**options)
+        except Exception as error:  # Ray raises no type of its own here
+            if attempts_left == 0 or "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
+        else:
+            return
 
 
 @contextmanager

@@ -25,9 +25,10 @@ from envs.engine.quiet import (
     go_on,
     recover,
 )
-from envs.engine.simd.lanes import IDLE, MOVING, RESTING, TELEPORT, first_bit
+from envs.engine.simd.lookup import first_bit
 from envs.engine.state import layout as st
 from envs.engine.state.compilation import inline_kernel
+from envs.engine.state.layout import IDLE, MOVING, RESTING, TELEPORT
 from envs.engine.state.orders import next_order
 from envs.engine.state.units import set_kind
 from envs.engine.targeting import acquire, acquire_wounded, can_heal, enemies_within, lost

@@ -1,7 +1,8 @@
 """Movement: units step, go around what stands in their way, and push each other apart.
 
 Units collide by their inner radii, ground with ground and air with air. Collision is soft, but no two centres come
-nearer than `lanes.CORE` of the sum of these radii. A step takes at most half of the room on the way to another unit.
+nearer than `collisions.CORE` of the sum of these radii. A step takes at most half of the room on the way to another
+unit.
 
 A unit that attacks or holds its position is never pushed. Allies make way for each other, enemies do not. Allies that
 come towards each other pass on the right. All displacements are found from the same positions before any is applied.
@@ -12,26 +13,12 @@ from __future__ import annotations
 import numpy as np
 
 from envs.engine.neighbours import KEY_COLOSSUS, KEY_FLYER, RADIUS_PARTS, SLACK, blocks_in_window, lanes_before
-from envs.engine.simd.lanes import (
-    MOVING,
-    TELEPORT,
-    begin_steps,
-    blocked_lanes,
-    collect_met,
-    collect_room,
-    collide_lanes,
-    end_steps,
-    first_bit,
-    lanes_in_window,
-    lanes_span,
-    lanes_that_move,
-    number_lanes,
-    push_steps,
-    share_lanes,
-    turn_steps,
-)
+from envs.engine.simd.collisions import collect_met, collect_room, collide_lanes, number_lanes, share_lanes
+from envs.engine.simd.lookup import first_bit, lanes_in_window, lanes_span
+from envs.engine.simd.steps import begin_steps, blocked_lanes, end_steps, lanes_that_move, push_steps, turn_steps
 from envs.engine.state import layout as st
 from envs.engine.state.compilation import inline_kernel, kernel
+from envs.engine.state.layout import MOVING, TELEPORT
 from envs.engine.state.maps import nearest_pathable
 from envs.engine.state.orders import next_order
 

@@ -1,7 +1,7 @@
 """The units of a loop by place, copied together so that a look-up reads few and contiguous entries.
 
 Places hold the units of one world after those of another: small worlds share the lanes of a vector operation. A look-up
-goes through blocks of sixteen places (lanes.py).
+goes through blocks of sixteen places (simd/lookup.py).
 
 Up to `FEW_UNITS` units keep the order of their slots, and a look-up goes through all of them. More units are sorted now
 and then by owner and grid cell: the units of a block then stand near each other. A look-up goes through the blocks
@@ -17,9 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from envs.engine.simd.lanes import ANCHORED, box_lanes, boxes_in_window, pack_rows
+from envs.engine.simd.lookup import box_lanes, boxes_in_window, pack_rows
 from envs.engine.state import layout as st
 from envs.engine.state.compilation import inline_kernel, kernel
+from envs.engine.state.layout import ANCHORED
 from envs.engine.state.units import rank, rank_grid
 
 # A key holds what a look-up asks of a unit: bits 0..16 its owner, then:

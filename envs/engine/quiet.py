@@ -17,9 +17,9 @@ from llvmlite import ir
 from numba.core import types
 
 from envs.engine.neighbours import KEY_RECOVERS, KEY_TURN
-from envs.engine.simd.lanes import ANCHORED, MOVING, OWNERS, RESTING
 from envs.engine.simd.vectors import INDEX, MASK, Code, Lanes, Rows, Variable, dot, operation
 from envs.engine.state import layout as st
+from envs.engine.state.layout import ANCHORED, MOVING, OWNERS, RESTING
 
 ARRIVED = np.float32(1e-3)
 AIMED = np.float32(0.0003)  # squared sine of one degree: a unit that shoots turns no further

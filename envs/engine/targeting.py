@@ -14,9 +14,10 @@ from envs.engine.neighbours import (
     lanes_before,
     square,
 )
-from envs.engine.simd.lanes import OWNERS, first_bit, lanes_in_reach
+from envs.engine.simd.lookup import first_bit, lanes_in_reach
 from envs.engine.state import layout as st
 from envs.engine.state.compilation import inline_kernel, kernel
+from envs.engine.state.layout import OWNERS
 
 NO_DISTANCE = np.float32(1e9)
 

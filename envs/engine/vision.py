@@ -15,7 +15,7 @@ from envs.engine.neighbours import (
     near_units,
     square,
 )
-from envs.engine.simd.lanes import first_bit, lanes_in_reach, lanes_in_window, owners_of_all, see_lanes
+from envs.engine.simd.lookup import first_bit, lanes_in_reach, lanes_in_window, owners_of_all, see_lanes
 from envs.engine.state import layout as st
 from envs.engine.state.compilation import inline_kernel, kernel
 

@@ -55,8 +55,7 @@ class _ContextType(StructureType):
 
 
 class Context(structref.StructRefProxy):
-    """One environment for the compiled phases: engine state and tables, compiled, episode, action, result; see
-    `envs.scenarios.compiled`."""
+    """One environment for the compiled phases, see `envs.engine.state.layout` and `envs.scenarios.compiled`."""
 
 
 structref.define_proxy(Context, _ContextType, ["state", "static", "compiled", "episode", "action", "result", "restart"])
@@ -76,11 +75,13 @@ structref.define_proxy(OutputRef, _OutputType, ["arrays"])
 
 @entry
 def make_context(*fields):
+    """A `Context` of its fields in their order."""
     return Context(*fields)
 
 
 @entry
 def make_output(arrays):
+    """An `OutputRef` of an `Output`."""
     return OutputRef(arrays)
 
 
@@ -172,6 +173,7 @@ def _end_of_playing(episode, first, last):
 
 @Phase
 def advance_battles(context, loops, first, last):
+    """Game loops of the worlds that are not done."""
     state, static, _, episode, _, _, _ = fields_of(context)
     while first < last:
         end = _end_of_playing(episode, first, last)
@@ -181,7 +183,7 @@ def advance_battles(context, loops, first, last):
 
 @Phase
 def advance_games(context, loops, first, last):
-    """Mini-games: their rules act after every game loop."""
+    """As `advance_battles`, for mini-games: their rules act after every game loop."""
     state, static, compiled, episode, _, _, _ = fields_of(context)
     while first < last:
         end = _end_of_playing(episode, first, last)
@@ -261,6 +263,7 @@ def open_episodes(context, first, last):
 
 @Phase
 def observe_entities(context, output, only_ended, first, last):
+    """Entities, mask and scalars."""
     state, static, compiled, episode, _, _, restart = fields_of(context)
     (out,) = fields_of(output)
     for b in range(first, last):
@@ -282,6 +285,7 @@ def observe_entities(context, output, only_ended, first, last):
 
 @Phase
 def observe_smac(context, output, only_ended, first, last):
+    """SMAC's observations and global state."""
     state, static, compiled, episode, _, _, restart = fields_of(context)
     (out,) = fields_of(output)
     for b in range(first, last):
@@ -294,6 +298,7 @@ def observe_smac(context, output, only_ended, first, last):
 
 @Phase
 def observe_unit_masks(context, output, only_ended, first, last):
+    """Masks of the unit view."""
     state, static, compiled, _, _, _, restart = fields_of(context)
     (out,) = fields_of(output)
     for b in range(first, last):
@@ -305,6 +310,7 @@ def observe_unit_masks(context, output, only_ended, first, last):
 
 @Phase
 def observe_smac_mask(context, output, only_ended, first, last):
+    """Mask of SMAC's view."""
     state, static, compiled, _, _, _, restart = fields_of(context)
     (out,) = fields_of(output)
     for b in range(first, last):
@@ -316,6 +322,7 @@ def observe_smac_mask(context, output, only_ended, first, last):
 
 @Phase
 def observe_function_masks(context, output, only_ended, first, last):
+    """Masks of the structured view."""
     state, static, compiled, _, _, _, restart = fields_of(context)
     (out,) = fields_of(output)
     for b in range(first, last):

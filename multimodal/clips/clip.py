@@ -4,6 +4,7 @@ Rules for files that do not fill a clip:
 
 - A file without a sound track gives silence with `has_audio` False; without a picture, black with `has_video` False.
   The model masks that modality at its input and no loss or metric counts it.
+- A picture of a single frame (a still, as of music with a photograph) is shown as long as the sound lasts.
 - A file shorter than the clip is extended: the last frame is held and the sound is silent. A file shorter than half
   the clip (`MIN_COVERED`) is too short and counts as unreadable; so does one whose contents end there, whatever its
   header says.

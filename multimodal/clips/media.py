@@ -3,19 +3,26 @@
 Time is the file's presentation time in seconds, with zero at the first instant of the earliest stream. `read_window`
 returns the picture a player would show at each asked-for instant (the latest frame whose time stamp has come, so that
 variable frame rates need no special case) and the sound of the same instants.
+
+Of several pictures or sounds the one marked as default is taken, else the first. A picture that is a single frame, a
+still, is shown as long as the sound lasts.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
+from itertools import islice
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import numpy as np
+from av.stream import Disposition
 from av.video.frame import VideoFrame
 
 from multimodal.clips.picture import MAX_PIXELS, TIME_TOLERANCE, Picture, pixel_aspect, shown_size
@@ -25,8 +32,10 @@ MEDIA_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi"})
 
 # Decoders need packets before the window: AAC and MP3 overlap neighbouring blocks, Opus takes 80 ms (RFC 7845).
 SOUND_PREROLL = 0.25
-# Seeking aims this long before the window, earlier if a container puts us behind it, at last at the beginning.
+# Seeking aims this long before the window, then earlier if no key frame lies there; at last all is read.
 SEEK_LEADS = (SOUND_PREROLL, 4.0, 30.0)
+# Packets in which a picture may begin, its signature and first key frame included.
+PRIMING_PACKETS = 16
 # A header that claims other rates is damaged or not meant for us.
 SAMPLE_RATES = range(1_000, 400_000)
 OPEN_TIMEOUT = 20.0
@@ -51,7 +60,8 @@ class MediaInfo:
     """What the headers of a file say.
 
     Attributes:
-        duration: seconds from the first instant to the end of the picture (of the sound where there is no picture).
+        duration: seconds from the first instant to the end of the picture, or of the sound where there is no picture or
+            only a still.
         width, height: pixels as shown, after rotation metadata and pixel aspect ratio; None without a picture.
         frame_rate: mean frames per second; None without a picture or where the file does not say.
         sample_rate: sound samples per second; None without sound.
@@ -83,7 +93,8 @@ class Window:
         frames: uint8 `[T, H, W, 3]` RGB, or None if the file has no picture.
         sound: float32 `[S]` mono in [-1, 1], or None if the file has no sound; 0 where the sound track has a gap.
         frame_times: float64 `[T]`, the time stamp of the frame in each slot, in seconds; empty without a picture.
-        frames_covered: how many slots lie before the end of the last frame; the rest repeats that frame.
+        frames_covered: how many slots lie before the end of the last frame (of a still: of the sound); the rest repeats
+            that frame.
         sound_covered: share of the samples that the sound track has.
     """
 
@@ -109,6 +120,9 @@ def _open(path: str | Path) -> Iterator[av.container.InputContainer]:
         raise UnreadableMedia(path, f"cannot be decoded ({reason})") from error
 
 
+AnyStream = TypeVar("AnyStream", av.VideoStream, av.AudioStream)
+
+
 @dataclass(frozen=True)
 class _Tracks:
     """The picture and the sound that are read, at least one of them, and the mixing weights of the sound's layout."""
@@ -116,6 +130,36 @@ class _Tracks:
     video: av.VideoStream | None
     audio: av.AudioStream | None
     weights: dict[str, np.ndarray]
+    format: str
+
+    @property
+    def streams(self) -> list[av.VideoStream | av.AudioStream]:
+        return [stream for stream in (self.video, self.audio) if stream is not None]
+
+    @property
+    def guide(self) -> av.VideoStream | av.AudioStream:
+        """The stream that says where in the file a time is: the picture, where there is one."""
+        return self.streams[0]
+
+    @cached_property
+    def origin(self) -> float:
+        """The file's first instant on its own clock, in seconds."""
+        starts = [_seconds(stream.start_time, stream.time_base) for stream in self.streams]
+        return min((start for start in starts if start is not None), default=0.0)
+
+    @property
+    def unaligned(self) -> bool:
+        """Whether packets may begin in the middle of a frame, and only some bear a time stamp."""
+        return self.format in ("mpegts", "mpeg")
+
+    @property
+    def counted(self) -> bool:
+        """Whether the times of frames follow from their number only.
+
+        AVI stores no times of presentation. FFmpeg reckons them for codecs whose frames are at most one place out of
+        order, and gives those of other codecs the times of decoding.
+        """
+        return self.format == "avi" and self.video is not None and self.video.codec_context.name in ("h264", "hevc")
 
     @property
     def channels(self) -> int | None:
@@ -123,20 +167,28 @@ class _Tracks:
         return len(next(iter(self.weights.values()))) if self.weights else None
 
 
+def _preferred(streams: Iterable[AnyStream]) -> AnyStream | None:
+    """The stream that is marked as default, else the first."""
+    candidates = list(streams)
+    marked = [stream for stream in candidates if stream.disposition & Disposition.default]
+    return next(iter(marked or candidates), None)
+
+
 def _tracks(container: av.container.InputContainer, path: str | Path) -> _Tracks:
-    """The first picture and sound stream that can be decoded (cover images are no picture)."""
-    video = None
-    for stream in container.streams.video:
-        if stream.codec_context is not None and not stream.disposition & av.stream.Disposition.attached_pic:
-            video = stream
-            break
-    audio = next((stream for stream in container.streams.audio if stream.codec_context is not None), None)
-    if video is not None:
-        if video.codec_context.width <= 0 or video.codec_context.height <= 0:
-            video = None
-        elif video.codec_context.width * video.codec_context.height > MAX_PIXELS:
-            size = f"{video.codec_context.width} x {video.codec_context.height}"
-            raise UnreadableMedia(path, f"the header claims frames of {size} pixels")
+    """The picture and sound to read, of those that can be decoded (cover images are no picture)."""
+    pictures = (
+        stream
+        for stream in container.streams.video
+        if stream.codec_context is not None
+        and stream.codec_context.width > 0
+        and stream.codec_context.height > 0
+        and not stream.disposition & Disposition.attached_pic
+    )
+    video = _preferred(pictures)
+    audio = _preferred(stream for stream in container.streams.audio if stream.codec_context is not None)
+    if video is not None and video.codec_context.width * video.codec_context.height > MAX_PIXELS:
+        size = f"{video.codec_context.width} x {video.codec_context.height}"
+        raise UnreadableMedia(path, f"the header claims frames of {size} pixels")
     weights = {}
     if audio is not None:
         weights = settle_layout(audio)
@@ -147,7 +199,7 @@ def _tracks(container: av.container.InputContainer, path: str | Path) -> _Tracks
             audio, weights = None, {}
     if video is None and audio is None:
         raise UnreadableMedia(path, "has neither a picture nor a sound track that can be decoded")
-    tracks = _Tracks(video, audio, weights)
+    tracks = _Tracks(video, audio, weights, container.format.name)
     if (tracks.channels or 0) > MAX_CHANNELS:
         raise UnreadableMedia(path, f"has {tracks.channels} sound channels; at most {MAX_CHANNELS} can be mixed down")
     for present in (video, audio):
@@ -162,21 +214,35 @@ def _seconds(value: int | None, time_base: Fraction | None) -> float | None:
     return None if value is None or time_base is None else value * time_base.numerator / time_base.denominator
 
 
-def _origin(*streams: av.VideoStream | av.AudioStream | None) -> float:
-    """The file's first instant on its own clock, in seconds."""
-    starts = [_seconds(stream.start_time, stream.time_base) for stream in streams if stream is not None]
-    return min((start for start in starts if start is not None), default=0.0)
+def _last_packet_end(path: str | Path, kind: str) -> float:
+    """End of the last packet of the "video" or the "audio", for files whose headers do not say.
 
-
-def _last_packet_end(path: str | Path, video: bool) -> float:
-    """End of the last packet, by reading the whole file without decoding: for files whose headers give no duration."""
+    The whole file is read, not decoded.
+    """
     with _open(path) as container:
-        stream = container.streams.video[0] if video else container.streams.audio[0]
+        tracks = _tracks(container, path)
         end = 0.0
-        for packet in container.demux(stream):
+        for packet in container.demux([stream for stream in tracks.streams if stream.type == kind]):
             if packet.pts is not None and packet.time_base is not None:
                 end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
     return end
+
+
+def _end(stream: av.VideoStream | av.AudioStream) -> float | None:
+    """When a stream ends by its header, in seconds on the container's clock."""
+    return _seconds((stream.start_time or 0) + stream.duration if stream.duration else None, stream.time_base)
+
+
+def _first_frame(container: av.container.InputContainer, video: av.VideoStream) -> tuple[VideoFrame | None, bool]:
+    """The first frame that can be decoded, and whether the picture has no other."""
+    first, packets = None, 0
+    for packet in container.demux(video):
+        packets += packet.size > 0
+        if first is None:
+            first = next(iter(_decode(packet)), None)
+        if first is not None and packets > 1:
+            break
+    return first, packets == 1
 
 
 def probe(path: str | Path) -> MediaInfo:
@@ -188,24 +254,24 @@ def probe(path: str | Path) -> MediaInfo:
     with _open(path) as container:
         tracks = _tracks(container, path)
         video, audio = tracks.video, tracks.audio
-        origin = _origin(video, audio)
-        stream = video if video is not None else audio
-        assert stream is not None
-        end = _seconds((stream.start_time or 0) + stream.duration if stream.duration else None, stream.time_base)
+        end = _end(tracks.guide)
         if end is None and container.duration:
             end = float(Fraction(container.duration, av.time_base)) + (container.start_time or 0) / av.time_base
         width = height = frame_rate = None
         if video is not None:
             # Rotation stands in the display matrix, which PyAV shows on decoded frames only.
-            frame = next(iter(container.decode(video)), None)
+            frame, still = _first_frame(container, video)
             if frame is None:
                 raise UnreadableMedia(path, "not one frame of the picture can be decoded")
             width, height = shown_size(frame, pixel_aspect(video))
             frame_rate = float(video.average_rate) if video.average_rate else None
+            if still and audio is not None:
+                sound_end = _end(audio) or _last_packet_end(path, "audio")
+                end = max(end or sound_end, sound_end)
         sample_rate = audio.codec_context.sample_rate if audio is not None else None
     if end is None:
-        end = _last_packet_end(path, video is not None)
-    duration = end - origin
+        end = _last_packet_end(path, tracks.guide.type)
+    duration = end - tracks.origin
     if not (math.isfinite(duration) and duration > 0):
         raise UnreadableMedia(path, f"has no duration (the file says {duration:g} s)")
     return MediaInfo(
@@ -240,89 +306,204 @@ def read_window(
     Raises:
         UnreadableMedia: damaged file, or nothing in it at the asked-for time.
     """
-    for lead in (*SEEK_LEADS, None):
-        window = _read_from(path, lead, start, num_frames, frame_rate, sample_rate, short_side)
-        if window is not None:
-            return window
-    raise AssertionError("reading from the beginning always gives a window or raises")
+    request = _Request(start, num_frames, frame_rate, sample_rate, short_side)
+    window = _read_sought(path, request) if start > SEEK_LEADS[0] else None
+    return window if window is not None else _read_from_beginning(path, request)
 
 
-def _read_from(
-    path: str | Path,
-    lead: float | None,
-    start: float,
-    num_frames: int,
-    frame_rate: float,
-    sample_rate: int,
-    short_side: int | None,
-) -> Window | None:
-    """`read_window` from one seek, `lead` s ahead (None: from the beginning). Returns None if it led behind `start`."""
+@dataclass(frozen=True)
+class _Request:
+    """The arguments of `read_window`."""
+
+    start: float
+    num_frames: int
+    frame_rate: float
+    sample_rate: int
+    short_side: int | None
+
+
+def _read_from_beginning(path: str | Path, request: _Request) -> Window:
+    with _open(path) as container:
+        reading = _Reading(container, _tracks(container, path), request, sought=False)
+        reading.run()
+        window = reading.window()
+    if window is None:
+        raise UnreadableMedia(path, "not one frame of the picture can be decoded")
+    return window
+
+
+def _read_sought(path: str | Path, request: _Request) -> Window | None:
+    """The window read from shortly before it, or None where only reading from the beginning gives it."""
     with _open(path) as container:
         tracks = _tracks(container, path)
-        video, audio = tracks.video, tracks.audio
-        origin = _origin(video, audio)
-        opening = origin + start
-        closing = opening + num_frames / frame_rate
-        from_beginning = lead is None or start <= lead
-        if not from_beginning:
-            assert lead is not None
-            guide = video if video is not None else audio
-            assert guide is not None and guide.time_base is not None
-            container.seek(int((opening - lead) / guide.time_base), stream=guide, backward=True)
+        if tracks.counted:
+            return None
+        _prime(container, tracks.video)
+        time_base = tracks.guide.time_base
+        if time_base is None:
+            return None
+        for lead in SEEK_LEADS:
+            if request.start <= lead:
+                break
+            target = tracks.origin + request.start - lead
+            try:
+                container.seek(int(target / time_base), stream=tracks.guide, backward=True)
+            except av.FFmpegError:  # formats and damaged files in which nothing can be sought
+                break
+            reading = _Reading(container, tracks, request, sought=True)
+            if reading.run():
+                return reading.window()
+    return None
 
-        picture = sound = None
-        resampling = None
-        if video is not None:
-            rate = float(video.average_rate) if video.average_rate else 25.0
-            times = opening + np.arange(num_frames) / frame_rate
-            picture = Picture(times, pixel_aspect(video), short_side, frame_length=1.0 / rate)
-        if audio is not None:
-            resampling = Resampling(audio.codec_context.sample_rate, sample_rate)
-            tick = float(audio.time_base) if audio.time_base else 0.0
-            sound = Sound(audio.codec_context.sample_rate, tick, tracks.weights)
-        sound_margin = resampling.margin_seconds if resampling is not None else 0.0
 
-        wanted = [stream for stream in (video, audio) if stream is not None]
-        video_base = video.time_base if video is not None else None
-        audio_base = audio.time_base if audio is not None else None
-        for packet in container.demux(wanted):
-            picture_done = picture is None or picture.complete
-            sound_done = sound is None or sound.end >= closing + sound_margin
+def _prime(container: av.container.InputContainer, video: av.VideoStream | None) -> None:
+    """Show the decoder the beginning of the picture, as every later picture presumes.
+
+    Encoders sign there, and decoders do as the signature demands: x264 before its build 151 coded 4:4:4 in a way of its
+    own, DivX and Xvid had errors to be imitated. Demuxers give the palette of a file with its first packet only.
+    Seeking does not make the decoder forget it.
+    """
+    if video is None:
+        return
+    for packet in islice(container.demux(video), PRIMING_PACKETS):
+        _decode(packet)
+        if packet.is_keyframe:
+            return
+
+
+class _Reading:
+    """Reads packets from where a container stands and decodes what a window needs of them."""
+
+    def __init__(
+        self, container: av.container.InputContainer, tracks: _Tracks, request: _Request, *, sought: bool
+    ) -> None:
+        """`sought`: the container does not stand at its beginning."""
+        self.container = container
+        self.tracks = tracks
+        self.request = request
+        self.sought = sought
+        self.opening = tracks.origin + request.start
+        self.closing = self.opening + request.num_frames / request.frame_rate
+        self.picture: Picture | None = None
+        self.sound: Sound | None = None
+        self.sound_margin = 0.0
+        if tracks.video is not None:
+            rate = float(tracks.video.average_rate) if tracks.video.average_rate else 25.0
+            times = self.opening + np.arange(request.num_frames) / request.frame_rate
+            self.picture = Picture(times, pixel_aspect(tracks.video), request.short_side, frame_length=1.0 / rate)
+        if tracks.audio is not None:
+            source_rate = tracks.audio.codec_context.sample_rate
+            self.resampling = Resampling(source_rate, request.sample_rate)
+            self.sound_margin = self.resampling.margin_seconds
+            tick = float(tracks.audio.time_base) if tracks.audio.time_base else 0.0
+            self.sound = Sound(source_rate, tick, tracks.weights)
+        # After seeking, decoding begins with a key frame.
+        self._decodes = not sought
+        self._whole = {stream.index: 0 for stream in tracks.streams}
+        self._picture_packets = 0
+
+    def run(self) -> bool:
+        """Decode up to the window's end; False if a sought place proves to lie too late for the window."""
+        video_base = self.tracks.video.time_base if self.tracks.video is not None else None
+        audio_base = self.tracks.audio.time_base if self.tracks.audio is not None else None
+        for packet in self.container.demux(self.tracks.streams):
+            picture_done = self.picture is None or self.picture.complete
+            sound_done = self.sound is None or self.sound.end >= self.closing + self.sound_margin
             if picture_done and sound_done:
                 break
-            is_video = packet.stream is video
+            is_video = packet.stream is self.tracks.video
             time_base = video_base if is_video else audio_base
             time = _seconds(packet.pts if packet.pts is not None else packet.dts, time_base)
-            if time is not None and time > closing + INTERLEAVING:
+            if time is not None and time > self.closing + INTERLEAVING:
                 break
+            if self.sought and self.tracks.unaligned and not self._is_whole(packet):
+                continue
             if is_video and not picture_done:
-                assert picture is not None
-                for frame in _decode(packet):
-                    picture.add(frame, _stamp(frame, time_base, picture.shown_stamp, picture.frame_length))
-                if not from_beginning and (picture.first_stamp or -math.inf) > opening + TIME_TOLERANCE:
-                    return None
+                if not self._add_picture(packet, time, time_base):
+                    return False
             elif not is_video and not sound_done:
-                assert sound is not None
-                if time is not None and time < opening - sound_margin - SOUND_PREROLL:
-                    continue
-                for frame in _decode(packet):
-                    sound.add(frame, _seconds(frame.pts, time_base))
-        if not from_beginning and (picture is None or picture.first_stamp is None) and video is not None:
-            return None
-        if not from_beginning and sound is not None and (sound.first_stamp or math.inf) > opening - sound_margin:
-            return None
+                self._add_sound(packet, time, time_base)
+        if not self.sought:
+            return True
+        picture_found = self.picture is None or self.picture.first_stamp is not None
+        return picture_found and (
+            self.sound is None
+            or (self.sound.first_stamp is not None and self.sound.first_stamp <= self.opening - self.sound_margin)
+        )
 
-        frames, frames_covered = picture.finish() if picture is not None else (None, 0)
-        if picture is not None and frames is None:
-            raise UnreadableMedia(path, "not one frame of the picture can be decoded")
+    def _is_whole(self, packet: av.Packet) -> bool:
+        """Whether a packet of an unaligned format bears its own time: from the second on whose place is known.
+
+        The first may be the rest of a frame that began before, under the time stamp of the next, from which the times
+        of those after it are reckoned.
+        """
+        if packet.pos is not None:
+            self._whole[packet.stream.index] += 1
+        return self._whole[packet.stream.index] > 1
+
+    def _add_picture(self, packet: av.Packet, time: float | None, time_base: Fraction | None) -> bool:
+        """Decode a packet of the picture; False if the picture begins too late."""
+        picture = self.picture
+        assert picture is not None
+        self._picture_packets += packet.size > 0
+        late = self.opening + TIME_TOLERANCE
+        if not self._decodes:
+            if not packet.is_keyframe:
+                return time is None or time <= late
+            self._decodes = True
+        for frame in _decode(packet):
+            stamp = self._stamp(frame, time_base)
+            if self.sought and picture.first_stamp is None:
+                if stamp is None or stamp > late:
+                    return False
+                # Containers may call any packet a key frame, the decoder knows better. What it gives out before one
+                # refers to frames that it has not seen.
+                if not frame.key_frame:
+                    continue
+            picture.add(frame, stamp if stamp is not None else 0.0)
+        return True
+
+    def _stamp(self, frame: VideoFrame, time_base: Fraction | None) -> float | None:
+        """When a frame begins to be shown, in seconds on the container's clock."""
+        assert self.picture is not None
+        if self.tracks.counted:
+            assert self.tracks.video is not None
+            return _seconds((self.tracks.video.start_time or 0) + self.picture.taken, time_base)
+        stamp = _seconds(frame.pts if frame.pts is not None else frame.dts, time_base)
+        if stamp is None and math.isfinite(self.picture.shown_stamp):
+            return self.picture.shown_stamp + self.picture.frame_length
+        return stamp
+
+    def _add_sound(self, packet: av.Packet, time: float | None, time_base: Fraction | None) -> None:
+        assert self.sound is not None
+        if time is not None and time < self.opening - self.sound_margin - SOUND_PREROLL:
+            return
+        for frame in _decode(packet):
+            self.sound.add(frame, _seconds(frame.pts, time_base))
+
+    def _is_still(self) -> bool:
+        """Whether the picture is a single frame: no other was stored from the beginning to well after the window."""
+        if self.picture is None or self.picture.first_stamp is None or self._picture_packets != 1:
+            return False
+        assert self.tracks.video is not None
+        start = _seconds(self.tracks.video.start_time, self.tracks.video.time_base)
+        return not self.sought or (start is not None and self.picture.first_stamp <= start + TIME_TOLERANCE)
+
+    def window(self) -> Window | None:
+        """What was read; None if not one frame of the picture could be decoded."""
+        frames, frames_covered = self.picture.finish() if self.picture is not None else (None, 0)
+        if self.picture is not None and frames is None:
+            return None
         samples, sound_covered = None, 0.0
-        if sound is not None and resampling is not None:
-            count = round(num_frames * sample_rate / frame_rate)
-            samples, sound_covered = resampling.window(sound, opening, count)
+        if self.sound is not None:
+            count = round(self.request.num_frames * self.request.sample_rate / self.request.frame_rate)
+            samples, sound_covered = self.resampling.window(self.sound, self.opening, count)
+            if self._is_still():
+                frames_covered = max(frames_covered, round(sound_covered * self.request.num_frames))
         return Window(
             frames=frames,
             sound=samples,
-            frame_times=np.asarray(picture.stamps if picture is not None else []) - origin,
+            frame_times=np.asarray(self.picture.stamps if self.picture is not None else []) - self.tracks.origin,
             frames_covered=frames_covered,
             sound_covered=sound_covered,
         )
@@ -334,10 +515,3 @@ def _decode(packet: av.Packet) -> list:
         return list(packet.decode())
     except av.FFmpegError:
         return []
-
-
-def _stamp(frame: VideoFrame, time_base: Fraction | None, previous: float, frame_length: float) -> float:
-    stamp = _seconds(frame.pts if frame.pts is not None else frame.dts, time_base)
-    if stamp is not None:
-        return stamp
-    return previous + frame_length if math.isfinite(previous) else 0.0

@@ -126,6 +126,7 @@ class Picture:
         self.slots: list[np.ndarray] = []
         self.stamps: list[float] = []
         self.first_stamp: float | None = None
+        self.taken = 0
         # One for all frames of a window: setting up a conversion takes longer than to convert a small frame.
         self._reformatter = VideoReformatter()
         self._shown: VideoFrame | None = None
@@ -139,6 +140,7 @@ class Picture:
 
     def add(self, frame: VideoFrame, stamp: float) -> None:
         """Take the next frame in order of presentation, shown from `stamp` on."""
+        self.taken += 1
         if self.first_stamp is None:
             self.first_stamp = stamp
         if stamp <= self.shown_stamp and self._shown is not None:

@@ -19,6 +19,7 @@ _QUIET = {
     # Ray gives its workers a low priority: on a machine with other load, a training would take minutes to start.
     "RAY_worker_niceness": "0",
 }
+_START_ATTEMPTS = 5
 
 
 def connect(address: str | None, num_cpus: int) -> None:
@@ -43,12 +44,20 @@ def connect(address: str | None, num_cpus: int) -> None:
             f"Ray was imported before {_CLUSTERS}=0 could be set, so its servers would listen on all network "
             "interfaces: set that variable (1 allows it), or start Ray yourself with ray.init"
         )
-    ray.init(
-        address=address or "local",
-        num_cpus=None if address else num_cpus,
-        include_dashboard=False,
-        log_to_driver=False,
-    )
+    for attempts_left in reversed(range(_START_ATTEMPTS)):
+        try:
+            ray.init(
+                address=address or "local",
+                num_cpus=None if address else num_cpus,
+                include_dashboard=False,
+                log_to_driver=False,
+            )
+            return
+        except Exception as error:  # Ray raises no type of its own here
+            # Ray allows its own servers 30 s to start; a busy machine is slower.
+            if attempts_left == 0 or "timed out during startup" not in str(error):
+                raise
+            ray.shutdown()
 
 
 def parallel_map(function: Callable[..., Any], arguments: Iterable[tuple[Any, ...]], gpu: bool = False) -> list[Any]:

@@ -117,3 +117,28 @@ def test_algorithm_hooks():
         assert hasattr(config, name), name
     with pytest.raises(AttributeError):
         config.no_such_setting  # noqa: B018
+
+
+def test_ray_is_started_anew_where_its_servers_were_too_slow(monkeypatch):
+    """A busy machine may need longer than the 30 s that Ray allows them; other errors are told at once."""
+    import ray
+
+    from agents.rllib import cluster
+
+    told, calls = [], []
+
+    def fail(**options):
+        calls.append(options)
+        raise Exception(told[min(len(calls), len(told)) - 1])
+
+    monkeypatch.setattr(ray, "init", fail)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    # The text that is looked for is Ray's.
+    assert "timed out during startup" in inspect.getsource(ray._private.node)
+    slow = "The current node timed out during startup. This could happen"
+    for texts, attempts, match in (([slow, "no memory"], 2, "no memory"), ([slow], 5, "timed out during startup")):
+        calls.clear()
+        told[:] = texts
+        with pytest.raises(Exception, match=match):
+            cluster._start(address="local", num_cpus=2)
+        assert calls == attempts * [{"address": "local", "num_cpus": 2}]

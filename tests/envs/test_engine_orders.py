@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from envs.engine.pathing import clear_line
-from envs.engine.simd.lanes import CORE
+from envs.engine.simd.collisions import CORE
 from envs.engine.state import layout as st
 from envs.engine.state.maps import MapSpec
 from envs.engine.state.units import create_unit, kill_unit
@@ -165,7 +165,7 @@ def test_siege_mode_takes_time_keeps_health_and_reaches_farther() -> None:
     arena.state.f[0, st.F_HEALTH, i] = 100.0
     arena.order(i, st.ORDER_SIEGE)
     arena.order(i, st.ORDER_ATTACK, j, queued=True)
-    arena.run(63)
+    arena.run(68)
     assert arena.flag(i, st.I_KIND) == arena.rules.kind["SiegeTank"]
     arena.run(2)
     assert arena.flag(i, st.I_KIND) == arena.rules.kind["SiegeTankSieged"]

@@ -14,7 +14,7 @@ from numba import njit
 
 from envs.engine import quiet
 from envs.engine.neighbours import KEY_FLYER, KEY_RECOVERS, KEY_TURN, KEY_WALKER
-from envs.engine.simd import lanes
+from envs.engine.simd import collisions, lookup, steps
 from envs.engine.state import layout as st
 from envs.engine.state.layout import LANES
 
@@ -22,7 +22,7 @@ PLACES = 4 * LANES
 F = np.float32
 OPERATIONS = {
     name: value
-    for module in (lanes, quiet)
+    for module in (lookup, collisions, steps, quiet)
     for name, value in vars(module).items()
     if type(value).__name__ == "_Intrinsic" and value._defn.__module__ == module.__name__
 }
@@ -34,7 +34,10 @@ def reference(operation: Any) -> Callable[..., Any]:
     assert text.strip(), "the operation says nothing in NumPy"
     names = list(inspect.signature(operation._defn).parameters)[1:]
     source = f"def function({', '.join(names)}):\n" + textwrap.indent(textwrap.dedent(text).strip("\n"), "    ")
-    space: dict[str, Any] = {**vars(quiet), **vars(lanes)}
+    space: dict[str, Any] = {}
+    for module in (lookup, collisions, steps, quiet):
+        space |= vars(module)
+    space |= {"np": np, "st": st}
     exec(source, space)
     return space["function"]
 
@@ -66,7 +69,7 @@ def crowd(random: np.random.Generator) -> dict[str, np.ndarray]:
     ints[st.NI_KEY] |= random.choice([0, KEY_TURN], PLACES) | random.choice([0, KEY_RECOVERS], PLACES)
     ints[st.NI_KEY, random.random(PLACES) < 0.1] = 0
     ints[st.NI_BOX_OWNERS] = random.choice([0, 1 << 1, 6], PLACES)
-    mobilities = [lanes.ANCHORED, lanes.IDLE, lanes.RESTING, lanes.MOVING, lanes.MOVING, lanes.TELEPORT]
+    mobilities = [st.ANCHORED, st.IDLE, st.RESTING, st.MOVING, st.MOVING, st.TELEPORT]
     ints[st.NI_MOBILITY] = random.choice(mobilities, PLACES)
     ints[st.NI_SLOT] = random.permutation(PLACES)
     ints[st.NI_TARGET] = random.integers(0, PLACES, PLACES)
@@ -169,7 +172,7 @@ def test_an_operation_does_what_its_docstring_says_in_numpy(name: str) -> None:
             expected["floats"][:, spare], expected["ints"][:, spare] = 0, 0
         if name == "go_on":
             # Directions and lengths of steps are told of units that move only.
-            still = expected["ints"][st.NI_MOBILITY] != lanes.MOVING
+            still = expected["ints"][st.NI_MOBILITY] != st.MOVING
             for key in (st.N_UX, st.N_UY, st.N_STEP):
                 told["floats"][key, still] = expected["floats"][key, still] = 0.0
         np.testing.assert_array_equal(np.asarray(result, F), np.asarray(answer, F), err_msg=f"seed {seed}")

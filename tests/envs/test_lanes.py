@@ -12,33 +12,21 @@ from numba import njit
 
 from envs.engine.movement import ARRIVED
 from envs.engine.neighbours import KEY_FLYER, KEY_WALKER
-from envs.engine.simd.lanes import (
-    AHEAD,
-    ANCHORED,
-    CORE,
-    EDGE,
-    IDLE,
-    MOVING,
-    OWNERS,
-    RESTING,
-    SAME_PLACE,
-    TELEPORT,
-    begin_steps,
+from envs.engine.simd.collisions import CORE, EDGE, SAME_PLACE, collide_lanes, number_lanes, share_lanes
+from envs.engine.simd.lookup import (
     box_lanes,
     boxes_in_window,
-    collide_lanes,
     first_bit,
     lanes_in_reach,
     lanes_in_window,
     lanes_span,
-    number_lanes,
     owners_of_all,
     pack_rows,
     see_lanes,
-    share_lanes,
 )
+from envs.engine.simd.steps import AHEAD, begin_steps
 from envs.engine.state import layout as st
-from envs.engine.state.layout import LANES
+from envs.engine.state.layout import ANCHORED, IDLE, LANES, MOVING, OWNERS, RESTING, TELEPORT
 
 PLACES = 2 * LANES  # in these tests: two groups of sixteen
 F = np.float32
@@ -291,6 +279,7 @@ def test_the_owner_of_all_is_that_of_every_unit_there(
     assert not same or there == 0 or found == 1 << 2
 
 
+@settings(deadline=None)
 @given(lane_bits, some.integers(-40, 40))
 def test_numbers_count_the_lanes_one_after_the_other(lanes: int, first: int) -> None:
     ints = np.zeros((st.NUM_NEAR_INTS, PLACES), np.int32)
@@ -371,6 +360,7 @@ def test_the_free_share_of_a_step_takes_half_of_the_room_between_cores(
         assert crowd[0][st.N_SHARE, k] == pytest.approx(least, abs=1e-4)
 
 
+@settings(deadline=None)
 @given(some.integers(1, 2**62))
 def test_the_first_bit_is_the_lowest(bits: int) -> None:
     assert lowest(bits) == (bits & -bits).bit_length() - 1

@@ -66,7 +66,8 @@ def test_every_value_names_its_source() -> None:
         for key in entry:
             assert len(source_of(name, key)) > 10, (name, key)
     assert "4.10" in source_of("Hydralisk", "health")
-    assert "community" in source_of("SiegeTank", "change_time")
+    assert "community" in source_of("MineralShard", "radius")
+    assert "told" in source_of("VespeneGeyser", "radius")
     assert "techtree" in unit_data()["Marine"]["sources"]["unit_type"]
 
 

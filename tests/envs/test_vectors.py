@@ -11,7 +11,7 @@ from numba import njit
 
 from envs.engine.neighbours import begin_places, leave_places, list_places, near_units
 from envs.engine.quiet import begin_loop, go_on, recover
-from envs.engine.simd.lanes import end_steps
+from envs.engine.simd.steps import end_steps
 from envs.engine.simd.vectors import INDEX, MASK, Code, dot, operation
 from envs.engine.state import layout as st
 from envs.engine.state.layout import LANES

@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -170,7 +171,7 @@ def test_frames_are_shown_upright_as_ffmpeg_does(
 
 
 def display_orientation(mirror_columns: bool, mirror_rows: bool, quarter_turns: int) -> bytes:
-    """An SEI message of H.264, D.1.27: mirror images, then quarter turns anticlockwise, for the whole sequence."""
+    """An SEI message of H.264, D.1.27: mirror images, then quarter turns anticlockwise, of the next picture."""
     bits = f"0{mirror_columns:b}{mirror_rows:b}{quarter_turns << 14:016b}" + "010" + "0"  # repetition period 1
     bits += "1" + "0" * (-(len(bits) + 1) % 8)
     payload = int(bits, 2).to_bytes(len(bits) // 8, "big")
@@ -256,6 +257,68 @@ def test_beyond_the_end_the_last_frame_is_held_and_it_is_silent(tmp_path: Path) 
     assert window.frames_covered == 5
     assert window.sound_covered == pytest.approx(0.5, abs=0.06)
     assert np.abs(window.sound[2000:]).max() < 0.01
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi", ".flv"])
+def test_a_still_is_shown_as_long_as_the_sound_lasts(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"still{suffix}"
+    sound = chirp(np.arange(8 * 16_000) / 16_000)
+    encoding = Encoding(video_options=FAST_H264, audio_codec="aac" if suffix != ".avi" else "pcm_s16le")
+    write_clip(path, numbered_frames(np.array([5])), sound, frame_rate=25, sample_rate=16_000, encoding=encoding)
+    assert probe(path).duration == pytest.approx(8.0, abs=0.1)
+    for start in (0.0, 3.2, 7.0):
+        window = read_window(path, start=start, num_frames=10, frame_rate=12.5, sample_rate=8_000)
+        assert window.frames is not None and window.sound is not None
+        assert read_numbers(window.frames).tolist() == [5] * 10
+        assert window.frames_covered == 10 and window.sound_covered > 0.99
+        if suffix != ".flv":  # which does not say how long the encoder's delay is
+            assert abs(lag_in_seconds(window.sound, start, 8_000)) <= 2e-3
+    late = read_window(path, start=7.6, num_frames=10, frame_rate=12.5, sample_rate=8_000)
+    assert 4 <= late.frames_covered <= 6, "the sound ends in the middle of this window"
+
+
+def test_moving_pictures_end_before_longer_sound(tmp_path: Path) -> None:
+    path = tmp_path / "longer.mp4"
+    sound = chirp(np.arange(8 * 16_000) / 16_000)
+    encoding = Encoding(video_options=FAST_H264)
+    write_clip(path, numbered_frames(np.arange(2)), sound, frame_rate=25, sample_rate=16_000, encoding=encoding)
+    assert probe(path).duration == pytest.approx(0.08, abs=0.03)
+    assert read_window(path, start=3.0, num_frames=5, frame_rate=25, sample_rate=8_000).frames_covered == 0
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mkv"])
+@pytest.mark.parametrize("default", [0, 1, None])
+def test_of_several_tracks_the_default_one_is_taken(tmp_path: Path, suffix: str, default: int | None) -> None:
+    path = tmp_path / f"tracks{suffix}"
+    with av.open(str(path), "w") as container:
+        pictures, sounds = [], []
+        for _ in range(2):
+            picture = container.add_stream("libx264", rate=25, options=dict(FAST_H264))
+            assert isinstance(picture, av.VideoStream)
+            picture.width, picture.height, picture.pix_fmt = 64, 48, "yuv420p"
+            sound = container.add_stream("aac", rate=16_000)
+            assert isinstance(sound, av.AudioStream)
+            sound.layout = "mono"
+            pictures.append(picture)
+            sounds.append(sound)
+        marks = [Disposition.default if number == default else Disposition(0) for number in range(2)]
+        for picture, sound, mark in zip(pictures, sounds, marks, strict=True):
+            picture.disposition = sound.disposition = mark
+        for track, (picture, sound) in enumerate(zip(pictures, sounds, strict=True)):
+            for rgb in numbered_frames(np.full(25, 7 + track)):
+                container.mux(picture.encode(av.VideoFrame.from_ndarray(rgb, format="rgb24")))
+            tone = (0.2 + 0.4 * track) * chirp(np.arange(16_000) / 16_000)[None]
+            frame = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
+            frame.sample_rate = 16_000
+            container.mux(sound.encode(frame))
+        for stream in (*pictures, *sounds):
+            container.mux(stream.encode(None))
+    window = read_window(path, start=0.2, num_frames=4, frame_rate=12.5, sample_rate=16_000)
+    assert window.frames is not None and window.sound is not None
+    taken = default or 0
+    assert read_numbers(window.frames).tolist() == [7 + taken] * 4
+    level = np.sqrt(np.mean(window.sound**2)) / (0.5 / np.sqrt(2))
+    assert level == pytest.approx(0.2 + 0.4 * taken, rel=0.1)
 
 
 def test_sound_that_begins_late_stands_at_its_time(tmp_path: Path) -> None:

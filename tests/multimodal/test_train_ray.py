@@ -21,6 +21,7 @@ from multimodal.autoencoder.task import AutoencoderTrainingConfig, default_confi
 from multimodal.autoencoder.train import prepare, run
 from multimodal.clips.loader import LoaderConfig
 from multimodal.clips.synthetic import SyntheticConfig, generate
+from multimodal.common.ray_cluster import connect
 from multimodal.common.records import read_lines
 from multimodal.common.run_folder import checkpoints
 from multimodal.common.training import alone, train
@@ -34,15 +35,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(generate(tmp_path_factory.mktemp("data") / "clips", config))
 
 
-@pytest.fixture(autouse=True)
-def own_ray(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    # Training processes run elsewhere: they must find the package under test.
-    root = str(Path(__file__).parents[2])
-    runtime = {"env_vars": {"PYTHONPATH": root}}
+@pytest.fixture(scope="module")
+def own_ray() -> Iterator[None]:
     ray.shutdown()  # another module's Ray may still run in this process
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env=runtime)
-    yield
-    ray.shutdown()
+    with pytest.MonkeyPatch.context() as patched:
+        # Training processes run elsewhere: they must find the package under test.
+        patched.setenv("PYTHONPATH", str(Path(__file__).parents[2]), prepend=os.pathsep)
+        connect(None, num_cpus=2)
+        yield
+        ray.shutdown()
 
 
 def config_for(out: Path, data: str, steps: int, **changes: object) -> AutoencoderTrainingConfig:
@@ -68,6 +69,7 @@ def test_commands_leave_ray_unimported_until_it_is_told_to_stay_on_this_machine(
     assert subprocess.run([sys.executable, "-c", check], cwd=Path(__file__).parents[2]).returncode == 0
 
 
+@pytest.mark.usefixtures("own_ray")
 def test_two_processes_end_with_the_weights_of_one(tmp_path: Path, data: str) -> None:
     one = config_for(tmp_path / "one", data, steps=3)
     train(prepare(one), alone())
@@ -94,6 +96,7 @@ def kill_a_training_process(out: Path, killed: list[int]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("own_ray")
 def test_a_killed_process_is_replaced_and_the_run_ends_like_an_unbroken_one(tmp_path: Path, data: str) -> None:
     unbroken = config_for(tmp_path / "unbroken", data, steps=30)
     train(prepare(unbroken), alone())

@@ -1,4 +1,4 @@
-"""Sixteen numbers at once, in LLVM's own terms: for the vector operations of the engine (lanes.py, quiet.py).
+"""Sixteen numbers at once, in LLVM's own terms: what the engine's vector operations are written in.
 
 Numba does not turn loops over units into vector code by itself. So Python writes the code of each operation here, once,
 while Numba compiles a kernel that calls it. LLVM turns it into the instructions of the processor: one each with

@@ -166,7 +166,7 @@ T_ALIVE, T_CREATED, T_LOST, NUM_TALLY = range(4)
     N_PACE,
     N_UX,  # that direction
     N_UY,
-    N_PUSH_X,  # what others do to it, see `lanes.collide_lanes`
+    N_PUSH_X,  # what others do to it, see `collisions.collide_lanes`
     N_PUSH_Y,
     N_WALL_X,
     N_WALL_Y,
@@ -190,7 +190,7 @@ T_ALIVE, T_CREATED, T_LOST, NUM_TALLY = range(4)
     NI_MET,  # of a unit that moves: others are near, or it has arrived among them (movement.py)
     NI_TARGET,  # slot of its target
     NI_NUMBER,  # its number among the units that it is compared with
-    NI_SEEN,  # whose units see it, see `lanes.see_lanes`
+    NI_SEEN,  # whose units see it, see `lookup.see_lanes`
     NI_GROUP,  # units of one number collide
     NI_WORLD,  # the world that it is in
     NI_LOOP,  # the loop of that world, before `quiet.begin_loop` the one before
@@ -201,7 +201,10 @@ T_ALIVE, T_CREATED, T_LOST, NUM_TALLY = range(4)
     NI_BOX_OWNERS,
     NUM_NEAR_INTS,
 ) = range(17)
+# NI_MOBILITY of a unit in a loop. One that rests is idle, and has no order.
+ANCHORED, IDLE, RESTING, MOVING, TELEPORT = range(5)
 HAND_TURN = 1  # the unit's turn to go around to the left
+OWNERS = (1 << MAX_OWNERS) - 1  # the bits of NI_KEY that say whose the unit is
 LANES = 16  # places that one vector operation looks at; the arrays are that much longer than the units
 FEW_UNITS = 64  # up to here units are listed in the order of their slots, more are sorted by place
 FINEST, MOST_CELLS = 4, 1024  # the grid that they are sorted by: smallest size of a cell, most cells of all owners
