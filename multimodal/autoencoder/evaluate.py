@@ -7,6 +7,7 @@ output folder.
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import tyro
@@ -32,7 +33,10 @@ def _show(config: EvaluateConfig) -> None:
 
     summary, baselines = evaluate(config)
     info = load_run(config.run)
-    tables = [(["measure", "value"], summary_rows(summary, info.model)), baseline_table(baselines, info.model)]
+    tables: list[tuple[Sequence[str], Sequence[Sequence[str]]]] = [
+        (("measure", "value"), summary_rows(summary, info.model)),
+        baseline_table(baselines, info.model),
+    ]
     if len(info.classes) <= SHOWN_CLASSES:
         tables.append(class_table(info.classes, summary))
     console = Console()

@@ -103,7 +103,7 @@ class TrainingSettings:
 
 
 def options(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Names as on the command line, and values: `("optimizer.learning-rate", 0.001)`. Parts of parts come one by one.
+    """Full names and values: `("optimizer.learning_rate", 0.001)`. Parts of parts come one by one.
 
     Takes dataclasses and mappings, so what `run.json` holds too.
     """
@@ -113,7 +113,7 @@ def options(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         else ((item.name, getattr(settings, item.name)) for item in fields(settings))
     )
     for name, value in pairs:
-        full = f"{prefix}{name.replace('_', '-')}"
+        full = f"{prefix}{name}"
         if is_dataclass(value) or isinstance(value, Mapping):
             yield from options(value, f"{full}.")
         else:
@@ -124,7 +124,7 @@ def differences(settings: Any, preset: Any) -> list[str]:
     """What of `settings` is not as in `preset`, as options: `--optimizer.learning-rate 0.001 (preset: 0.0015)`."""
     usual = dict(options(preset))
     return [
-        f"--{name} {value}" + (f" (preset: {usual[name]})" if name in usual else "")
+        f"--{name.replace('_', '-')} {value}" + (f" (preset: {usual[name]})" if name in usual else "")
         for name, value in options(settings)
         if name not in usual or value != usual[name]
     ]
