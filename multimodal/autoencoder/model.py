@@ -178,8 +178,9 @@ def build(config: AutoencoderConfig, num_classes: int) -> PerceiverIO:
     among_latents = AttentionConfig(
         num_heads=config.num_heads, qk_channels=width, widening_factor=config.widening_factor
     )
+    described = {modality.core_name: modality.describe(config.clip, num_classes) for modality in config.modalities}
     model = autoencoder(
-        {modality.core_name: modality.describe(config.clip, num_classes) for modality in config.modalities},
+        dict(sorted(described.items())),  # as published; so the order of the config changes no initial weight
         query_channels=config.query_channels,
         output_channels=config.output_channels,
         encoder=EncoderConfig(

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from multimodal.common.errors import DataError
 from multimodal.common.settings import OptimizerConfig
 from perceiver_core.attention import CrossAttention, SelfAttention
 
@@ -77,6 +78,7 @@ class Optimizers:
 
     def __init__(self, model: nn.Module, config: OptimizerConfig) -> None:
         self.config = config
+        self._names = {id(parameter): name for name, parameter in model.named_parameters()}
         of_muon: list[nn.Parameter] = []
         if config.muon_learning_rate is not None:
             of_muon = list(dict.fromkeys(_attention_matrices(model)))
@@ -103,13 +105,43 @@ class Optimizers:
             optimizer.zero_grad(set_to_none=True)
 
     def state_dict(self) -> list[dict[str, Any]]:
-        """The states of all, in order."""
-        return [optimizer.state_dict() for optimizer, _ in self.parts]
+        """The states of all, in order, with the names of the parameters that their numbers stand for."""
+        return [{**optimizer.state_dict(), "names": self._names_of(optimizer)} for optimizer, _ in self.parts]
 
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
-        """Restore what `state_dict` gave."""
-        for (optimizer, _), state in zip(self.parts, states, strict=True):
-            optimizer.load_state_dict(state)
+        """Restore what `state_dict` gave, by the names of the parameters. Version 0.1 kept none: there, by their order.
+
+        Raises:
+            DataError: the states are of other parameters, or of other shapes. The optimizers' own step would read
+                beyond them.
+        """
+        for (optimizer, _), stored in zip(self.parts, states, strict=True):
+            names, parameters = self._names_of(optimizer), _parameters(optimizer)
+            given = list(stored.get("names", names))
+            if sorted(given) != sorted(names):
+                differ = ", ".join(sorted(set(given) ^ set(names)))
+                raise DataError(f"the checkpoint's optimizer is of other parameters than this model's: {differ}")
+            place = {name: number for number, name in enumerate(given)}
+            state = {}
+            for number, (name, parameter) in enumerate(zip(names, parameters, strict=True)):
+                kept = stored["state"].get(place[name], {})
+                shapes = {tuple(value.shape) for value in kept.values() if torch.is_tensor(value) and value.dim()}
+                if shapes - {tuple(parameter.shape)}:
+                    raise DataError(
+                        f"the checkpoint's optimizer has values of shape {shapes} for {name}, whose shape is "
+                        f"{tuple(parameter.shape)}"
+                    )
+                if kept:
+                    state[number] = kept
+            optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+    def _names_of(self, optimizer: torch.optim.Optimizer) -> list[str]:
+        return [self._names[id(parameter)] for parameter in _parameters(optimizer)]
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    """In the order of their numbers in its state."""
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _attention_matrices(model: nn.Module) -> Iterator[nn.Parameter]:

@@ -22,7 +22,7 @@ from multimodal.common.ray_cluster import connect
 from multimodal.common.records import METRICS_FILE, read_lines, write_atomically
 from multimodal.common.run_folder import is_claimed, steps_done
 from multimodal.common.settings import TrainingSettings
-from multimodal.common.training import Place, Task, train
+from multimodal.common.training import Task, distributed_place, train
 
 # For glibc: memory that a step frees is kept for the next step. Given back and asked for again, its page faults would
 # take an eighth of a step of a small model.
@@ -70,25 +70,12 @@ def _check_cluster(settings: TrainingSettings) -> None:
             )
 
 
-def _barrier() -> None:
-    if torch.distributed.is_initialized():
-        torch.distributed.barrier()
-
-
 def _process(arguments: dict[str, Any]) -> None:
     """One training process, started by Ray Train."""
-    import ray.train
     from ray.train.torch import get_device, prepare_model
 
-    context = ray.train.get_context()
     task: Task = arguments["task"]
-    place = Place(
-        rank=context.get_world_rank(),
-        world_size=context.get_world_size(),
-        device=get_device(),
-        wrap=lambda model: prepare_model(model, move_to_device=False),
-        barrier=_barrier,
-    )
+    place = distributed_place(get_device(), lambda model: prepare_model(model, move_to_device=False))
     if place.device.type == "cpu":
         torch.set_num_threads(arguments["threads"])
     try:

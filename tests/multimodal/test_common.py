@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,18 +13,22 @@ from typing import Any
 
 import pytest
 import torch
+import torch.distributed
+import torch.multiprocessing
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
 from multimodal.common import stopping
-from multimodal.common.errors import DataError
+from multimodal.common.errors import DataError, NonFiniteLoss
+from multimodal.common.optimizers import Optimizers
 from multimodal.common.records import METRICS_FILE, Problem, read_lines, skipped_files
 from multimodal.common.run_folder import check_same_settings, checkpoints, make_folder, read_run, steps_done, write_run
 from multimodal.common.sampling import EpochBatches
-from multimodal.common.settings import TrainingSettings, differences
-from multimodal.common.training import Turn, alone, train
+from multimodal.common.settings import OptimizerConfig, TrainingSettings, differences
+from multimodal.common.training import Turn, alone, distributed_place, train
 from perceiver_core import AttentionConfig, DecoderConfig, EncoderConfig, PerceiverIO, PerceiverIOConfig
-from perceiver_core.hub import HubModel
+from perceiver_core.hub import WEIGHTS_FILE, HubModel, read_safetensors
 from perceiver_core.inputs import EntityInput
 from perceiver_core.outputs import ProjectionOutput
 from perceiver_core.position import FourierPosition
@@ -128,31 +133,128 @@ def test_a_run_that_is_asked_to_stop_saves_and_goes_on_with_the_same_losses(tmp_
     assert totals(tmp_path / "stopped") == totals(tmp_path / "whole")
 
 
+def _one_of_two(rank: int, folder: str, ends: Any) -> None:
+    """One of two processes; process 0 is asked to stop in step 6."""
+    rendezvous = f"file://{folder}/rendezvous"
+    torch.distributed.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=2)
+
+    class AskedToStop(MeanOfPoints):
+        def losses(self, model: nn.Module, core: HubModel, batch: Points, turn: Turn) -> Mapping[str, Tensor]:
+            if turn.step == 6 and rank == 0:
+                stopping.request(Path(folder))
+            ends[rank] = turn.step
+            return super().losses(model, core, batch, turn)
+
+    place = distributed_place(torch.device("cpu"), DistributedDataParallel)
+    train(AskedToStop(task(Path(folder), checkpoint_every=1000, num_processes=2).settings), place)
+    torch.distributed.destroy_process_group()
+
+
 def test_all_processes_stop_after_the_same_step(tmp_path: Path) -> None:
-    """Two processes in lock step, as gradients bind them; the request comes at any moment."""
-    ends: list[list[int]] = []
-    for moment in range(40):
-        folder = tmp_path / str(moment)
-        folder.mkdir()
-        meet = threading.Barrier(2)
-        made = [0, 0]
+    train(task(tmp_path / "one"), alone(), until=7)
+    folder = tmp_path / "two"
+    task(folder, checkpoint_every=1000, num_processes=2)
+    context = torch.multiprocessing.get_context("spawn")
+    with context.Manager() as manager:
+        ends = manager.dict()
+        torch.multiprocessing.spawn(_one_of_two, args=(str(folder), ends), nprocs=2)
+        assert dict(ends) == {0: 6, 1: 6}
+    assert steps_done(folder) == 7
+    # The weights after a step are those of one process, though each logs the loss of its own half of the batch.
+    two, one = (read_safetensors(checkpoints(run)[-1] / WEIGHTS_FILE) for run in (folder, tmp_path / "one"))
+    torch.testing.assert_close(two, one, atol=2e-4, rtol=1e-3)
 
-        def work(rank: int, folder: Path = folder, meet: threading.Barrier = meet, made: list[int] = made) -> None:
-            watch = stopping.StopWatch(folder, rank, world_size=2)
-            while not watch.ends_before(made[rank]):
-                meet.wait(30)
-                made[rank] += 1
 
-        threads = [threading.Thread(target=work, args=(rank,)) for rank in range(2)]
-        for thread in threads:
-            thread.start()
-        while made[0] < moment:
-            pass
-        stopping.request(folder)
-        for thread in threads:
-            thread.join(30)
-        ends.append(made)
-    assert all(first == second for first, second in ends), ends
+class Noisy(MeanOfPoints):
+    """Draws at random in every step, and takes turns with its second loss."""
+
+    def losses(self, model: nn.Module, core: HubModel, batch: Points, turn: Turn) -> Mapping[str, Tensor]:
+        found = dict(super().losses(model, core, Points(batch.points + torch.randn(5, 2), batch.means), turn))
+        if turn.step % 2:
+            del found["y"]
+        return found
+
+
+def test_what_a_model_draws_is_drawn_again_after_a_break(tmp_path: Path) -> None:
+    train(Noisy(task(tmp_path / "whole").settings), alone())
+    for until in (3, 11, None):
+        torch.manual_seed(until or 0)
+        train(Noisy(task(tmp_path / "broken").settings), alone(), until=until)
+    assert totals(tmp_path / "whole") == totals(tmp_path / "broken")
+
+
+def test_a_loss_that_takes_turns_is_a_mean_over_its_own_turns(tmp_path: Path) -> None:
+    train(Noisy(task(tmp_path / "run", log_every=4, steps=8).settings), alone())
+    first = read_lines(tmp_path / "run" / METRICS_FILE)[0]
+    assert first["total"] == pytest.approx((first["x"] + first["y"]) / 2, rel=0.8) and first["y"] > 0
+    train(Noisy(task(tmp_path / "each", steps=8).settings), alone())
+    each = read_lines(tmp_path / "each" / METRICS_FILE)
+    assert [("y" in line) for line in each] == [True, False] * 4
+    assert first["y"] == pytest.approx((each[0]["y"] + each[2]["y"]) / 2)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
+    class Breaks(MeanOfPoints):
+        def losses(self, model: nn.Module, core: HubModel, batch: Points, turn: Turn) -> Mapping[str, Tensor]:
+            found = super().losses(model, core, batch, turn)
+            return {name: value * (math.inf if turn.step == 10 else 1.0) for name, value in found.items()}
+
+    settings = task(tmp_path / "run", log_every=100).settings
+    with pytest.raises(NonFiniteLoss, match=r"the loss is (inf|nan) at step 12; nothing was saved since step 8"):
+        train(Breaks(settings), alone())
+    weights = read_safetensors(checkpoints(tmp_path / "run")[-1] / WEIGHTS_FILE)
+    assert all(bool(tensor.isfinite().all()) for tensor in weights.values())
+
+
+def test_the_optimizer_goes_by_the_names_of_parameters_not_by_their_order() -> None:
+    def trained(*names: str) -> tuple[nn.ModuleDict, Optimizers]:
+        model = nn.ModuleDict({name: nn.Linear(2, int(name[1:])) for name in names})
+        optimizers = Optimizers(model, OptimizerConfig())
+        for parameter in model.parameters():
+            parameter.grad = torch.full_like(parameter, float(len(parameter)))
+        optimizers.step(0, 10)
+        return model, optimizers
+
+    _, begun = trained("a3", "b5")
+    reversed_model, reversed_optimizers = trained("b5", "a3")
+    reversed_optimizers.load_state_dict(begun.state_dict())
+    ((adamw, _),) = reversed_optimizers.parts
+    for name, parameter in reversed_model.named_parameters():
+        average = adamw.state[parameter]["exp_avg"]
+        torch.testing.assert_close(average, torch.full_like(parameter, 0.1 * len(parameter)), msg=name)
+    with pytest.raises(DataError, match=r"of other parameters than this model's: b5\.bias, b5\.weight, c4\.bias"):
+        trained("a3", "c4")[1].load_state_dict(begun.state_dict())
+    without_names = [{key: value for key, value in state.items() if key != "names"} for state in begun.state_dict()]
+    trained("a3", "b5")[1].load_state_dict(without_names)
+    with pytest.raises(DataError, match=r"has values of shape \{\(3, 2\)\} for b5\.weight, whose shape is \(5, 2\)"):
+        reversed_optimizers.load_state_dict(without_names)
+
+
+KILLED = """
+import sys, os, signal, torch
+from pathlib import Path
+from tests.multimodal.test_common import MeanOfPoints, task
+from multimodal.common.training import alone, train
+
+class Killed(MeanOfPoints):
+    def losses(self, model, core, batch, turn):
+        if turn.step == int(sys.argv[2]):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().losses(model, core, batch, turn)
+
+torch.set_num_threads(1)  # as in the tests
+train(Killed(task(Path(sys.argv[1])).settings), alone())
+"""
+
+
+def test_a_killed_process_continues_with_the_same_losses(tmp_path: Path) -> None:
+    train(task(tmp_path / "whole"), alone())
+    for step in (5, 14):
+        command = [sys.executable, "-c", KILLED, str(tmp_path / "killed"), str(step)]
+        assert subprocess.run(command, cwd=ROOT).returncode == -signal.SIGKILL
+        assert steps_done(tmp_path / "killed") == 4 * (step // 4)
+    train(task(tmp_path / "killed"), alone())
+    assert totals(tmp_path / "killed") == totals(tmp_path / "whole")
 
 
 def test_changed_settings_are_refused_and_told(tmp_path: Path) -> None:
