@@ -1,7 +1,7 @@
 """The game's catalogue as the game itself told it: units, abilities, upgrades and effects of patch 4.10.
 
-`data/sources.toml` says where each file comes from. Nothing here is derived from the simulator's own data files, so that
-the two can be compared.
+`data/sources.toml` says where each file comes from. Nothing here is derived from the simulator's own data files, so
+that the two can be compared.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def recorded_effects() -> dict[int, RecordedEffect]:
 
 def _rows(name: str, row_type: Callable[..., Row]) -> Iterator[Row]:
     types = get_type_hints(row_type)
-    with FOLDER.joinpath(name).open(encoding="utf-8", newline="") as file:
+    with FOLDER.joinpath(name).open(encoding="utf-8") as file:
         for row in csv.DictReader(file):
             yield row_type(*(_typed(word, types[key]) for key, word in row.items()))
 
