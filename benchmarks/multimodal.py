@@ -37,14 +37,18 @@ import torch
 import torch.nn.functional as F
 import tyro
 
-from multimodal.autoencoder.losses import LossConfig, autoencoder_loss, draw
+from multimodal.autoencoder.commands import ReconstructConfig
+from multimodal.autoencoder.losses import autoencoder_loss, draw
+from multimodal.autoencoder.modalities import Audio, Label, Video
 from multimodal.autoencoder.model import AutoencoderConfig, build, preset, reconstruct
-from multimodal.autoencoder.reconstruct import ReconstructConfig, overlap_frames
-from multimodal.autoencoder.reconstruct import run as reconstruct_file
+from multimodal.autoencoder.rendering import overlap_frames
+from multimodal.autoencoder.rendering import run as reconstruct_file
 from multimodal.autoencoder.runs import load_run
+from multimodal.autoencoder.settings import paper_loss
 from multimodal.clips.clip import ClipFormat
 from multimodal.clips.datasets import find_files
-from multimodal.clips.loader import ClipBatch, LoaderConfig, training_loader
+from multimodal.clips.loader import ClipBatch, training_loader
+from multimodal.clips.settings import LoaderConfig
 from multimodal.clips.synthetic import ENCODING, SyntheticConfig, generate, render, scene_of
 from multimodal.clips.writing import write_clip
 from multimodal.common.sampling import EpochBatches
@@ -151,6 +155,8 @@ def hugging_face(sizes: AutoencoderConfig) -> torch.nn.Module:
     from transformers import PerceiverConfig, PerceiverForMultimodalAutoencoding
 
     clip = sizes.clip
+    video, audio, label = (sizes.modality(name) for name in ("video", "audio", "label"))
+    assert isinstance(video, Video) and isinstance(audio, Audio) and isinstance(label, Label)
     return PerceiverForMultimodalAutoencoding(
         PerceiverConfig(
             num_latents=sizes.num_latents,
@@ -163,11 +169,11 @@ def hugging_face(sizes: AutoencoderConfig) -> torch.nn.Module:
             num_labels=NUM_CLASSES,
             num_frames=clip.num_frames,
             audio_samples_per_frame=clip.samples_per_frame,
-            samples_per_patch=sizes.samples_per_patch,
-            image_size=clip.height // sizes.image_patch,
+            samples_per_patch=audio.samples_per_patch,
+            image_size=clip.height // video.patch,
             output_shape=[1, clip.num_frames, clip.height, clip.width],
             output_num_channels=sizes.output_channels,
-            _label_trainable_num_channels=sizes.label_query_channels,
+            _label_trainable_num_channels=label.query_channels,
             attention_probs_dropout_prob=0.0,
         )
     )
@@ -177,31 +183,33 @@ def step(config: BenchmarkConfig) -> None:
     from dataclasses import replace
 
     # Their Fourier bands are fixed at 32 and 192: ours take the same here, so that all widths agree.
-    sizes = replace(preset("small"), image_bands=32, audio_bands=192)
-    batch, loss = random_clips(sizes, config.batch_size), LossConfig()
+    modalities = (Video(patch=4, bands=32), Audio(samples_per_patch=16, bands=192), Label(query_channels=256))
+    sizes = replace(preset("small"), modalities=modalities)
+    batch, loss = random_clips(sizes, config.batch_size), paper_loss()
     torch.manual_seed(0)
     model, other = build(sizes, NUM_CLASSES).train(), hugging_face(sizes).train()
     choice = draw(sizes, loss, seed=0, step=0, global_batch=config.batch_size, part=slice(0, config.batch_size))
     print(f"parameters: ours {count(model):,}, Hugging Face {count(other):,}")
 
     def ours() -> None:
-        autoencoder_loss(model, model, sizes, loss, batch, choice).total.backward()
+        autoencoder_loss(model, model, sizes, loss, batch, choice)["total"].backward()
         model.zero_grad()
 
     images = batch.video.float() / 255
     labels = F.one_hot(batch.label, NUM_CLASSES).float()
-    pixels = images.permute(0, 1, 3, 4, 2).flatten(1, 3)[:, choice.pixels]
-    patches = batch.audio.unflatten(1, (-1, sizes.samples_per_patch))[:, choice.patches].flatten(1)
+    pixels = images.permute(0, 1, 3, 4, 2).flatten(1, 3)[:, choice.asked["video"]]
+    patches = batch.audio.unflatten(1, (-1, 16))[:, choice.asked["audio"]].flatten(1)
 
     def theirs() -> None:
         out = other(
             inputs={"image": images, "audio": batch.audio[..., None], "label": labels},
-            subsampled_output_points={"image": choice.pixels, "audio": choice.patches, "label": None},
+            subsampled_output_points={"image": choice.asked["video"], "audio": choice.asked["audio"], "label": None},
         ).logits
         video = (out["image"] - pixels).abs().mean()
         audio = (out["audio"].flatten(1) - patches).abs().mean()
         label = F.cross_entropy(out["label"], batch.label)
-        (loss.video_weight * video + loss.audio_weight * audio + loss.label_weight * label).backward()
+        weights = [loss[name].weight for name in ("video", "audio", "label")]
+        (weights[0] * video + weights[1] * audio + weights[2] * label).backward()
         other.zero_grad()
 
     times = alternate(config.rounds, ours, theirs)
@@ -223,8 +231,8 @@ def reconstruction(config: BenchmarkConfig) -> None:
         "audio": batch.audio[..., None],
         "label": torch.zeros(1, NUM_CLASSES),
     }
-    image_chunk = sizes.num_video_queries // HUGGING_FACE_CHUNKS
-    audio_chunk = sizes.num_audio_queries // HUGGING_FACE_CHUNKS
+    image_chunk = sizes.modality("video").num_queries(sizes.clip) // HUGGING_FACE_CHUNKS
+    audio_chunk = sizes.modality("audio").num_queries(sizes.clip) // HUGGING_FACE_CHUNKS
 
     decoder = fold_for_inference(model)
 

@@ -16,8 +16,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 from perceiver_core.attention import AttentionConfig
 from perceiver_core.autoregressive import AutoregressiveConfig, PerceiverAR
@@ -58,7 +59,9 @@ __all__ = [
     "EntityEncoder",
     "EntityEncoding",
     "LabelModality",
+    "Modality",
     "VideoModality",
+    "autoencoder",
     "autoregressive_language_model",
     "entity_encoder",
     "image_classifier_conv",
@@ -290,6 +293,7 @@ class VideoModality:
         query_patch: height and width of what one query decodes; published: a pixel.
         bands: Fourier bands of time, height and width.
         resolution: highest frequencies of these bands, as a grid; None: the grid of the input patches.
+        channels: colours.
     """
 
     num_frames: int = 16
@@ -298,6 +302,14 @@ class VideoModality:
     query_patch: Size = (1, 1)
     bands: int = 32
     resolution: tuple[int, int, int] | None = None
+    channels: int = 3
+
+    mask_probability: ClassVar[float] = 0.0
+
+    @property
+    def query_width(self) -> int:
+        """Channels of a query."""
+        return 3 * (1 + 2 * self.bands)
 
     def __post_init__(self) -> None:
         for name, patch in (("patch", self.patch), ("query_patch", self.query_patch)):
@@ -317,7 +329,8 @@ class VideoModality:
 
     def inputs(self) -> VideoInput.Config:
         """Its input adapter."""
-        return VideoInput.Config(position=self.position(self.patch, "closed"), patch=(1, *self.patch))
+        position = self.position(self.patch, "closed")
+        return VideoInput.Config(position=position, patch=(1, *self.patch), channels=self.channels)
 
     def queries(self) -> PositionQueries.Config:
         """Its queries."""
@@ -326,8 +339,9 @@ class VideoModality:
     def outputs(self) -> ProjectionOutput.Config | VideoPatchOutput.Config:
         """Its output adapter."""
         if self.query_patch == (1, 1):
-            return ProjectionOutput.Config(channels=3)
-        return VideoPatchOutput.Config(shape=(self.num_frames, *self.size), patch=(1, *self.query_patch))
+            return ProjectionOutput.Config(channels=self.channels)
+        shape = (self.num_frames, *self.size)
+        return VideoPatchOutput.Config(shape=shape, patch=(1, *self.query_patch), channels=self.channels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -346,6 +360,13 @@ class AudioModality:
     samples_per_patch: int = 16
     bands: int = 192
     resolution: int | None = None
+
+    mask_probability: ClassVar[float] = 0.0
+
+    @property
+    def query_width(self) -> int:
+        """Channels of a query."""
+        return 1 + 2 * self.bands
 
     def __post_init__(self) -> None:
         if self.num_samples % self.samples_per_patch:
@@ -386,6 +407,11 @@ class LabelModality:
     query_channels: int = 1024
     mask_probability: float = 0.5
 
+    @property
+    def query_width(self) -> int:
+        """Channels of the query."""
+        return self.query_channels
+
     def inputs(self) -> LabelInput.Config:
         """Its input adapter."""
         return LabelInput.Config(num_classes=self.num_classes)
@@ -397,6 +423,73 @@ class LabelModality:
     def outputs(self) -> ClassificationOutput.Config:
         """Its output adapter."""
         return ClassificationOutput.Config(num_classes=self.num_classes)
+
+
+class Modality(Protocol):
+    """What an autoencoder asks of a modality; `VideoModality` is one."""
+
+    @property
+    def query_width(self) -> int:
+        """Channels of a query."""
+        ...
+
+    @property
+    def mask_probability(self) -> float:
+        """How often training hides a token of it."""
+        ...
+
+    def inputs(self) -> Any:
+        """`Config` of its input adapter."""
+        ...
+
+    def queries(self) -> Any:
+        """`Config` of its query generator."""
+        ...
+
+    def outputs(self) -> Any:
+        """`Config` of its output adapter."""
+        ...
+
+
+def autoencoder(
+    modalities: Mapping[str, Modality],
+    *,
+    query_channels: int | None = None,
+    output_channels: int | None = 512,
+    encoder: EncoderConfig | None = None,
+    bottleneck: BottleneckConfig | None = None,
+    decoder_attention: AttentionConfig | None = None,
+) -> PerceiverIO:
+    """Autoencoder of any modalities by name; `multimodal_autoencoder` is the published one, and has the arguments.
+
+    Raises:
+        ValueError: `query_channels` is narrower than a modality's query.
+    """
+    widest = max(modality.query_width for modality in modalities.values())
+    if query_channels is not None and query_channels < widest + 1:
+        raise ValueError(f"`query_channels` = {query_channels} must exceed the widest modality's query, {widest}")
+    return PerceiverIO(
+        PerceiverIOConfig(
+            inputs=MultimodalInput.Config(
+                modalities={name: modality.inputs() for name, modality in modalities.items()},
+                min_padding=4,
+                mask_probabilities={name: modality.mask_probability for name, modality in modalities.items()},
+            ),
+            encoder=encoder or EncoderConfig(num_latents=784, latent_channels=512, num_self_attends=8),
+            queries=MultimodalQueries.Config(
+                modalities={name: modality.queries() for name, modality in modalities.items()},
+                min_padding=2 if query_channels is None else query_channels - widest,
+            ),
+            decoder=DecoderConfig(
+                attention=decoder_attention or AttentionConfig(num_heads=1, query_residual=False),
+                output_channels=output_channels,
+            ),
+            outputs=MultimodalOutput.Config(
+                modalities={name: modality.outputs() for name, modality in modalities.items()}
+            ),
+            bottleneck=bottleneck,
+        )
+    )
 
 
 def multimodal_autoencoder(
@@ -433,33 +526,11 @@ def multimodal_autoencoder(
         ValueError: `query_channels` is narrower than a modality's query.
     """
     video, audio, label = video or VideoModality(), audio or AudioModality(), label or LabelModality()
-    modalities: dict[str, AudioModality | VideoModality | LabelModality] = {
-        "audio": audio,
-        "image": video,
-        "label": label,
-    }
-    widest = max(1 + 2 * audio.bands, 3 * (1 + 2 * video.bands), label.query_channels)
-    if query_channels is not None and query_channels < widest + 1:
-        raise ValueError(f"`query_channels` = {query_channels} must exceed the widest modality's query, {widest}")
-    return PerceiverIO(
-        PerceiverIOConfig(
-            inputs=MultimodalInput.Config(
-                modalities={name: modality.inputs() for name, modality in modalities.items()},
-                min_padding=4,
-                mask_probabilities={"audio": 0.0, "image": 0.0, "label": label.mask_probability},
-            ),
-            encoder=encoder or EncoderConfig(num_latents=784, latent_channels=512, num_self_attends=8),
-            queries=MultimodalQueries.Config(
-                modalities={name: modality.queries() for name, modality in modalities.items()},
-                min_padding=2 if query_channels is None else query_channels - widest,
-            ),
-            decoder=DecoderConfig(
-                attention=decoder_attention or AttentionConfig(num_heads=1, query_residual=False),
-                output_channels=output_channels,
-            ),
-            outputs=MultimodalOutput.Config(
-                modalities={name: modality.outputs() for name, modality in modalities.items()}
-            ),
-            bottleneck=bottleneck,
-        )
+    return autoencoder(
+        {"audio": audio, "image": video, "label": label},
+        query_channels=query_channels,
+        output_channels=output_channels,
+        encoder=encoder,
+        bottleneck=bottleneck,
+        decoder_attention=decoder_attention,
     )

@@ -171,7 +171,7 @@ def test_a_run_is_evaluated_from_another_folder(home: Path) -> None:
 
 
 def test_a_run_of_version_0_1_is_evaluated_and_continued(as_typed: Path) -> None:
-    from multimodal.autoencoder.evaluate import data_folder
+    from multimodal.autoencoder.commands import data_folder
     from multimodal.autoencoder.runs import RunInfo, check_same_run, load_run
     from multimodal.common.errors import DataError
 

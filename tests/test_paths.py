@@ -18,12 +18,9 @@ from envs.gallery import Gallery
 from envs.pysc2.calibration import Calibration
 from envs.scenarios.scenario import SCENARIO_FOLDER, load_scenario
 from examples.train_digits import DigitsConfig
-from multimodal.autoencoder.compression import CompressionConfig
-from multimodal.autoencoder.evaluate import EvaluateConfig
-from multimodal.autoencoder.published import PublishedConfig
-from multimodal.autoencoder.reconstruct import ReconstructConfig
-from multimodal.autoencoder.task import AutoencoderTrainingConfig
-from multimodal.clips.cache import CacheConfig
+from multimodal.autoencoder.commands import CompressionConfig, EvaluateConfig, PublishedConfig, ReconstructConfig
+from multimodal.autoencoder.settings import AutoencoderTrainingConfig
+from multimodal.clips.settings import CacheConfig
 from perceiver_agents.paths import absolute, absolute_if_folder
 
 # A maker of a config, and its fields that are paths.

@@ -8,291 +8,24 @@ Writes `compression.json` and `compression.png`.
 
 from __future__ import annotations
 
-import json
-import math
 import sys
-import tempfile
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Annotated
 
-import av
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import tyro
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
-from multimodal.autoencoder.baselines import load_clips
-from multimodal.autoencoder.evaluate import data_folder
-from multimodal.autoencoder.measures import measure_files, summarize
-from multimodal.autoencoder.metrics import AUDIO_PEAK, VIDEO_PEAK, psnr
-from multimodal.autoencoder.pca import ClipPCA
-from multimodal.autoencoder.runs import load_model, load_run
-from multimodal.clips.clip import ClipFormat, read_clip
-from multimodal.clips.datasets import find_files
-from multimodal.clips.writing import Encoding, write_clip
-from multimodal.common.errors import DataError
-from perceiver_agents.paths import make_absolute
+from multimodal.autoencoder.commands import CompressionConfig, check_comparison
+from multimodal.common.command import exit_with_sentence
 
-BYTES_PER_NUMBER = 2
-SEI_UNIT = 6
-OPUS_RATES = (6_000, 8_000, 12_000, 16_000, 24_000, 32_000, 48_000, 64_000, 96_000, 128_000)
+PROGRAM = "multimodal.autoencoder.compression"
 
 
-@dataclass(frozen=True, kw_only=True)
-class CompressionConfig:
-    """What to compare.
+def _show(config: CompressionConfig) -> None:
+    """Compare, and print the table."""
+    # Here, not above: what is wrong with the arguments is said before seconds of imports.
+    from multimodal.autoencoder.comparison import compare
 
-    Attributes:
-        runs: run folders, of the same data and clip format.
-        out: output folder.
-        data: folder with labelled clips; None takes the set that the first run was trained on.
-        max_windows: most windows of one file, for fitting and for measuring.
-        codec_clips: held-out clips that are encoded with H.264 and Opus.
-    """
-
-    runs: Annotated[tuple[str, ...], tyro.conf.Positional]
-    out: str
-    data: str | None = None
-    max_windows: int = 4
-    codec_clips: int = 32
-
-    def __post_init__(self) -> None:
-        make_absolute(self, "runs", "data", "out")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quality:
-    """PSNR of picture and sound, mean over clips in dB, and the bytes of a clip's code (mean)."""
-
-    video_psnr: float
-    audio_psnr: float
-    code_bytes: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """One run of the curve."""
-
-    run: str
-    num_latents: int
-    compression: float
-    top1: float
-    chance: float
-    perceiver: Quality
-    pca: Quality | None
-    codec: Quality
-
-
-# Shares of the code for the sound that PCA of each modality by itself is tried with.
-AUDIO_SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
-
-
-def pca_qualities(
-    train: tuple[Tensor, Tensor], held_out: tuple[Tensor, Tensor], sizes: Sequence[int]
-) -> list[Quality | None]:
-    """Of codes of as many principal components as each of `sizes`; None where there are too few training clips.
-
-    Joint components, and components of picture and sound by themselves in several proportions: of these the one whose
-    two PSNR on the held-out clips have the greatest sum, so that the choice favours PCA.
-    """
-    possible = [size for size in sizes if size < len(train[0])]
-    if not possible:
-        return [None] * len(sizes)
-    largest = max(possible)
-    pictures = train[0].float() / 255
-    joint = ClipPCA.fit(pictures, train[1], largest)
-    apart = ClipPCA.fit(pictures, train[1], largest, joint=False)
-    truth = held_out[0].float() / 255
-    qualities: list[Quality | None] = []
-    for size in sizes:
-        if size not in possible:
-            qualities.append(None)
-            continue
-        ways = [joint.keep(range(size))]
-        for sound in sorted({round(share * size) for share in AUDIO_SHARES}):
-            ways.append(apart.keep([*range(size - sound), *range(largest, largest + sound)]))
-        tried = []
-        for way in ways:
-            video, audio = way.decode(way.encode(truth, held_out[1]))
-            tried.append(
-                Quality(
-                    video_psnr=float(psnr(video, truth, VIDEO_PEAK).mean()),
-                    audio_psnr=float(psnr(audio, held_out[1], AUDIO_PEAK).mean()),
-                    code_bytes=size * BYTES_PER_NUMBER,
-                )
-            )
-        qualities.append(max(tried, key=lambda quality: quality.video_psnr + quality.audio_psnr))
-    return qualities
-
-
-def _stream_bytes(path: Path) -> int:
-    """Bytes of a file's packets, without the encoder's signature (H.264 SEI units), which tells nothing of the clip."""
-    total = 0
-    with av.open(str(path)) as container:
-        for packet in container.demux():
-            data = bytes(packet)
-            if packet.stream.type != "video":
-                total += len(data)
-                continue
-            place = 0
-            while place < len(data):  # units with 4 bytes of length before each (ISO/IEC 14496-15)
-                length = int.from_bytes(data[place : place + 4], "big")
-                if data[place + 4] & 0x1F != SEI_UNIT:
-                    total += 4 + length
-                place += 4 + length
-    return total
-
-
-def _coded_video(folder: Path, clip_format: ClipFormat, video: Tensor, crf: int) -> tuple[Tensor, int]:
-    """Frames after H.264 at a constant rate factor, and their bytes."""
-    path = folder / "video.mkv"
-    frames = video.permute(0, 2, 3, 1).numpy()
-    encoding = Encoding(video_options=(("preset", "veryslow"), ("crf", str(crf))))
-    rates = {"frame_rate": clip_format.frame_rate, "sample_rate": clip_format.sample_rate}
-    write_clip(path, frames, None, encoding=encoding, **rates)  # type: ignore[arg-type]
-    return read_clip(path, clip_format).video, _stream_bytes(path)
-
-
-def _coded_audio(folder: Path, clip_format: ClipFormat, audio: Tensor, bit_rate: int) -> tuple[Tensor, int]:
-    """Sound after Opus at a bit rate, and its bytes."""
-    path = folder / "audio.mkv"
-    encoding = Encoding(audio_codec="libopus", audio_bit_rate=bit_rate)
-    rates = {"frame_rate": clip_format.frame_rate, "sample_rate": clip_format.sample_rate}
-    write_clip(path, None, audio.numpy(), encoding=encoding, **rates)  # type: ignore[arg-type]
-    return read_clip(path, clip_format).audio, _stream_bytes(path)
-
-
-def codec_quality(held_out: tuple[Tensor, Tensor], clip_format: ClipFormat, budget: int) -> Quality:
-    """Of H.264 and Opus within `budget` bytes a clip.
-
-    Opus takes the highest bit rate that fits into half of the bytes (the lowest if none does), H.264 the finest rate
-    factor that fits into what is left (the coarsest if none does): the mean bytes say what it came to.
-    """
-    video_psnr, audio_psnr, used = [], [], []
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        for video, audio in zip(*held_out, strict=True):
-            sound, sound_bytes = _coded_audio(folder, clip_format, audio, OPUS_RATES[0])
-            for rate in OPUS_RATES[1:]:
-                finer, finer_bytes = _coded_audio(folder, clip_format, audio, rate)
-                if finer_bytes > budget / 2:
-                    break
-                sound, sound_bytes = finer, finer_bytes
-            low, high = 0, 51
-            while low < high:
-                middle = (low + high) // 2
-                if _coded_video(folder, clip_format, video, middle)[1] <= budget - sound_bytes:
-                    high = middle
-                else:
-                    low = middle + 1
-            frames, frame_bytes = _coded_video(folder, clip_format, video, low)
-            video_psnr.append(float(psnr(frames[None] / 255, video[None] / 255, VIDEO_PEAK)))
-            audio_psnr.append(float(psnr(sound[None], audio[None], AUDIO_PEAK)))
-            used.append(frame_bytes + sound_bytes)
-    return Quality(
-        video_psnr=sum(video_psnr) / len(used), audio_psnr=sum(audio_psnr) / len(used), code_bytes=sum(used) / len(used)
-    )
-
-
-def compare(config: CompressionConfig) -> list[Point]:
-    """Measure the runs and the two other ways.
-
-    Raises:
-        DataError: no runs, runs of different classes or clip formats, unusable data, unwritable output.
-    """
-    if not config.runs:
-        raise DataError("no runs given; name the run folders of trainings with different --num-latents")
-    infos = [load_run(run) for run in config.runs]
-    for run, info in zip(config.runs, infos, strict=True):
-        if info.model.clip != infos[0].model.clip or info.classes != infos[0].classes:
-            raise DataError(f"{run} has other clips or classes than {config.runs[0]}; compare runs of the same data")
-    out = Path(config.out)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "compression.json").touch()
-    except OSError as error:
-        raise DataError(f"output folder {out} cannot be written ({error.strerror}); choose another --out") from error
-    clip_format, classes = infos[0].model.clip, infos[0].classes
-    data = data_folder(config.runs[0], config.data)
-    held_out_files = find_files(data, "val", classes).files
-    train_clips = load_clips(find_files(data, "train", classes).files, clip_format, config.max_windows)
-    held_out = load_clips(held_out_files, clip_format, config.max_windows)
-    stride = max(1, len(held_out[0]) // config.codec_clips)
-    for_codec = (held_out[0][::stride][: config.codec_clips], held_out[1][::stride][: config.codec_clips])
-    linear = pca_qualities(train_clips, held_out, [info.model.code_values for info in infos])
-    points = []
-    for run, pca in zip(config.runs, linear, strict=True):
-        model, info = load_model(run)
-        measures, _ = measure_files(model, info.model, held_out_files, max_windows=config.max_windows)
-        summary = summarize(measures, info.model, len(classes))
-        budget = info.model.code_values * BYTES_PER_NUMBER
-        points.append(
-            Point(
-                run=run,
-                num_latents=info.model.num_latents,
-                compression=info.model.compression,
-                top1=summary.top1,
-                chance=summary.chance,
-                perceiver=Quality(
-                    video_psnr=summary.video_psnr, audio_psnr=summary.audio_psnr, code_bytes=float(budget)
-                ),
-                pca=pca,
-                codec=codec_quality(for_codec, clip_format, budget),
-            )
-        )
-    points.sort(key=lambda point: point.compression)
-    (out / "compression.json").write_text(
-        json.dumps([asdict(point) for point in points], indent=1) + "\n", encoding="utf-8"
-    )
-    plot(points, out / "compression.png")
-    return points
-
-
-def plot(points: Sequence[Point], path: Path) -> None:
-    """PSNR of picture and sound and top-1 against compression."""
-    figure, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
-    ratios = [point.compression for point in points]
-    codec = "H.264 + Opus, as many bytes"
-    if any(point.codec.code_bytes > point.perceiver.code_bytes for point in points):
-        codec += f" ({min(point.codec.code_bytes for point in points):.0f} at least)"
-    for axis, name, title in zip(axes, ("video_psnr", "audio_psnr"), ("video", "audio"), strict=False):
-        for label, marker, qualities in (
-            ("Perceiver IO", "o-", [point.perceiver for point in points]),
-            ("PCA, as many numbers", "s--", [point.pca for point in points]),
-            (codec, "^:", [point.codec for point in points]),
-        ):
-            values = [getattr(quality, name) if quality is not None else math.nan for quality in qualities]
-            axis.plot(ratios, values, marker, label=label)
-        axis.set(xlabel="compression (numbers in / numbers in code)", ylabel="PSNR in dB", title=title)
-    axes[0].legend(fontsize=8)
-    axes[2].plot(ratios, [100 * point.top1 for point in points], "o-", label="Perceiver IO, label hidden")
-    axes[2].axhline(100 * points[0].chance, color="grey", linestyle=":", label="chance")
-    axes[2].set(xlabel="compression (numbers in / numbers in code)", ylabel="top-1 in %", title="label", ylim=(0, 102))
-    axes[2].legend(fontsize=8)
-    for axis in axes:
-        axis.set_xscale("log")
-        axis.set_xticks(ratios, [f"{ratio:.0f}x" for ratio in ratios])
-        axis.minorticks_off()
-        axis.grid(alpha=0.3)
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """Entry point."""
-    try:
-        config = tyro.cli(
-            CompressionConfig, prog="multimodal.autoencoder.compression", description=__doc__, args=arguments
-        )
-        points = compare(config)
-    except (DataError, ValueError) as error:
-        sys.exit(f"error: {error}")
+    points = compare(config)
     table = Table("latents", "compression", "code", "video dB", "audio dB", "top-1", "bytes")
     for point in points:
         ways = (("Perceiver IO", point.perceiver), ("PCA", point.pca), ("H.264 + Opus", point.codec))
@@ -312,6 +45,18 @@ def main(arguments: list[str] | None = None) -> None:
     console = Console()
     console.print(table)
     console.print(f"chance {points[0].chance:.1%}; plot: {config.out}/compression.png")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Entry point."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+
+    def work() -> None:
+        config = tyro.cli(CompressionConfig, prog=PROGRAM, description=__doc__, args=arguments)
+        check_comparison(config)
+        _show(config)
+
+    exit_with_sentence(f"python -m {PROGRAM}", arguments, work)
 
 
 if __name__ == "__main__":

@@ -8,59 +8,28 @@ for 512 pixels, 512 sound patches and the label in each step, and hides the labe
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from multimodal.autoencoder.model import AutoencoderConfig, Hidden, model_inputs, token_masks
+from multimodal.autoencoder.model import AutoencoderConfig, Hidden, absent, model_inputs, token_masks
+from multimodal.autoencoder.settings import Loss, SignalTerm
 from multimodal.clips.loader import ClipBatch
-from perceiver_core.inputs import split_patches
+from multimodal.common.errors import DataError
 from perceiver_core.model import PerceiverIO
 
 
-@dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """Weights of the terms, outputs asked in a step, and how often training hides an input; defaults are the paper's.
+def check_terms(config: AutoencoderConfig, loss: Loss) -> None:
+    """Refuse a loss that does not fit the model.
 
-    Attributes:
-        error: of pixels and sound samples. Squared error is what PSNR measures; absolute error prefers silence to a
-            tone of uncertain phase.
-        video_weight, audio_weight, label_weight: factors of the three terms.
-        video_queries: random pixels (or patches, see `AutoencoderConfig.image_query_patch`) asked of every clip in a
-            step; all if a clip has fewer.
-        audio_queries: random sound patches, likewise.
-        hide_label: probability that a clip's label is hidden, independently for each clip.
-        hide_video, hide_audio: probability that a clip's picture, or its sound, is hidden; at most one of the two, so
-            their sum is at most 1. 0 in the paper; needed to reconstruct one from the other.
+    Raises:
+        DataError: a modality without a term, or a term without its modality.
     """
-
-    error: Literal["absolute", "squared"] = "absolute"
-    video_weight: float = 0.03
-    audio_weight: float = 1.0
-    label_weight: float = 0.0001
-    video_queries: int = 512
-    audio_queries: int = 512
-    hide_label: float = 0.5
-    hide_video: float = 0.0
-    hide_audio: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("video_weight", "audio_weight", "label_weight"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; a loss weight cannot be negative")
-        for name in ("video_queries", "audio_queries"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; at least one output must be asked for")
-        for name in ("hide_label", "hide_video", "hide_audio"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; a probability is in [0, 1]")
-        if self.hide_video + self.hide_audio > 1:
-            raise ValueError(
-                f"hide_video {self.hide_video} and hide_audio {self.hide_audio} add to more than 1; a clip can have "
-                "one of them hidden, not both"
-            )
+    if set(loss) != set(config.names):
+        raise DataError(
+            f"the loss has terms for {', '.join(sorted(loss))}, but the model's modalities are "
+            f"{', '.join(sorted(config.names))}; give each modality one"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,32 +37,43 @@ class Draw:
     """The random choices of a training step.
 
     Attributes:
-        pixels: int64 `[video queries]`, positions in the grid of video queries, the same for all clips.
-        patches: int64 `[audio queries]`, positions in the sound patches.
+        asked: by modality, int64 `[queries]`, positions in the grid of its queries, the same for all clips. None: all.
         hidden: inputs to hide of each clip of the process's share.
     """
 
-    pixels: Tensor
-    patches: Tensor
+    asked: dict[str, Tensor | None]
     hidden: Hidden
 
 
-def draw(config: AutoencoderConfig, loss: LossConfig, *, seed: int, step: int, global_batch: int, part: slice) -> Draw:
+def draw(config: AutoencoderConfig, loss: Loss, *, seed: int, step: int, global_batch: int, part: slice) -> Draw:
     """The choices of a step for the clips `part` of its global batch.
 
     They follow from (`seed`, `step`) alone, so runs with another number of processes but the same global batch, and
     resumed runs, make the same ones.
     """
     chance = torch.Generator().manual_seed((seed << 32) ^ step)
-    pixels = _subset(config.num_video_queries, loss.video_queries, chance)
-    patches = _subset(config.num_audio_queries, loss.audio_queries, chance)
-    label, other = torch.rand(2, global_batch, generator=chance)[:, part]
-    hidden = Hidden(
-        video=other < loss.hide_video,
-        audio=other >= 1 - loss.hide_audio,
-        label=label < loss.hide_label,
-    )
-    return Draw(pixels=pixels, patches=patches, hidden=hidden)
+    asked: dict[str, Tensor | None] = {}
+    signals, others = [], []
+    for modality in config.modalities:
+        term = loss[modality.name]
+        if isinstance(term, SignalTerm):
+            asked[modality.name] = _subset(modality.num_queries(config.clip), term.queries, chance)
+            signals.append(modality.name)
+        else:
+            asked[modality.name] = None
+            others.append(modality.name)
+    numbers = torch.rand(len(others) + 1, global_batch, generator=chance)[:, part]
+    hidden = {name: row < loss[name].hide for name, row in zip(others, numbers, strict=False)}
+    # One number decides which of the signals is hidden: the first takes its share from below, the others from above.
+    upper = 1.0
+    for place, name in enumerate(signals):
+        share = loss[name].hide
+        if place == 0:
+            hidden[name] = numbers[-1] < share
+        else:
+            hidden[name] = (numbers[-1] >= upper - share) & (numbers[-1] < upper)
+            upper -= share
+    return Draw(asked=asked, hidden=hidden)
 
 
 def _subset(total: int, count: int, chance: torch.Generator) -> Tensor:
@@ -102,19 +82,9 @@ def _subset(total: int, count: int, chance: torch.Generator) -> Tensor:
     return torch.randperm(total, generator=chance)[:count]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Losses:
-    """Scalars: the weighted total and its terms before weighting."""
-
-    total: Tensor
-    video: Tensor
-    audio: Tensor
-    label: Tensor
-
-
 def autoencoder_loss(
-    model: nn.Module, core: PerceiverIO, config: AutoencoderConfig, loss: LossConfig, batch: ClipBatch, choice: Draw
-) -> Losses:
+    model: nn.Module, core: PerceiverIO, config: AutoencoderConfig, loss: Loss, batch: ClipBatch, choice: Draw
+) -> dict[str, Tensor]:
     """The loss of a batch.
 
     What a clip lacks is hidden from the input and adds zero to its term; the terms are divided by the batch size
@@ -127,28 +97,24 @@ def autoencoder_loss(
         loss: weights.
         batch: clips on the model's device.
         choice: this step's `draw`.
+
+    Returns:
+        Scalars: the weighted "total", and each modality's term before weighting.
     """
     device = batch.label.device
-    drawn = choice.hidden
-    hidden = Hidden(video=drawn.video.to(device), audio=drawn.audio.to(device), label=drawn.label.to(device))
-    pixels, patches = choice.pixels.to(device), choice.patches.to(device)
+    lacking = absent(config, batch)
+    hidden = {name: choice.hidden[name].to(device) | lacking[name] for name in config.names}
+    asked = {name: None if places is None else places.to(device) for name, places in choice.asked.items()}
     inputs = model_inputs(config, batch)
     decoded = model(
         inputs,
-        masked=token_masks(core, hidden | Hidden.absent(batch)),
-        positions={"image": pixels, "audio": patches, "label": None},
+        masked=token_masks(core, config, hidden),
+        positions={modality.core_name: asked[modality.name] for modality in config.modalities},
     )
-    patch = (1, config.image_query_patch, config.image_query_patch)
-    true_pixels = split_patches(inputs["image"].movedim(2, -1), patch).flatten(1, 3)[:, pixels]
-    true_patches = inputs["audio"].unflatten(1, (-1, config.samples_per_patch))[:, patches].flatten(1)
-    measure = torch.abs if loss.error == "absolute" else torch.square
-    video = measure(decoded["image"].float() - true_pixels).mean(dim=(1, 2))
-    audio = measure(decoded["audio"].float() - true_patches).mean(dim=1)
-    label = F.cross_entropy(decoded["label"].float(), batch.label, reduction="none")
-    terms = {
-        "video": (video * batch.has_video).mean(),
-        "audio": (audio * batch.has_audio).mean(),
-        "label": (label * batch.has_label).mean(),
-    }
-    total = loss.video_weight * terms["video"] + loss.audio_weight * terms["audio"] + loss.label_weight * terms["label"]
-    return Losses(total=total, **terms)
+    terms = {}
+    for modality in config.modalities:
+        name, core_name = modality.name, modality.core_name
+        errors = modality.loss(loss[name], decoded[core_name], inputs[core_name], asked[name])
+        terms[name] = (errors * modality.present(batch)).mean()
+    weighted = [loss[name].weight * term for name, term in terms.items()]
+    return {"total": sum(weighted[1:], weighted[0]), **terms}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -11,78 +12,75 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True)
 class ClipPCA:
-    """Principal components of picture and sound, joint or of each by itself.
+    """Principal components of a clip's signals (picture, sound), joint or of each by itself.
 
-    Both are scaled to the same total variance over the training clips before the decomposition, so that in a joint one
-    neither takes the whole code because its numbers are larger or more.
+    All are scaled to the same total variance over the training clips before the decomposition, so that in a joint one
+    none takes the whole code because its numbers are larger or more.
 
     Attributes:
-        mean: `[V + S]` of the scaled values.
-        components: `[K, V + S]`, orthonormal rows.
-        video_scale, audio_scale: factors from pixels in [0, 1] and samples in [-1, 1] to scaled values.
-        video_shape: (T, 3, H, W).
+        mean: `[V]` of the scaled values, V numbers in a clip.
+        components: `[K, V]`, orthonormal rows.
+        scales: by signal, factors to scaled values.
+        shapes: by signal, in the order of the values.
     """
 
     mean: Tensor
     components: Tensor
-    video_scale: float
-    audio_scale: float
-    video_shape: tuple[int, ...]
+    scales: Mapping[str, float]
+    shapes: Mapping[str, tuple[int, ...]]
 
     @classmethod
-    def fit(cls, video: Tensor, audio: Tensor, num_components: int, *, joint: bool = True) -> ClipPCA:
+    def fit(cls, signals: Mapping[str, Tensor], num_components: int, *, joint: bool = True) -> ClipPCA:
         """Fit to training clips.
 
         Args:
-            video: `[n, T, 3, H, W]` in [0, 1].
-            audio: `[n, S]`.
+            signals: by name, `[n, ...]`.
             num_components: K; at most n - 1 components carry anything.
-            joint: K components of picture and sound together; otherwise K of the picture alone, then K of the sound
-                alone, of which `keep` makes a code.
+            joint: K components of all signals together; otherwise K of each alone, one signal after the other, of
+                which `keep` makes a code.
 
         Raises:
             ValueError: fewer than `num_components + 1` clips.
         """
-        if len(video) <= num_components:
+        count = len(next(iter(signals.values())))
+        if count <= num_components:
             raise ValueError(
-                f"{len(video)} clips give at most {len(video) - 1} principal components, {num_components} are "
-                f"asked for; "
-                "fit on more clips"
+                f"{count} clips give at most {count - 1} principal components, {num_components} are asked for; fit on "
+                "more clips"
             )
-        pictures = video.flatten(1).float()
-        video_scale = 1 / float((pictures - pictures.mean(0)).square().sum(1).mean().sqrt())
-        audio_scale = 1 / float((audio - audio.mean(0)).square().sum(1).mean().sqrt())
-        rows = torch.cat([pictures * video_scale, audio.float() * audio_scale], dim=1)
+        flat = {name: signal.flatten(1).float() for name, signal in signals.items()}
+        scales = {
+            name: 1 / max(1e-12, float((rows - rows.mean(0)).square().sum(1).mean().sqrt()))
+            for name, rows in flat.items()
+        }
+        rows = torch.cat([flat[name] * scales[name] for name in flat], dim=1)
         mean = rows.mean(0)
         rows -= mean
         if joint:
             components = _principal(rows, num_components)
         else:
-            parts = rows.split([pictures.shape[1], audio.shape[1]], dim=1)
+            parts = rows.split([part.shape[1] for part in flat.values()], dim=1)
             components = torch.block_diag(*(_principal(part, num_components) for part in parts))
-        return cls(
-            mean=mean,
-            components=components,
-            video_scale=video_scale,
-            audio_scale=audio_scale,
-            video_shape=tuple(video.shape[1:]),
-        )
+        shapes = {name: tuple(signal.shape[1:]) for name, signal in signals.items()}
+        return cls(mean=mean, components=components, scales=scales, shapes=shapes)
 
     def keep(self, numbers: Sequence[int]) -> ClipPCA:
         """With these components alone: a code of `len(numbers)` numbers."""
         return replace(self, components=self.components[list(numbers)])
 
-    def encode(self, video: Tensor, audio: Tensor) -> Tensor:
-        """Codes `[B, K]` of clips `[B, T, 3, H, W]` and `[B, S]`."""
-        rows = torch.cat([video.flatten(1).float() * self.video_scale, audio.float() * self.audio_scale], dim=1)
+    def encode(self, signals: Mapping[str, Tensor]) -> Tensor:
+        """Codes `[B, K]` of clips, by signal `[B, ...]`."""
+        rows = torch.cat([signals[name].flatten(1).float() * scale for name, scale in self.scales.items()], dim=1)
         return (rows - self.mean) @ self.components.T
 
-    def decode(self, code: Tensor) -> tuple[Tensor, Tensor]:
-        """Video `[B, T, 3, H, W]` in [0, 1] and audio `[B, S]` in [-1, 1] of codes `[B, K]`."""
+    def decode(self, code: Tensor) -> dict[str, Tensor]:
+        """Signals `[B, ...]` of codes `[B, K]`, not clamped to their range."""
         rows = code @ self.components + self.mean
-        values = int(torch.tensor(self.video_shape).prod())
-        video = (rows[:, :values] / self.video_scale).unflatten(1, self.video_shape)
-        return video.clamp(0, 1), (rows[:, values:] / self.audio_scale).clamp(-1, 1)
+        parts = rows.split([math.prod(shape) for shape in self.shapes.values()], dim=1)
+        return {
+            name: (part / self.scales[name]).unflatten(1, shape)
+            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
+        }
 
 
 def _principal(rows: Tensor, count: int) -> Tensor:

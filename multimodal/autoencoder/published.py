@@ -2,48 +2,31 @@
 RUN`.
 
 `perceiver-reconstruct` and `perceiver-evaluate-autoencoder --data` take the run as it is, and
-`perceiver-train-autoencoder paper --start-from RUN` trains on from its weights.
+`perceiver-train-autoencoder --preset paper --start-from RUN` trains on from its weights.
 """
 
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
 
 import tyro
 from rich.console import Console
 
+from multimodal.autoencoder.commands import PublishedConfig
 from multimodal.autoencoder.model import build, preset
 from multimodal.autoencoder.runs import RunInfo, save_run
+from multimodal.common.checkpoints import save_checkpoint
+from multimodal.common.command import exit_with_sentence
 from multimodal.common.errors import DataError
-from multimodal.common.optimizers import OptimizerConfig, Optimizers
-from multimodal.common.run_folder import RUN_FILE, save_checkpoint
-from perceiver_agents.paths import absolute_if_folder, make_absolute
+from multimodal.common.optimizers import Optimizers
+from multimodal.common.run_folder import RUN_FILE
+from multimodal.common.settings import OptimizerConfig
 from perceiver_core import pretrained
 from perceiver_core.hub import CONFIG_FILE, read_config, require
 
+PROGRAM = "multimodal.autoencoder.published"
 ARCHITECTURE = "PerceiverForMultimodalAutoencoding"
-
-
-@dataclass(frozen=True, kw_only=True)
-class PublishedConfig:
-    """What to take over.
-
-    Attributes:
-        checkpoint: a folder that transformers' `save_pretrained` wrote, or a hub repository.
-        out: new run folder.
-        revision: branch, tag or commit of the hub repository.
-    """
-
-    checkpoint: Annotated[str, tyro.conf.Positional]
-    out: str
-    revision: str | None = None
-
-    def __post_init__(self) -> None:
-        make_absolute(self, "out")
-        object.__setattr__(self, "checkpoint", absolute_if_folder(self.checkpoint))  # else a hub repository
 
 
 def class_names(config: dict[str, object], count: int) -> tuple[str, ...]:
@@ -72,9 +55,11 @@ def import_checkpoint(config: PublishedConfig) -> RunInfo:
     if loaded.architecture != ARCHITECTURE:
         raise DataError(f"{config.checkpoint} is a {loaded.architecture}; a video-audio-label run needs {ARCHITECTURE}")
     fields = read_config(require(config.checkpoint, CONFIG_FILE, config.revision))
-    count = int(loaded.model.state_dict()["outputs.adapters.label.projection.bias"].numel())
+    sizes = preset("paper")
+    label = sizes.modality("label").core_name
+    count = int(loaded.model.state_dict()[f"outputs.adapters.{label}.projection.bias"].numel())
     info = RunInfo(
-        model=preset("paper"),
+        model=sizes,
         classes=class_names(fields, count),
         training={"data": None, "start_from": config.checkpoint},
     )
@@ -90,12 +75,17 @@ def import_checkpoint(config: PublishedConfig) -> RunInfo:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point."""
-    try:
-        config = tyro.cli(PublishedConfig, prog="multimodal.autoencoder.published", description=__doc__, args=arguments)
-        info = import_checkpoint(config)
-    except (DataError, FileNotFoundError, ValueError) as error:
-        sys.exit(f"error: {error}")
-    Console().print(f"wrote {config.out}: {len(info.classes)} classes, first {', '.join(info.classes[:3])}")
+    arguments = sys.argv[1:] if arguments is None else arguments
+
+    def work() -> None:
+        config = tyro.cli(PublishedConfig, prog=PROGRAM, description=__doc__, args=arguments)
+        try:
+            info = import_checkpoint(config)
+        except FileNotFoundError as error:
+            raise DataError(str(error)) from error
+        Console().print(f"wrote {config.out}: {len(info.classes)} classes, first {', '.join(info.classes[:3])}")
+
+    exit_with_sentence(f"python -m {PROGRAM}", arguments, work)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -26,27 +25,9 @@ from safetensors.numpy import save_file
 
 from multimodal.clips.clip import ClipFormat
 from multimodal.clips.media import MediaInfo, Window, read_window
-from perceiver_agents.paths import make_absolute
+from multimodal.clips.settings import CacheConfig
 
 SUFFIX = ".clip"
-
-
-@dataclass(frozen=True, kw_only=True)
-class CacheConfig:
-    """Where decoded files are kept, and how much of them.
-
-    Attributes:
-        folder: cache folder, made if missing; it may be shared by runs. None: `decoded` in the run's folder.
-        max_bytes: bound on the entries' total size.
-    """
-
-    folder: str | None = None
-    max_bytes: int
-
-    def __post_init__(self) -> None:
-        make_absolute(self, "folder")
-        if self.max_bytes < 1:
-            raise ValueError(f"max_bytes is {self.max_bytes}; give the bound in bytes, or no cache at all")
 
 
 class DecodedCache:

@@ -22,6 +22,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from multimodal.clips.media import SAMPLE_RATES, MediaInfo, UnreadableMedia, Window, read_window
+from multimodal.clips.settings import Augmentation
 
 MIN_COVERED = 0.5
 
@@ -79,29 +80,6 @@ class ClipFormat:
     def values(self) -> int:
         """Numbers in a clip: pixels x 3 + sound samples."""
         return self.num_frames * self.height * self.width * 3 + self.num_samples
-
-
-@dataclass(frozen=True, kw_only=True)
-class Augmentation:
-    """Random changes of the picture in training; the defaults change nothing but the place of the crop.
-
-    Attributes:
-        min_area: smallest share of the largest fitting crop's area that a random crop takes (1: always all of it).
-        flip: probability of a left-right mirror image.
-        jitter: greatest relative change of brightness, contrast and saturation.
-    """
-
-    min_area: float = 1.0
-    flip: float = 0.0
-    jitter: float = 0.0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.min_area <= 1:
-            raise ValueError(f"min_area is {self.min_area}; it must be in (0, 1]")
-        if not 0 <= self.flip <= 1:
-            raise ValueError(f"flip is {self.flip}; a probability is in [0, 1]")
-        if not 0 <= self.jitter < 1:
-            raise ValueError(f"jitter is {self.jitter}; it must be in [0, 1)")
 
 
 def decoding_short_side(clip_format: ClipFormat, min_area: float = 1.0) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import multiprocessing
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from multimodal.clips.cache import CacheConfig, DecodedCache
+from multimodal.clips.cache import DecodedCache
 from multimodal.clips.clip import (
-    Augmentation,
     Clip,
     ClipFormat,
     check_long_enough,
@@ -36,6 +35,7 @@ from multimodal.clips.clip import (
 )
 from multimodal.clips.datasets import LabelledFile
 from multimodal.clips.media import MediaInfo, UnreadableMedia, probe
+from multimodal.clips.settings import LoaderConfig
 from multimodal.common.records import Problem
 from multimodal.common.sampling import EpochBatches
 
@@ -88,29 +88,6 @@ class ClipBatch:
     def _map(self, change: Callable[[Tensor], Tensor]) -> ClipBatch:
         tensors = {name: change(value) for name, value in vars(self).items() if isinstance(value, Tensor)}
         return ClipBatch(**tensors, problems=self.problems)
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoaderConfig:
-    """How clips are loaded.
-
-    Attributes:
-        num_workers: decoding processes of each training process; 0 decodes in it.
-        prefetch: batches that each worker process prepares ahead.
-        augmentation: random changes of the picture in training.
-        cache: decoded files on disk; None decodes anew each time.
-    """
-
-    num_workers: int = 2
-    prefetch: int = 4
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    cache: CacheConfig | None = None
-
-    def __post_init__(self) -> None:
-        if self.num_workers < 0 or self.prefetch < 1:
-            raise ValueError(
-                f"num_workers is {self.num_workers} and prefetch {self.prefetch}; they must be at least 0 and 1"
-            )
 
 
 class TrainingClips(Dataset):

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 
 from rich.console import Console
 
-from multimodal.common.errors import DataError
-from multimodal.common.ray_train import Stopped, TrainingFailed
+from multimodal.common.errors import DataError, Stopped, TrainingFailed
 
 
 def exit_with_sentence(program: str, arguments: Sequence[str], work: Callable[[], None]) -> None:

@@ -9,53 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
+from multimodal.common.settings import OptimizerConfig
 from perceiver_core.attention import CrossAttention, SelfAttention
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimizerConfig:
-    """AdamW, and Muon if asked for, with linear warm-up and cosine decay to zero.
-
-    Attributes:
-        learning_rate: of AdamW at the end of the warm-up.
-        muon_learning_rate: of Muon, for the matrices of attention layers and their feed-forward networks, in the scale
-            of AdamW (root mean square of a step's entries); None: AdamW takes them too.
-        warmup_steps: steps of the warm-up.
-        weight_decay: of matrices; vectors (biases, norms, latents' scale) are not decayed.
-        max_gradient_norm: gradients are scaled down to this norm.
-        beta2: decay of AdamW's mean squared gradient; shorter runs take a faster one.
-    """
-
-    learning_rate: float = 1e-3
-    muon_learning_rate: float | None = None
-    warmup_steps: int = 100
-    weight_decay: float = 0.01
-    max_gradient_norm: float = 1.0
-    beta2: float = 0.999
-
-    def __post_init__(self) -> None:
-        if self.learning_rate <= 0 or self.max_gradient_norm <= 0 or self.weight_decay < 0 or self.warmup_steps < 0:
-            raise ValueError(
-                "learning_rate and max_gradient_norm must be positive, weight_decay and warmup_steps not negative; got "
-                f"{self}"
-            )
-        if self.muon_learning_rate is not None and self.muon_learning_rate <= 0:
-            raise ValueError(f"muon_learning_rate is {self.muon_learning_rate}; it must be positive, or None")
-        if not 0 <= self.beta2 < 1:
-            raise ValueError(f"beta2 is {self.beta2}; it must be in [0, 1)")
-
-    def share(self, step: int, steps: int) -> float:
-        """Share of the learning rates that `step` in a training of `steps` has, in [0, 1]."""
-        if step < self.warmup_steps:
-            return (step + 1) / self.warmup_steps
-        progress = (step - self.warmup_steps) / max(1, steps - self.warmup_steps)
-        return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 class Muon(torch.optim.Optimizer):

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from multimodal.common import stopping
-from multimodal.common.errors import DataError
+from multimodal.common.errors import DataError, Stopped, TrainingFailed
 from multimodal.common.ray_cluster import connect
 from multimodal.common.records import METRICS_FILE, read_lines, write_atomically
 from multimodal.common.run_folder import is_claimed, steps_done
@@ -35,24 +35,6 @@ STOP_PATIENCE_SECONDS = 60.0
 
 Describe = Callable[[Mapping[str, float]], str]
 """A line of the progress display from a line of `metrics.jsonl`."""
-
-
-class TrainingFailed(RuntimeError):
-    """The training processes failed, and not for a reason that a user can mend; tells where the traces are."""
-
-
-class Stopped(Exception):
-    """The run was asked to end before its last step.
-
-    Attributes:
-        signal_number: SIGINT or SIGTERM.
-        step: the step that the newest checkpoint has done.
-    """
-
-    def __init__(self, signal_number: int, step: int) -> None:
-        super().__init__(f"stopped after step {step}")
-        self.signal_number = signal_number
-        self.step = step
 
 
 def check_resources(settings: TrainingSettings) -> None:

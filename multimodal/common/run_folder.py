@@ -1,4 +1,4 @@
-"""The folder of a training run, of any modality.
+"""The folder of a training run, of any modality; `multimodal.common.checkpoints` writes and reads the weights.
 
 RUN/run.json                    what identifies the run: modality, model sizes, classes, training settings
 RUN/checkpoints/step-00001000/  config.json and model.safetensors (perceiver_core), state.pt (optimizer, step)
@@ -13,23 +13,19 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-import torch
 from rich.console import Console
 
 from multimodal.common.errors import DataError
 from multimodal.common.records import write_atomically
-from perceiver_core.hub import WEIGHTS_FILE, HubModel, read_safetensors
+from multimodal.common.settings import options
 
 RUN_FILE = "run.json"
-STATE_FILE = "state.pt"
-KEPT_CHECKPOINTS = 2
 
 
 def make_folder(folder: Path) -> None:
@@ -123,21 +119,14 @@ def check_same_settings(folder: Path, begun: Mapping[str, Any], now: Mapping[str
     Raises:
         DataError: they differ; names what.
     """
-    now = json.loads(json.dumps(now))
-    changed = [f"{name} {begun.get(name)} -> {now[name]}" for name in now if begun.get(name) != now[name]]
+    before = dict(options(begun))
+    after = dict(options(json.loads(json.dumps(now))))
+    changed = [f"{name} {before.get(name)} -> {value}" for name, value in after.items() if before.get(name) != value]
     if changed:
         raise DataError(
             f"the run in {folder} was begun with other settings ({'; '.join(changed)}); "
             "continue it with its own, or give another --out"
         )
-
-
-class Stateful(Protocol):
-    """What a checkpoint keeps besides the model."""
-
-    def state_dict(self) -> Any: ...
-
-    def load_state_dict(self, state: Any, /) -> Any: ...
 
 
 def checkpoints(folder: str | Path) -> list[Path]:
@@ -161,39 +150,3 @@ def steps_done(folder: str | Path) -> int:
     """Steps that the newest checkpoint has done; 0 without a checkpoint."""
     found = checkpoints(folder)
     return int(found[-1].name.removeprefix("step-")) if found else 0
-
-
-def save_checkpoint(folder: Path, model: HubModel, optimizer: Stateful, step: int) -> Path:
-    """Write the checkpoint after `step` steps; it appears under its name only when it is complete. Older ones go."""
-    final = folder / "checkpoints" / f"step-{step:08d}"
-    partial = folder / "checkpoints" / f".partial-{step:08d}-{os.getpid()}"
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
-    with (partial / STATE_FILE).open("wb") as stream:
-        torch.save({"optimizer": optimizer.state_dict(), "step": step}, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    if final.exists():  # written before a crash whose restart began at an older checkpoint
-        shutil.rmtree(final)
-    os.replace(partial, final)
-    for old in checkpoints(folder)[:-KEPT_CHECKPOINTS]:
-        shutil.rmtree(old, ignore_errors=True)
-    for leftover in (folder / "checkpoints").glob(".partial-*"):  # of killed processes
-        shutil.rmtree(leftover, ignore_errors=True)
-    return final
-
-
-def restore(folder: Path, model: HubModel, optimizer: Stateful) -> int:
-    """Load the newest checkpoint into model and optimizer.
-
-    Returns:
-        Steps done; 0 without a checkpoint.
-    """
-    found = checkpoints(folder)
-    if not found:
-        return 0
-    weights = found[-1] / WEIGHTS_FILE
-    model.load_state_dict(read_safetensors(weights))
-    state = torch.load(found[-1] / STATE_FILE, map_location="cpu", weights_only=True)
-    optimizer.load_state_dict(state["optimizer"])
-    return int(state["step"])

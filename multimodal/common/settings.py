@@ -1,12 +1,50 @@
-"""The settings that a training of any modality has."""
+"""The settings that a training of any modality has. No heavy import: commands read them first."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, Literal
 
-from multimodal.common.optimizers import OptimizerConfig
 from perceiver_agents.paths import make_absolute
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerConfig:
+    """AdamW, and Muon if asked for, with linear warm-up and cosine decay to zero."""
+
+    learning_rate: float = 1e-3
+    """Of AdamW at the end of the warm-up."""
+    muon_learning_rate: float | None = None
+    """Of Muon, for the matrices of attention layers and their feed-forward networks, in the scale of AdamW (root mean
+    square of a step's entries). None: AdamW takes them too."""
+    warmup_steps: int = 100
+    """Steps of the warm-up."""
+    weight_decay: float = 0.01
+    """Of matrices; vectors (biases, norms, latents' scale) are not decayed."""
+    max_gradient_norm: float = 1.0
+    """Gradients are scaled down to this norm."""
+    beta2: float = 0.999
+    """Decay of AdamW's mean squared gradient; shorter runs take a faster one."""
+
+    def __post_init__(self) -> None:
+        if self.learning_rate <= 0 or self.max_gradient_norm <= 0 or self.weight_decay < 0 or self.warmup_steps < 0:
+            raise ValueError(
+                "learning_rate and max_gradient_norm must be positive, weight_decay and warmup_steps not negative; got "
+                f"{self}"
+            )
+        if self.muon_learning_rate is not None and self.muon_learning_rate <= 0:
+            raise ValueError(f"muon_learning_rate is {self.muon_learning_rate}; it must be positive, or None")
+        if not 0 <= self.beta2 < 1:
+            raise ValueError(f"beta2 is {self.beta2}; it must be in [0, 1)")
+
+    def share(self, step: int, steps: int) -> float:
+        """Share of the learning rates that `step` in a training of `steps` has, in [0, 1]."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        progress = (step - self.warmup_steps) / max(1, steps - self.warmup_steps)
+        return 0.5 * (1 + math.cos(math.pi * progress))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,16 +102,29 @@ class TrainingSettings:
         return {name: getattr(self, name) for name in names} | {"optimizer": asdict(self.optimizer)}
 
 
-def differences(settings: Any, preset: Any, prefix: str = "") -> list[str]:
-    """What of `settings` is not as in `preset`, as options: `--optimizer.learning-rate 0.001 (preset: 0.0015)`."""
-    found: list[str] = []
-    for item in fields(settings):
-        value, usual = getattr(settings, item.name), getattr(preset, item.name)
-        name = f"{prefix}{item.name.replace('_', '-')}"
-        if value == usual:
-            continue
-        if is_dataclass(value) and is_dataclass(usual):
-            found += differences(value, usual, f"{name}.")
+def options(settings: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Full names and values: `("optimizer.learning_rate", 0.001)`. Parts of parts come one by one.
+
+    Takes dataclasses and mappings, so what `run.json` holds too.
+    """
+    pairs = (
+        settings.items()
+        if isinstance(settings, Mapping)
+        else ((item.name, getattr(settings, item.name)) for item in fields(settings))
+    )
+    for name, value in pairs:
+        full = f"{prefix}{name}"
+        if is_dataclass(value) or isinstance(value, Mapping):
+            yield from options(value, f"{full}.")
         else:
-            found.append(f"--{name} {value} (preset: {usual})")
-    return found
+            yield full, value
+
+
+def differences(settings: Any, preset: Any) -> list[str]:
+    """What of `settings` is not as in `preset`, as options: `--optimizer.learning-rate 0.001 (preset: 0.0015)`."""
+    usual = dict(options(preset))
+    return [
+        f"--{name.replace('_', '-')} {value}" + (f" (preset: {usual[name]})" if name in usual else "")
+        for name, value in options(settings)
+        if name not in usual or value != usual[name]
+    ]

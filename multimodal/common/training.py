@@ -19,9 +19,10 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
 from multimodal.common import stopping
+from multimodal.common.checkpoints import restore, save_checkpoint
 from multimodal.common.optimizers import Optimizers
 from multimodal.common.records import METRICS_FILE, Problem, append_lines, forget_after, record_problems
-from multimodal.common.run_folder import claim, restore, save_checkpoint
+from multimodal.common.run_folder import claim
 from multimodal.common.sampling import EpochBatches
 from multimodal.common.settings import TrainingSettings
 from perceiver_core.hub import HubModel

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
+from multimodal.autoencoder.settings import Loss, LossTerm
 from multimodal.clips.writing import Encoding, write_clip
 
 FAST_H264 = (("preset", "ultrafast"), ("crf", "10"))
@@ -102,3 +104,8 @@ def training_processes(run: Path) -> set[int]:
         if str(run / "lock") in handles:
             found.add(int(entry.name))
     return found
+
+
+def with_queries(loss: Loss, **queries: int) -> dict[str, LossTerm]:
+    """A loss that asks for other numbers of outputs."""
+    return {name: replace(term, queries=queries[name]) if name in queries else term for name, term in loss.items()}

@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from multimodal.autoencoder.compression import codec_quality, load_clips, main, pca_qualities
+from multimodal.autoencoder.baselines import load_clips
+from multimodal.autoencoder.comparison import codec_quality, pca_qualities
+from multimodal.autoencoder.compression import main
 from multimodal.autoencoder.model import PRESETS, build
 from multimodal.autoencoder.runs import RunInfo, save_run
 from multimodal.clips.datasets import find_files
 from multimodal.clips.synthetic import CLASSES, SyntheticConfig, generate
-from multimodal.common.run_folder import save_checkpoint
+from multimodal.common.checkpoints import save_checkpoint
 from tests.multimodal.test_training import MICRO
 
 FORMAT = PRESETS["tiny"].clip
@@ -23,14 +25,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_more_code_gives_more_quality(data: Path) -> None:
-    train = load_clips(find_files(data, "train").files, FORMAT, 1)
-    held_out = load_clips(find_files(data, "val").files, FORMAT, 1)
-    assert train[0].shape == (24, 8, 3, 32, 32) and held_out[1].shape == (8, 5_120)
+    train = load_clips(find_files(data, "train").files, PRESETS["tiny"], 1)
+    held_out = load_clips(find_files(data, "val").files, PRESETS["tiny"], 1)
+    assert train["video"].shape == (24, 8, 3, 32, 32) and held_out["audio"].shape == (8, 5_120)
     few, many = pca_qualities(train, train, [4, 20])
     assert few is not None and many is not None
     assert many.video_psnr > few.video_psnr + 1 and many.audio_psnr > few.audio_psnr + 1
     assert pca_qualities(train, held_out, [24]) == [None], "24 clips have 23 principal components"
-    some = held_out[0][:2], held_out[1][:2]
+    some = {name: clips[:2] for name, clips in held_out.items()}
     small, large = codec_quality(some, FORMAT, 600), codec_quality(some, FORMAT, 4_000)
     assert small.code_bytes <= 700 < large.code_bytes <= 4_000
     assert large.video_psnr > small.video_psnr + 3

@@ -18,15 +18,15 @@ from typing import Any
 import pytest
 
 import multimodal.autoencoder.task
+from multimodal.autoencoder.preparation import prepare
 from multimodal.autoencoder.runs import load_run
-from multimodal.autoencoder.task import AutoencoderTrainingConfig, default_config
-from multimodal.autoencoder.train import prepare
+from multimodal.autoencoder.settings import AutoencoderTrainingConfig, default_config
 from multimodal.clips.datasets import find_files
 from multimodal.clips.synthetic import SyntheticConfig, generate
 from multimodal.common.records import read_lines
 from multimodal.common.run_folder import checkpoints
 from multimodal.common.training import alone, train
-from tests.multimodal.material import training_processes
+from tests.multimodal.material import training_processes, with_queries
 from tests.patience import PATIENCE
 
 KILLS = 10
@@ -35,12 +35,12 @@ STEPS = 400
 STRIDE = STEPS // KILLS - 4
 ROOT = Path(__file__).parents[2]
 OPTIONS = ["--batch-size", "4", "--steps", str(STEPS), "--checkpoint-every", "20", "--log-every", "1"]
-OPTIONS += ["--loss.video-queries", "64", "--loss.audio-queries", "32", "--max-failures", str(2 * KILLS)]
+OPTIONS += ["--loss.video.queries", "64", "--loss.audio.queries", "32", "--max-failures", str(2 * KILLS)]
 
 
 def config_for(out: Path, data: str) -> AutoencoderTrainingConfig:
     config = default_config("tiny", str(out))
-    loss = replace(config.loss, video_queries=64, audio_queries=32)
+    loss = with_queries(config.loss, video=64, audio=32)
     return replace(config, data=data, batch_size=4, steps=STEPS, checkpoint_every=20, log_every=1, loss=loss)
 
 

@@ -92,10 +92,10 @@ def test_top_k() -> None:
 
 
 def test_pca_is_the_best_linear_code() -> None:
-    video, audio = noise(12, 2, 3, 4, 4), noise(12, 10, seed=3) - 0.5
-    model = ClipPCA.fit(video, audio, 5)
+    clips = {"video": noise(12, 2, 3, 4, 4), "audio": noise(12, 10, seed=3) - 0.5}
+    model = ClipPCA.fit(clips, 5)
     torch.testing.assert_close(model.components @ model.components.T, torch.eye(5), atol=1e-4, rtol=0)
-    rows = torch.cat([video.flatten(1) * model.video_scale, audio * model.audio_scale], dim=1)
+    rows = torch.cat([signal.flatten(1) * model.scales[name] for name, signal in clips.items()], dim=1)
     centred = (rows - rows.mean(0)).double()
     left = centred - (centred @ model.components.T.double()) @ model.components.double()
     spectrum = torch.linalg.svdvals(centred)
@@ -105,29 +105,29 @@ def test_pca_is_the_best_linear_code() -> None:
 
 
 def test_pca_of_each_modality_by_itself() -> None:
-    video, audio = noise(12, 2, 3, 4, 4), noise(12, 10, seed=3) - 0.5
-    apart = ClipPCA.fit(video, audio, 4, joint=False)
+    clips = {"video": noise(12, 2, 3, 4, 4), "audio": noise(12, 10, seed=3) - 0.5}
+    apart = ClipPCA.fit(clips, 4, joint=False)
     assert apart.components.shape == (8, 106)
     assert not apart.components[:4, 96:].any() and not apart.components[4:, :96].any()
     pictures_alone, sound_alone = apart.keep(range(4)), apart.keep(range(4, 8))
-    seen, heard = sound_alone.decode(sound_alone.encode(video, audio))
-    torch.testing.assert_close(seen, video.mean(0).expand_as(video), atol=1e-4, rtol=0)
-    left = (heard - audio).square().sum()
-    centred = (audio - audio.mean(0)).double()
+    decoded = sound_alone.decode(sound_alone.encode(clips))
+    flat = clips["video"].mean(0).expand_as(clips["video"])
+    torch.testing.assert_close(decoded["video"], flat, atol=1e-4, rtol=0)
+    left = (decoded["audio"] - clips["audio"]).square().sum()
+    centred = (clips["audio"] - clips["audio"].mean(0)).double()
     assert float(left) == pytest.approx(float(torch.linalg.svdvals(centred)[4:].square().sum()), rel=1e-3)
-    assert pictures_alone.encode(video, audio).shape == (12, 4)
+    assert pictures_alone.encode(clips).shape == (12, 4)
 
 
 def test_pca_with_all_components_gives_the_clips_back() -> None:
-    video, audio = noise(6, 2, 3, 4, 4), noise(6, 10, seed=3) - 0.5
-    model = ClipPCA.fit(video, audio, 5)
-    code = model.encode(video, audio)
+    clips = {"video": noise(6, 2, 3, 4, 4), "audio": noise(6, 10, seed=3) - 0.5}
+    model = ClipPCA.fit(clips, 5)
+    code = model.encode(clips)
     assert code.shape == (6, 5)
     again = model.decode(code)
-    torch.testing.assert_close(again[0], video, atol=1e-4, rtol=0)
-    torch.testing.assert_close(again[1], audio, atol=1e-4, rtol=0)
+    torch.testing.assert_close(again, clips, atol=1e-4, rtol=0)
     with pytest.raises(ValueError, match="6 clips give at most 5 principal components"):
-        ClipPCA.fit(video, audio, 6)
+        ClipPCA.fit(clips, 6)
 
 
 def test_silence_has_spectral_convergence_one_and_the_truth_zero() -> None:

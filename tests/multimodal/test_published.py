@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from multimodal.autoencoder.commands import PublishedConfig
 from multimodal.autoencoder.model import preset, reconstruct
-from multimodal.autoencoder.published import PublishedConfig, import_checkpoint, main
+from multimodal.autoencoder.published import import_checkpoint, main
 from multimodal.autoencoder.runs import load_model
 from multimodal.common.errors import DataError
 from tests.multimodal.test_training import random_batch
@@ -41,9 +42,8 @@ def test_a_published_size_checkpoint_reconstructs_as_in_transformers(tmp_path: P
     assert info.model == preset("paper") and len(info.classes) == 700
     batch = random_batch(1, sizes=info.model)
     result = reconstruct(model, info.model, batch)
-    assert result.video is not None and result.audio is not None and result.logits is not None
-    pixels = result.video.permute(0, 1, 3, 4, 2).flatten(1, 3)
-    patches = result.audio.unflatten(1, (-1, 16))
+    pixels = result["video"].permute(0, 1, 3, 4, 2).flatten(1, 3)
+    patches = result["audio"].unflatten(1, (-1, 16))
     inputs = {
         "image": batch.video.float() / 255,
         "audio": batch.audio[..., None],
@@ -61,4 +61,4 @@ def test_a_published_size_checkpoint_reconstructs_as_in_transformers(tmp_path: P
         torch.testing.assert_close(
             patches[:, audio].flatten(1), logits["audio"].flatten(1).clamp(-1, 1), atol=1e-4, rtol=0
         )
-        torch.testing.assert_close(result.logits, logits["label"], atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(result["label"], logits["label"], atol=1e-4, rtol=1e-4)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -12,18 +11,21 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from multimodal.autoencoder import evaluate, reconstruct
+from multimodal.autoencoder import evaluate, reconstruct, rendering
 from multimodal.autoencoder.baselines import Row, warnings
+from multimodal.autoencoder.commands import ReconstructConfig
 from multimodal.autoencoder.measures import measure_files, summarize
 from multimodal.autoencoder.metrics import AUDIO_PEAK, VIDEO_PEAK, psnr
 from multimodal.autoencoder.model import PRESETS, build
-from multimodal.autoencoder.runs import RunInfo, save_run
+from multimodal.autoencoder.model import reconstruct as reconstruct_clips
+from multimodal.autoencoder.runs import RunInfo, load_model, save_run
 from multimodal.clips.clip import ClipFormat
 from multimodal.clips.datasets import find_files
+from multimodal.clips.loader import evaluation_loader
 from multimodal.clips.media import UnreadableMedia, probe, read_window
 from multimodal.clips.synthetic import CLASSES, SyntheticConfig, generate
+from multimodal.common.checkpoints import save_checkpoint
 from multimodal.common.errors import DataError
-from multimodal.common.run_folder import save_checkpoint
 from tests.multimodal.material import lag_in_seconds, write_numbered
 from tests.multimodal.test_training import MICRO
 
@@ -52,7 +54,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
 def test_joined_windows_of_a_signal_are_the_signal(overlap: int, count: int) -> None:
     hop = 8 - overlap
     signal = np.random.default_rng(overlap * 10 + count).random((hop * count + overlap, 2)).astype(np.float32)
-    fade = reconstruct.CrossFade(overlap)
+    fade = rendering.CrossFade(overlap)
     parts = [fade.add(signal[number * hop : number * hop + 8]) for number in range(count)]
     end = fade.end()
     assert end is not None
@@ -63,10 +65,10 @@ def test_joined_windows_of_a_signal_are_the_signal(overlap: int, count: int) -> 
 def test_windows_of_a_file_join_to_the_file_in_step(tmp_path: Path, num_frames: int) -> None:
     path = write_numbered(tmp_path / "long.mp4", num_frames=num_frames)
     info = probe(path)
-    total = reconstruct.total_frames(info, FORMAT)
-    pictures, sounds = reconstruct.CrossFade(2), reconstruct.CrossFade(2 * 640)
+    total = rendering.total_frames(info, FORMAT)
+    pictures, sounds = rendering.CrossFade(2), rendering.CrossFade(2 * 640)
     frames, samples = [], []
-    for batch in reconstruct.read_batches(info, FORMAT, batch_size=2):
+    for batch in rendering.read_batches(info, FORMAT, batch_size=2):
         for row in range(len(batch)):
             frames.append(pictures.add(batch.video[row].permute(0, 2, 3, 1).numpy()))
             samples.append(sounds.add(batch.audio[row].numpy()))
@@ -103,10 +105,8 @@ def test_predicted_probabilities_and_hidden_modalities(run: Path, tmp_path: Path
     outputs = {}
     for flag in ("", "from_audio_only", "from_video_only"):
         options = {flag: True} if flag else {}
-        config = reconstruct.ReconstructConfig(
-            run=str(run), clip=source, out=str(tmp_path / f"out{flag}.mp4"), **options
-        )
-        ranking = reconstruct.run(config)
+        config = ReconstructConfig(run=str(run), clip=source, out=str(tmp_path / f"out{flag}.mp4"), **options)
+        ranking = rendering.run(config)
         assert sum(probability for _, probability in ranking) == pytest.approx(1)
         assert sorted(name for name, _ in ranking) == list(CLASSES)
         assert [p for _, p in ranking] == sorted((p for _, p in ranking), reverse=True)
@@ -119,7 +119,7 @@ def test_what_cannot_be_reconstructed_is_refused(run: Path, tmp_path: Path) -> N
 
     def attempt(clip: Path = source, out: str = "out.mp4", **options: bool) -> None:
         path = str(tmp_path / out)
-        reconstruct.run(reconstruct.ReconstructConfig(run=str(run), clip=str(clip), out=path, **options))
+        rendering.run(ReconstructConfig(run=str(run), clip=str(clip), out=path, **options))
 
     with pytest.raises(DataError, match="has no sound track, so nothing can be made from its sound"):
         attempt(from_audio_only=True)
@@ -137,18 +137,21 @@ def test_what_cannot_be_reconstructed_is_refused(run: Path, tmp_path: Path) -> N
 
 
 def test_measures_are_those_of_the_reconstruction(run: Path, data: Path) -> None:
-    model, info = reconstruct.load_model(run)
+    model, info = load_model(run)
     files = find_files(data, "val", info.classes).files
     measures, problems = measure_files(model, MICRO, files, batch_size=3)
     assert not problems
     assert len(measures) == 2 * len(files), "0.8 s hold two windows of 0.32 s"
-    batch = next(iter(evaluate.evaluation_loader(files[:1], MICRO.clip, batch_size=1)))
-    result = evaluate.reconstruct(model, MICRO, batch)
-    assert result.video is not None and result.audio is not None and result.logits is not None
-    first = measures[0]
-    assert first.video_psnr == pytest.approx(float(psnr(result.video, batch.video / 255, VIDEO_PEAK)), abs=1e-3)
-    assert first.audio_psnr == pytest.approx(float(psnr(result.audio, batch.audio, AUDIO_PEAK)), abs=1e-3)
-    assert first.probabilities == pytest.approx(result.logits.softmax(1)[0].tolist(), abs=1e-5)
+    batch = next(iter(evaluation_loader(files[:1], MICRO.clip, batch_size=1)))
+    result = reconstruct_clips(model, MICRO, batch)
+    first, truth = measures[0], batch.video / 255
+    video_psnr, audio_psnr = first.measures["video_psnr"], first.measures["audio_psnr"]
+    assert video_psnr == pytest.approx(float(psnr(result["video"], truth, VIDEO_PEAK)), abs=1e-3)
+    assert audio_psnr == pytest.approx(float(psnr(result["audio"], batch.audio, AUDIO_PEAK)), abs=1e-3)
+    flat = truth.mean(dim=(1, 3, 4), keepdim=True).expand_as(truth)
+    assert first.trivial["video_psnr"] == pytest.approx(float(psnr(flat, truth, VIDEO_PEAK)), abs=1e-3)
+    assert first.trivial["audio_spectral_convergence"] == 1.0, "silence"
+    assert first.probabilities == pytest.approx(result["label"].softmax(1)[0].tolist(), abs=1e-5)
     summary = summarize(measures, MICRO, len(CLASSES))
     assert sum(map(sum, summary.confusion)) == len(measures)
     assert summary.top1 == pytest.approx(sum(summary.confusion[k][k] for k in range(8)) / len(measures))
@@ -178,15 +181,23 @@ def test_evaluation_writes_table_report_and_measures(
 
 
 def test_what_is_no_better_than_nothing_is_said_in_words() -> None:
-    model = Row(name="Perceiver IO", video_psnr=15.8, audio_psnr=32.3, convergence=1.2)
-    trivial = Row(name="mean colour of the clip, silence", video_psnr=14.3, audio_psnr=48.0, convergence=1.0)
-    linear = Row(name="PCA, 32 joint components", video_psnr=21.0, audio_psnr=30.0, convergence=0.5)
-    assert warnings([model, trivial, linear]) == [
-        "The sound is below silence: 32.3 dB against 48.0 dB.",
-        "The picture is below PCA of equal size: 15.8 dB against 21.0 dB.",
-        "The sound's spectrum is farther from the truth than silence is: convergence 1.20.",
+
+    def row(name: str, video: float, audio: float, convergence: float, called: dict[str, str]) -> Row:
+        values = {"video_psnr": video, "audio_psnr": audio, "audio_spectral_convergence": convergence}
+        usual = {"video_ssim": 0.5, "audio_spectral_distance": 1.0}
+        return Row(name=name, measures=usual | values, names=called)
+
+    nothing = {"video": "mean colour of the clip", "audio": "silence"}
+    equal = dict.fromkeys(nothing, "PCA of equal size")
+    model = row("Perceiver IO", 15.8, 32.3, 1.2, {})
+    trivial = row("mean colour of the clip, silence", 14.3, 48.0, 1.0, nothing)
+    linear = row("PCA, 32 joint components", 21.0, 30.0, 1.5, equal)
+    assert warnings([model, trivial, linear], MICRO) == [
+        "The video is below PCA of equal size: video PSNR 15.80 dB against 21.00 dB.",
+        "The audio is below silence: audio PSNR 32.30 dB against 48.00 dB.",
+        "The audio is no nearer to the truth than silence: audio spectral convergence (silence: 1) 1.20 against 1.00.",
     ]
-    assert warnings([linear, replace(trivial, audio_psnr=20.0)]) == []
+    assert warnings([row("Perceiver IO", 25, 49, 0.5, {}), trivial, linear], MICRO) == []
 
 
 def test_data_of_other_classes_is_refused(run: Path, data: Path, tmp_path: Path) -> None:
@@ -204,7 +215,7 @@ def test_data_of_other_classes_is_refused(run: Path, data: Path, tmp_path: Path)
 def test_sound_and_picture_of_a_long_file_stay_in_step(tmp_path: Path) -> None:
     """The instants read for the last window of a file are the right ones in both modalities."""
     path = write_numbered(tmp_path / "long.mp4", num_frames=200)
-    batches = list(reconstruct.read_batches(probe(path), FORMAT, batch_size=3))
+    batches = list(rendering.read_batches(probe(path), FORMAT, batch_size=3))
     last = batches[-2]
     start = float(last.start[0])
     assert abs(lag_in_seconds(last.audio[0].numpy(), start, 8_000)) < 1 / 25
@@ -221,4 +232,4 @@ def test_the_sound_alone_and_its_spectrogram(run: Path, data: Path, tmp_path: Pa
     assert probe(out).duration == pytest.approx(probe(clip).duration, abs=1 / FORMAT.frame_rate)
     assert plt.imread(picture).std() > 0.05, "an empty picture"
     with pytest.raises(ValueError, match="holds sound alone; give a video file"):
-        reconstruct.ReconstructConfig(run=str(run), clip=str(clip), out=str(out), side_by_side=True)
+        ReconstructConfig(run=str(run), clip=str(clip), out=str(out), side_by_side=True)

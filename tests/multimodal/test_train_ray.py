@@ -16,16 +16,17 @@ import pytest
 import ray
 import torch
 
+from multimodal.autoencoder.preparation import prepare
 from multimodal.autoencoder.runs import load_model
-from multimodal.autoencoder.task import AutoencoderTrainingConfig, default_config
-from multimodal.autoencoder.train import prepare, run
-from multimodal.clips.loader import LoaderConfig
+from multimodal.autoencoder.settings import AutoencoderTrainingConfig, default_config
+from multimodal.autoencoder.train import run
+from multimodal.clips.settings import LoaderConfig
 from multimodal.clips.synthetic import SyntheticConfig, generate
 from multimodal.common.ray_cluster import connect
 from multimodal.common.records import read_lines
 from multimodal.common.run_folder import checkpoints
 from multimodal.common.training import alone, train
-from tests.multimodal.material import training_processes
+from tests.multimodal.material import training_processes, with_queries
 from tests.patience import PATIENCE
 
 
@@ -48,7 +49,7 @@ def own_ray() -> Iterator[None]:
 
 def config_for(out: Path, data: str, steps: int, **changes: object) -> AutoencoderTrainingConfig:
     config = default_config("tiny", str(out))
-    loss = replace(config.loss, video_queries=64, audio_queries=32)
+    loss = with_queries(config.loss, video=64, audio=32)
     base = replace(
         config,
         data=data,

@@ -9,36 +9,46 @@ import pytest
 import torch
 from torch import Tensor
 
-from multimodal.autoencoder.losses import LossConfig, autoencoder_loss, draw
-from multimodal.autoencoder.model import PRESETS, AutoencoderConfig, Hidden, build, encode, preset, reconstruct
+from multimodal.autoencoder.losses import autoencoder_loss, draw
+from multimodal.autoencoder.modalities import Audio, Label, Video
+from multimodal.autoencoder.model import PRESETS, AutoencoderConfig, absent, build, encode, preset, reconstruct
+from multimodal.autoencoder.preparation import prepare
 from multimodal.autoencoder.runs import load_model, load_run
-from multimodal.autoencoder.task import AutoencoderTrainingConfig, default_config
-from multimodal.autoencoder.train import prepare
+from multimodal.autoencoder.settings import (
+    RECIPES,
+    AutoencoderTrainingConfig,
+    LossTerm,
+    SignalTerm,
+    default_config,
+    paper_loss,
+)
 from multimodal.clips.clip import ClipFormat
-from multimodal.clips.loader import ClipBatch, LoaderConfig
+from multimodal.clips.loader import ClipBatch
+from multimodal.clips.settings import LoaderConfig
 from multimodal.clips.synthetic import SyntheticConfig, generate
 from multimodal.common.errors import DataError
-from multimodal.common.optimizers import Muon, OptimizerConfig, Optimizers, orthogonalize
+from multimodal.common.optimizers import Muon, Optimizers, orthogonalize
 from multimodal.common.records import read_lines, skipped_files
 from multimodal.common.run_folder import checkpoints, claim
 from multimodal.common.sampling import EpochBatches
+from multimodal.common.settings import OptimizerConfig
 from multimodal.common.training import alone, train
 from perceiver_core.model import PerceiverIO
 
 MICRO = AutoencoderConfig(
     clip=ClipFormat(num_frames=4, frame_rate=12.5, height=8, width=8, sample_rate=8_000),
-    image_patch=4,
-    samples_per_patch=16,
+    modalities=(Video(patch=4, bands=2), Audio(samples_per_patch=16, bands=4), Label(query_channels=8)),
     num_latents=4,
     latent_channels=16,
     num_self_attends=1,
     num_heads=2,
-    image_bands=2,
-    audio_bands=4,
-    label_query_channels=8,
     output_channels=16,
 )
-LOSS = LossConfig(video_weight=1.0, label_weight=0.5, video_queries=20, audio_queries=6, hide_video=0.2, hide_audio=0.2)
+LOSS = {
+    "video": SignalTerm(weight=1.0, hide=0.2, queries=20),
+    "audio": SignalTerm(weight=1.0, hide=0.2, queries=6),
+    "label": LossTerm(weight=0.5, hide=0.5),
+}
 
 
 @pytest.fixture(autouse=True)
@@ -82,11 +92,12 @@ def micro_model() -> PerceiverIO:
 
 def test_presets_have_the_published_sizes() -> None:
     paper = preset("paper")
-    assert (paper.num_audio_queries, paper.num_video_queries) == (1_920, 802_816)
+    assert [modality.num_queries(paper.clip) for modality in paper.modalities] == [802_816, 1_920, 1]
     assert paper.compression == pytest.approx(2_439_168 / 401_408)
     with torch.device("meta"):
         model = build(paper, 700)
     assert sum(parameter.numel() for parameter in model.parameters()) == 19_858_855
+    assert set(PRESETS) == {*RECIPES, "micro"}
     assert preset("tiny", num_latents=32).code_values == 2 * preset("tiny").code_values
     with pytest.raises(ValueError, match="no preset 'huge'; there are tiny, small, paper"):
         preset("huge")
@@ -97,7 +108,9 @@ def test_a_sample_rate_that_the_model_cannot_take_is_refused() -> None:
     with pytest.raises(ValueError, match=r"2568 samples at 8025 Hz, not a multiple of samples_per_patch 16"):
         replace(MICRO, clip=clip)
     with pytest.raises(ValueError, match="must be multiples of it"):
-        replace(MICRO, image_patch=3)
+        replace(MICRO, modalities=(Video(patch=3, bands=2), *MICRO.modalities[1:]))
+    with pytest.raises(ValueError, match="each may come once, and label must"):
+        replace(MICRO, modalities=MICRO.modalities[:2])
 
 
 def test_the_loss_is_what_it_says() -> None:
@@ -108,42 +121,47 @@ def test_the_loss_is_what_it_says() -> None:
         latents = encode(model, MICRO, batch, choice.hidden)
         whole = model.decode(latents)
     assert isinstance(whole, dict)
-    pixels = batch.video.permute(0, 1, 3, 4, 2).reshape(3, -1, 3)[:, choice.pixels] / 255
-    assert float(losses.video) == pytest.approx(
-        float((whole["image"][:, choice.pixels] - pixels).abs().mean()), rel=1e-4
+    pixels = batch.video.permute(0, 1, 3, 4, 2).reshape(3, -1, 3)[:, choice.asked["video"]] / 255
+    assert float(losses["video"]) == pytest.approx(
+        float((whole["image"][:, choice.asked["video"]] - pixels).abs().mean()), rel=1e-4
     )
-    patches = lambda sound: sound.reshape(3, -1, 16)[:, choice.patches]  # noqa: E731
-    assert float(losses.audio) == pytest.approx(
+    patches = lambda sound: sound.reshape(3, -1, 16)[:, choice.asked["audio"]]  # noqa: E731
+    assert float(losses["audio"]) == pytest.approx(
         float((patches(whole["audio"]) - patches(batch.audio)).abs().mean()), rel=1e-4
     )
     chosen = whole["label"].softmax(1)[torch.arange(3), batch.label]
-    assert float(losses.label) == pytest.approx(float(-chosen.log().mean()), rel=1e-4)
-    total = losses.video + LOSS.audio_weight * losses.audio + LOSS.label_weight * losses.label
-    torch.testing.assert_close(losses.total, total)
-    assert LossConfig() == LossConfig(video_weight=0.03, audio_weight=1.0, label_weight=1e-4, hide_label=0.5)
+    assert float(losses["label"]) == pytest.approx(float(-chosen.log().mean()), rel=1e-4)
+    total = losses["video"] + losses["audio"] + 0.5 * losses["label"]
+    torch.testing.assert_close(losses["total"], total)
+    assert {name: (term.weight, term.hide) for name, term in paper_loss().items()} == {
+        "video": (0.03, 0.0),
+        "audio": (1.0, 0.0),
+        "label": (1e-4, 0.5),
+    }
 
 
 def test_normalised_patches_come_back_as_pixels_and_samples() -> None:
-    sizes = replace(
-        MICRO, image_query_patch=2, code_channels=3, pixel_mean=0.5, pixel_deviation=0.05, sample_deviation=0.1
-    )
-    assert (sizes.code_values, sizes.num_video_queries) == (12, 64)
+    video = Video(patch=4, bands=2, query_patch=2, mean=0.5, deviation=0.05)
+    audio = Audio(samples_per_patch=16, bands=4, deviation=0.1)
+    sizes = replace(MICRO, modalities=(video, audio, Label(query_channels=8)), code_channels=3)
+    assert (sizes.code_values, video.num_queries(sizes.clip)) == (12, 64)
     torch.manual_seed(0)
     model, batch = build(sizes, 3).eval(), random_batch(2)
-    loss = replace(
-        LOSS, error="squared", video_queries=64, audio_queries=999, hide_label=1.0, hide_video=0, hide_audio=0
-    )
+    loss = {
+        "video": SignalTerm(weight=1.0, queries=64, error="squared"),
+        "audio": SignalTerm(weight=1.0, queries=999, error="squared"),
+        "label": LossTerm(weight=0.5, hide=1.0),
+    }
     choice = draw(sizes, loss, seed=0, step=0, global_batch=2, part=slice(0, 2))
     with torch.no_grad():
         losses = autoencoder_loss(model, model, sizes, loss, batch, choice)
     result = reconstruct(model, sizes, batch)
-    assert result.video is not None and result.audio is not None
-    inside = (result.video > 0) & (result.video < 1)
-    assert bool(inside.all()) and bool((result.audio.abs() < 1).all()), "clamping would hide a wrong scale"
-    video = ((result.video - batch.video / 255) / 0.05).square().mean()
-    audio = ((result.audio - batch.audio) / 0.1).square().mean()
-    assert float(losses.video) == pytest.approx(float(video), rel=1e-4)
-    assert float(losses.audio) == pytest.approx(float(audio), rel=1e-4)
+    inside = (result["video"] > 0) & (result["video"] < 1)
+    assert bool(inside.all()) and bool((result["audio"].abs() < 1).all()), "clamping would hide a wrong scale"
+    seen = ((result["video"] - batch.video / 255) / 0.05).square().mean()
+    heard = ((result["audio"] - batch.audio) / 0.1).square().mean()
+    assert float(losses["video"]) == pytest.approx(float(seen), rel=1e-4)
+    assert float(losses["audio"]) == pytest.approx(float(heard), rel=1e-4)
 
 
 def test_muon_takes_the_matrices_of_attention_and_adamw_the_rest() -> None:
@@ -188,9 +206,9 @@ def test_what_a_clip_lacks_reaches_neither_loss_nor_latents() -> None:
     changed.audio[1], changed.video[2], changed.label[0] = 0.9, 255, 2
     changed.has_audio[1] = changed.has_video[2] = changed.has_label[0] = False
     again = autoencoder_loss(model, model, MICRO, LOSS, changed, choice)
-    torch.testing.assert_close(vars(losses), vars(again))
-    seen = encode(model, MICRO, batch, Hidden.absent(batch))
-    assert not torch.allclose(seen, encode(model, MICRO, batch, Hidden.absent(batch, also=("video",))))
+    torch.testing.assert_close(losses, again)
+    seen = encode(model, MICRO, batch, absent(MICRO, batch))
+    assert not torch.allclose(seen, encode(model, MICRO, batch, absent(MICRO, batch, also=("video",))))
 
 
 def test_the_label_is_seen_only_where_it_is_not_hidden() -> None:
@@ -198,13 +216,11 @@ def test_the_label_is_seen_only_where_it_is_not_hidden() -> None:
     batch, relabelled = random_batch(2), random_batch(2)
     relabelled.label[:] = (batch.label + 1) % 3
     hidden = reconstruct(model, MICRO, batch), reconstruct(model, MICRO, relabelled)
-    assert hidden[0].logits is not None and hidden[1].logits is not None
-    torch.testing.assert_close(hidden[0].logits, hidden[1].logits)
+    torch.testing.assert_close(hidden[0]["label"], hidden[1]["label"])
     shown = reconstruct(model, MICRO, batch, hide=()), reconstruct(model, MICRO, relabelled, hide=())
-    assert shown[0].logits is not None and shown[1].logits is not None
-    assert not torch.allclose(shown[0].logits, shown[1].logits)
+    assert not torch.allclose(shown[0]["label"], shown[1]["label"])
     only = reconstruct(model, MICRO, batch, hide=("video", "label"), ask=("video",))
-    assert only.video is not None and only.video.shape == (2, 4, 3, 8, 8) and only.audio is None
+    assert list(only) == ["video"] and only["video"].shape == (2, 4, 3, 8, 8)
 
 
 @pytest.mark.parametrize(("world_size", "accumulate"), [(2, 1), (1, 2), (2, 2)])
@@ -217,7 +233,7 @@ def test_parts_of_a_batch_give_the_gradients_of_the_whole(world_size: int, accum
         for part in parts:
             choice = draw(MICRO, LOSS, seed=1, step=7, global_batch=8, part=part)
             losses = autoencoder_loss(model, model, MICRO, LOSS, rows(batch, part), choice)
-            (losses.total / len(parts)).backward()
+            (losses["total"] / len(parts)).backward()
         return [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
 
     cut = [
@@ -230,12 +246,12 @@ def test_parts_of_a_batch_give_the_gradients_of_the_whole(world_size: int, accum
 
 def test_random_choices_follow_their_probabilities() -> None:
     choice = draw(MICRO, LOSS, seed=3, step=0, global_batch=4_000, part=slice(0, 4_000))
-    shares = [float(getattr(choice.hidden, name).float().mean()) for name in ("label", "video", "audio")]
+    shares = [float(choice.hidden[name].float().mean()) for name in ("label", "video", "audio")]
     assert shares == pytest.approx([0.5, 0.2, 0.2], abs=0.03)
-    assert not bool((choice.hidden.video & choice.hidden.audio).any()), "nothing but the label is left of a clip"
-    assert len(set(choice.pixels.tolist())) == 20
+    assert not bool((choice.hidden["video"] & choice.hidden["audio"]).any()), "nothing but the label is left of a clip"
+    assert len(set(choice.asked["video"].tolist())) == 20
     other = draw(MICRO, LOSS, seed=3, step=1, global_batch=4_000, part=slice(0, 4_000))
-    assert not torch.equal(choice.pixels, other.pixels)
+    assert not torch.equal(choice.asked["video"], other.asked["video"])
 
 
 def config_for(out: Path, data: str, **changes: object) -> AutoencoderTrainingConfig:
@@ -324,8 +340,12 @@ def test_skipped_files_are_listed_in_the_run_folder(tmp_path: Path) -> None:
 
 
 def test_default_settings_name_their_preset() -> None:
-    assert default_config("paper", "x").loss == LossConfig()
-    assert default_config("tiny", "x").model_config() == PRESETS["tiny"]
+    assert default_config("paper", "x").loss == paper_loss()
+    for name in RECIPES:
+        assert default_config(name, "x").preset == name
+        assert set(default_config(name, "x").loss) == set(PRESETS[name].names)
+    with pytest.raises(ValueError, match="no preset 'huge'; there are tiny, small, paper"):
+        default_config("huge", "x")
 
 
 def test_training_starts_from_the_weights_of_a_run(tmp_path: Path, data: str) -> None:
@@ -336,7 +356,7 @@ def test_training_starts_from_the_weights_of_a_run(tmp_path: Path, data: str) ->
     train(prepare(second), alone())
     begun, ended = (load_model(config.out)[0].state_dict() for config in (first, second))
     torch.testing.assert_close(ended, begun, atol=1e-6, rtol=0)
-    with pytest.raises(DataError, match=r"first has other sizes than this one \(micro\)"):
+    with pytest.raises(DataError, match=r"first has other sizes than this one"):
         prepare(replace(second, out=str(tmp_path / "third"), num_latents=5))
 
 
