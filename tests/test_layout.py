@@ -57,6 +57,7 @@ FLOORS: dict[str, list[tuple[str, ...]]] = {
         ("vector_env", "env", "parallel_env"),
         ("protocol",),
         ("pysc2", "economy_env", "gallery"),
+        ("fidelity",),
         ("__init__",),
     ],
     "agents": [

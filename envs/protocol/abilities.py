@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 
 from s2clientprotocol import error_pb2
 
@@ -110,13 +107,6 @@ REFUSALS = {
     NO_POWER: error_pb2.CantBuildTooFarFromBuildPowerSource,
     UNFINISHED: error_pb2.BuildingIsUnderConstruction,
 }
-
-
-@cache
-def ability_table() -> dict[int, tuple[str, int, int]]:
-    """Every ability by id: (name, AbilityData.Target, general id or 0)."""
-    text = resources.files("envs.protocol").joinpath("data/abilities.toml").read_text(encoding="utf-8")
-    return {int(key): (name, target, general) for key, (name, target, general) in tomllib.loads(text).items()}
 
 
 @dataclass(frozen=True)

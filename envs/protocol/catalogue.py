@@ -1,20 +1,29 @@
-"""`ResponseData`: the units, abilities and buffs that the simulator has, under the game's own ids."""
+"""`ResponseData`: the game's own catalogue of units, abilities, upgrades and effects, and the buffs of the simulator.
+
+Units that the simulator cannot play are listed too, as clients look up what a unit costs or needs before they meet it.
+To create one is refused by name.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from functools import cache
+from typing import Any
 
 import numpy as np
 from s2clientprotocol import data_pb2, sc2api_pb2
 
-from envs.economy.tables import X_ABILITY, X_PROVIDES, X_REQUIRES, X_TIME, Tech
-from envs.economy.tech import make_tech
 from envs.engine.state import layout as st
-from envs.engine.state.maps import MapSpec
-from envs.protocol.abilities import ability_table
-from envs.protocol.spells import BEAM_BUFF, SHIELD_BUFF, SHIELD_EFFECT, SHIELD_RADIUS
-from envs.protocol.world import World, all_rules
-from envs.scenarios.units import PLANES, Rules
+from envs.protocol.recorded import (
+    OPTIONAL_UNIT_FIELDS,
+    recorded_abilities,
+    recorded_effects,
+    recorded_units,
+    recorded_upgrades,
+)
+from envs.protocol.spells import BEAM_BUFF, SHIELD_BUFF
+from envs.protocol.world import World
+from envs.scenarios.units import PLANES, unit_data
 
 RACE_IDS = {"terran": 1, "zerg": 2, "protoss": 3}
 BUFFS = {
@@ -33,39 +42,42 @@ BUFFS = {
 def game_data() -> sc2api_pb2.ResponseData:
     """Everything; the handler picks the parts that are asked for.
 
-    Units and abilities lie at the index of their id, as in the game. Ids that the simulator lacks are unavailable.
+    Everything lies at the index of its id, as in the game. Ids that the catalogue lacks are unavailable.
     """
-    rules = all_rules(None, MapSpec())
     response = sc2api_pb2.ResponseData()
-    tech = make_tech(rules)
-    table = ability_table()
-    for ability in range(max(table) + 1):
-        # As in the game, an ability that exists is available; the observation says which of them a unit has.
-        entry = response.abilities.add(ability_id=ability, available=ability in table or ability == 0)
-        if ability in table:
-            name, target, general = table[ability]
-            entry.link_name = entry.button_name = entry.friendly_name = name
-            entry.target = target  # type: ignore[assignment]
-            entry.allow_minimap = target in (2, 4, 5)
-            if general:
-                entry.remaps_to_ability_id = general
-    kinds = {int(rules.static.kind_i[kind, st.KI_UNIT_TYPE]): kind for kind in reversed(range(len(rules.entries)))}
-    for unit_type in range(max(kinds) + 1):
-        unit = response.units.add(unit_id=unit_type, available=unit_type in kinds)
-        if unit_type in kinds:
-            _fill_unit(unit, rules, tech, kinds[unit_type])
+    abilities = recorded_abilities()
+    for number in range(max(abilities) + 1):
+        ability = response.abilities.add(ability_id=number, available=False)
+        for field, value in abilities[number]._asdict().items() if number in abilities else ():
+            setattr(ability, field, value)
+    units = recorded_units()
+    for name, entry in unit_data().items():
+        # Units of the simulator's own, such as a mini-game's shards.
+        units = {entry["unit_type"]: _told_unit(name, entry), **units}
+    for number in range(max(units) + 1):
+        _fill_unit(response.units.add(unit_id=number, available=number in units), units.get(number))
+    upgrades = recorded_upgrades()
+    for number in range(max(upgrades) + 1):
+        upgrade = response.upgrades.add(upgrade_id=number)
+        if number in upgrades:
+            told = upgrades[number]
+            upgrade.name, upgrade.ability_id, upgrade.research_time = (
+                told.name,
+                told.ability_id,
+                told.research_time_loops,
+            )
+            upgrade.mineral_cost, upgrade.vespene_cost = told.minerals, told.vespene
     for buff in range(max(BUFFS) + 1):
         response.buffs.add(buff_id=buff, name=BUFFS.get(buff, ""))
-    response.effects.add(effect_id=0, name="Null")
-    response.effects.add(effect_id=1)
-    response.effects.add(effect_id=SHIELD_EFFECT, name="GuardianShieldPersistent", radius=SHIELD_RADIUS)
+    for number, effect in sorted(recorded_effects().items()):
+        response.effects.add(effect_id=number, name=effect.name, radius=effect.radius)
     return response
 
 
 def map_units(world: World) -> list[data_pb2.UnitTypeData]:
     """What follows the units of `game_data` on a map that brings unit types along: SMAC's agents have ids of their own.
 
-    They too lie at the index of their id.
+    They too lie at the index of their id, with what the map changes of them.
     """
     kinds = {
         int(world.kinds.types[0, kind]): int(kind)
@@ -75,31 +87,48 @@ def map_units(world: World) -> list[data_pb2.UnitTypeData]:
     for unit_type in range(len(game_data().units), max(kinds, default=-1) + 1):
         unit = data_pb2.UnitTypeData(unit_id=unit_type, available=unit_type in kinds)
         if unit_type in kinds:
-            _fill_unit(unit, world.rules, world.tech, kinds[unit_type])
+            entry = world.rules.entries[kinds[unit_type]]
+            _fill_unit(unit, _told_unit(entry["label"], entry))
         units.append(unit)
     return units
 
 
-def _fill_unit(unit: data_pb2.UnitTypeData, rules: Rules, tech: Tech, kind: int) -> None:
-    entry, row = rules.entries[kind], tech.i[kind]
-    unit.ability_id = int(row[X_ABILITY])
-    unit.build_time = float(row[X_TIME])
-    unit.food_provided = float(row[X_PROVIDES])
-    if row[X_REQUIRES] >= 0:
-        unit.tech_requirement = int(rules.static.kind_i[row[X_REQUIRES], st.KI_UNIT_TYPE])
-    unit.name = entry["label"]
-    unit.race = RACE_IDS.get(entry["race"], 0)  # type: ignore[assignment]
-    unit.mineral_cost = int(entry["cost"].get("minerals", 0))
-    unit.vespene_cost = int(entry["cost"].get("vespene", 0))
-    unit.food_required = max(entry["cost"].get("supply", 0), 0)
-    unit.sight_range = entry["sight"]
-    unit.movement_speed = entry["speed"]
-    unit.armor = entry["armor"]
-    attributes = [st.ATTRIBUTES.index(attribute) + 1 for attribute in entry["attributes"]]
-    unit.attributes.extend(attributes)  # type: ignore[arg-type]
-    unit.has_minerals = entry["label"] in ("MineralField", "MineralShard")
-    unit.has_vespene = entry["label"] == "VespeneGeyser"
-    for weapon in entry["weapons"]:
+def _told_unit(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """What a kind of the simulator has of the fields of `recorded_units`."""
+    return {
+        **OPTIONAL_UNIT_FIELDS,
+        "name": name,
+        "race": entry["race"],
+        "minerals": entry["cost"].get("minerals", 0),
+        "vespene": entry["cost"].get("vespene", 0),
+        "food_required": max(entry["cost"].get("supply", 0), 0),
+        "food_provided": max(-entry["cost"].get("supply", 0), 0),
+        "build_time_loops": 0,
+        "ability_id": 0,
+        "sight": entry["sight"],
+        "speed": entry["speed"],
+        "armor": entry["armor"],
+        "attributes": entry["attributes"],
+        # As in the game, what a unit does by dying is no weapon.
+        "weapons": [weapon for weapon in entry["weapons"] if not weapon["suicide"]],
+        "has_minerals": name == "MineralShard",
+    }
+
+
+def _fill_unit(unit: data_pb2.UnitTypeData, told: Mapping[str, Any] | None) -> None:
+    if told is None:
+        return
+    unit.name, unit.race = told["name"], RACE_IDS.get(told["race"], 0)  # type: ignore[assignment]
+    unit.mineral_cost, unit.vespene_cost = told["minerals"], told["vespene"]
+    unit.food_required, unit.food_provided = told["food_required"], told["food_provided"]
+    unit.build_time, unit.ability_id = told["build_time_loops"], told["ability_id"]
+    unit.sight_range, unit.movement_speed, unit.armor = told["sight"], told["speed"], told["armor"]
+    unit.cargo_size, unit.tech_requirement = told["cargo_size"], told["tech_requirement"]
+    unit.unit_alias, unit.require_attached = told["unit_alias"], told["require_attached"]
+    unit.tech_alias.extend(told["tech_alias"])
+    unit.has_minerals, unit.has_vespene = told["has_minerals"], told["has_vespene"]
+    unit.attributes.extend(_attributes(told["attributes"]))  # type: ignore[arg-type]
+    for weapon in told["weapons"]:
         added = unit.weapons.add(
             type=PLANES[weapon["targets"]],
             damage=weapon["damage"],
@@ -107,5 +136,9 @@ def _fill_unit(unit: data_pb2.UnitTypeData, rules: Rules, tech: Tech, kind: int)
             range=weapon["range"],
             speed=weapon["cooldown"],
         )
-        for attribute, bonus in weapon["bonus"].items():
-            added.damage_bonus.add(attribute=st.ATTRIBUTES.index(attribute) + 1, bonus=bonus)  # type: ignore[arg-type]
+        for attribute, bonus in zip(_attributes(weapon["bonus"]), weapon["bonus"].values(), strict=True):
+            added.damage_bonus.add(attribute=attribute, bonus=bonus)  # type: ignore[arg-type]
+
+
+def _attributes(names: Iterable[str]) -> list[int]:
+    return [st.ATTRIBUTES.index(name) + 1 for name in names]

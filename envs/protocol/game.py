@@ -14,6 +14,7 @@ from envs.engine.state import layout as st
 from envs.protocol.maps import GameMap, find_map
 from envs.protocol.observation import Observer
 from envs.protocol.player import PlayerSession
+from envs.protocol.recorded import recorded_units
 from envs.protocol.replay import Replay
 from envs.protocol.tables import LOOPS_PER_WALL_SECOND
 from envs.protocol.world import RACES, SPARE_SLOTS, Outcome, Player, World
@@ -394,7 +395,8 @@ def apply_debug(world: World, player: int, command: debug_pb2.DebugCommand) -> s
 def _create(world: World, player: int, command: debug_pb2.DebugCreateUnit) -> str | None:
     kind = world.kinds.of_type(command.unit_type)
     if kind < 0:
-        return f"create_unit: the simulator has no unit of type {command.unit_type}"
+        name = recorded_units().get(command.unit_type, {"name": "unknown to the catalogue"})["name"]
+        return f"create_unit: the simulator cannot play unit type {command.unit_type} ({name})"
     if command.owner not in (*world.players, 2, st.NEUTRAL):
         return f"create_unit: there is no player {command.owner}"
     count = command.quantity or 1

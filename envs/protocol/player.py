@@ -8,9 +8,10 @@ import numpy as np
 from s2clientprotocol import error_pb2, raw_pb2, sc2api_pb2, spatial_pb2, ui_pb2
 
 from envs.engine.state import layout as st
-from envs.protocol.abilities import GATHER, RALLY, VERBS, Command, ability_table, carry_out, interpret
+from envs.protocol.abilities import GATHER, RALLY, VERBS, Command, carry_out, interpret
 from envs.protocol.layers import View, covers, minimap_view, screen_view, visible_slots
 from envs.protocol.observation_messages import look
+from envs.protocol.recorded import recorded_abilities
 from envs.protocol.spells import GRAVITON_BEAM
 from envs.protocol.tables import SEEN, SEES_ALL, SEES_CLOAKED, SEES_GRID, SEES_RAW, SEES_SCORE, TAG_MASK, TAG_SHIFT
 from envs.protocol.world import World
@@ -243,7 +244,8 @@ class PlayerSession:
             return
         screen = self.screen(setup)
         pixel = screen.pixel_at(*place)
-        far = ability_table().get(raw.ability_id, ("", 0, 0))[1] in (2, 4)
+        ability = recorded_abilities().get(raw.ability_id)
+        far = ability is not None and ability.target in (2, 4)
         if screen.holds(*pixel) or not far:
             pixel = min(max(pixel[0], 0), screen.width - 1), min(max(pixel[1], 0), screen.height - 1)
             spatial.target_screen_coord.x, spatial.target_screen_coord.y = pixel

@@ -33,6 +33,8 @@ ROLE_NONE, ROLE_WORKER, ROLE_ARMY = 0, 1, 2
 IN_ARMY, IN_ECONOMY, IN_TECHNOLOGY, NUM_CATEGORIES = range(4)
 
 UNSEEN, EXPLORED, SEEN = 0, 1, 2  # cells of a player's grid
+# A game is the only world of its state. Typed, because Numba would compile the engine anew for a literal.
+WORLD = np.int64(0)
 
 
 class UnitTables(NamedTuple):
@@ -124,7 +126,7 @@ def list_gone(tables, offset, count):
 def advance_bases(tables, loops, offset, count):
     """Game loops of a map with an economy; returns as `list_gone`, and bit p: player p has a structure left."""
     state = tables.state
-    advance_with_economy(state, tables.static, tables.tech, tables.economy, 0, loops)
+    advance_with_economy(state, tables.static, tables.tech, tables.economy, WORLD, loops)
     ui, standing = state.ui[0], 0
     for k in range(state.w[0, W_ALIVE]):
         i = state.alive[0, k]

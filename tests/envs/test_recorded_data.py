@@ -8,16 +8,15 @@ import tomllib
 from importlib import resources
 
 import pytest
-from envs.economy.economy import economy_data
+from s2clientprotocol import debug_pb2
 
-from envs.protocol.abilities import ability_table
-from envs.protocol.recorded import (
-    recorded_abilities,
-    recorded_effects,
-    recorded_units,
-    recorded_upgrades,
-)
+from envs.economy.tech import economy_data
+from envs.protocol.catalogue import game_data
+from envs.protocol.game import apply_debug
+from envs.protocol.maps import find_map
+from envs.protocol.recorded import recorded_abilities, recorded_effects, recorded_units, recorded_upgrades
 from envs.protocol.spells import SHIELD_EFFECT, SHIELD_RADIUS
+from envs.protocol.world import Player, World
 from envs.scenarios.units import unit_data
 
 # Kinds of the simulator's own: the mini-games' shards are no unit of the game's catalogue.
@@ -96,11 +95,24 @@ def test_morphs_take_as_long_as_in_the_game():
         )
 
 
-def test_abilities_are_the_games():
-    recorded = recorded_abilities()
-    assert set(ability_table()) == set(recorded) - {0}
-    for number, (_, target, general) in ability_table().items():
-        assert (target, general) == (recorded[number].target, recorded[number].remaps_to_ability_id), number
+def test_clients_are_told_the_games_catalogue():
+    data = game_data()
+    for number, real in recorded_units().items():
+        told = data.units[number]
+        assert (told.unit_id, told.available, told.name) == (number, True, real["name"])
+        assert (told.build_time, told.ability_id) == (pytest.approx(real["build_time_loops"]), real["ability_id"])
+        assert list(told.tech_alias) == real["tech_alias"] and len(told.weapons) == len(real["weapons"])
+    for number, real in recorded_abilities().items():
+        told = data.abilities[number]
+        assert all(getattr(told, key) == pytest.approx(value) for key, value in real._asdict().items()), real
+    assert sum(bool(upgrade.name) for upgrade in data.upgrades) == len(recorded_upgrades())
+
+
+def test_a_unit_that_the_simulator_cannot_play_is_refused_by_name():
+    world = World(find_map("Flat32"), {1: Player()}, seed=0)
+    command = debug_pb2.DebugCommand()
+    command.create_unit.unit_type, command.create_unit.owner = 11, 1
+    assert "PointDefenseDrone" in str(apply_debug(world, 1, command))
 
 
 def test_effects_are_the_games():

@@ -221,7 +221,7 @@ def test_debug_creates_kills_and_sets_values():
     left = {unit.tag: unit for unit in units(seen) if unit.unit_type == 48}
     assert len(left) == 4 and left[marines[0].tag].health == 5
     bad = debug_pb2.DebugCommand(create_unit=debug_pb2.DebugCreateUnit(unit_type=9999, owner=1))
-    assert "no unit of type 9999" in ask(session, debug=sc2api_pb2.RequestDebug(debug=[bad])).error[0]
+    assert "cannot play unit type 9999" in ask(session, debug=sc2api_pb2.RequestDebug(debug=[bad])).error[0]
     upgrade = debug_pb2.DebugCommand(game_state=debug_pb2.upgrade)
     assert "not supported" in ask(session, debug=sc2api_pb2.RequestDebug(debug=[upgrade])).error[0]
 

@@ -1,0 +1,5 @@
+"""The simulator beside the real game: recorded figures, measurements of the same quantities, and their comparison.
+
+python -m envs.fidelity                          # everything; some minutes
+python -m envs.fidelity --only units times      # some groups of rows
+"""
