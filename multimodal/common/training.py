@@ -135,7 +135,7 @@ def distributed_place(device: torch.device, wrap: Callable[[nn.Module], nn.Modul
 
     def agree(said: bool) -> bool:
         flag = torch.tensor([said])
-        torch.distributed.broadcast(flag, src=0, group=group)
+        torch.distributed.broadcast(flag, src=0, group=group)  # type: ignore[arg-type]
         return bool(flag)
 
     return Place(
@@ -143,7 +143,7 @@ def distributed_place(device: torch.device, wrap: Callable[[nn.Module], nn.Modul
         world_size=torch.distributed.get_world_size(),
         device=device,
         wrap=wrap,
-        barrier=torch.distributed.barrier,
+        barrier=lambda: torch.distributed.barrier(),
         agree=agree,
     )
 
@@ -248,7 +248,7 @@ def _next(loader: Iterator[Batch], stretch: _Stretch, folder: Path, device: torc
 def _losses(
     task: Task, place: Place, model: nn.Module, core: HubModel, batch: Batch, turn: Turn
 ) -> Mapping[str, Tensor]:
-    """The losses of the task. What the model draws at random (dropout) follows from the turn; a resumed run repeats it."""
+    """The losses of the task. What the model draws at random (dropout) follows from the turn, so resumed runs agree."""
     settings = task.settings
     numbers = (settings.seed, turn.step, turn.part.start)
     chance = int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0]) >> 1
