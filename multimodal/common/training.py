@@ -138,12 +138,15 @@ def distributed_place(device: torch.device, wrap: Callable[[nn.Module], nn.Modul
         torch.distributed.broadcast(flag, src=0, group=group)  # type: ignore[arg-type]
         return bool(flag)
 
+    def wait_for_all() -> None:
+        torch.distributed.barrier()
+
     return Place(
         rank=torch.distributed.get_rank(),
         world_size=torch.distributed.get_world_size(),
         device=device,
         wrap=wrap,
-        barrier=lambda: torch.distributed.barrier(),
+        barrier=wait_for_all,
         agree=agree,
     )
 
