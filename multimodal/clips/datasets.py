@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Literal
 
 from multimodal.clips.clip import ClipFormat, check_long_enough
-from multimodal.clips.media import MEDIA_SUFFIXES, UnreadableMedia, probe
+from multimodal.clips.media import MEDIA_SUFFIXES, MediaInfo, UnreadableMedia
+from multimodal.clips.probing import probe_files
 from multimodal.common.errors import DataError
 from multimodal.common.records import Problem
 
@@ -189,9 +190,12 @@ def check_files(found: LabelledFiles, clip_format: ClipFormat, where: str | Path
     stride = max(1, len(found.files) // TRIED_FILES)
     tried = found.files[::stride][:TRIED_FILES]
     problems = []
-    for file in tried:
+    for info in probe_files(file.path for file in tried):
         try:
-            check_long_enough(probe(file.path), clip_format)
+            if isinstance(info, MediaInfo):
+                check_long_enough(info, clip_format)
+            else:
+                problems.append(info)
         except UnreadableMedia as error:
             problems.append(Problem(path=error.path, reason=error.reason))
     if len(problems) == len(tried):

@@ -6,20 +6,21 @@ epoch's permutation; each process of a distributed run takes its equal share. Fi
 fill the last global batch of an epoch wait for the next epoch, so no file comes twice in one.
 
 A file that turns out to be unreadable keeps its place in the batch with `has_video`, `has_audio` and `has_label`
-False, which takes it out of every loss, and is reported in `ClipBatch.problems`.
+False, which takes it out of every loss, and is reported in `ClipBatch.problems`. So does one that ends the process in
+which it is decoded: see `multimodal.common.workers`.
 """
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Callable, Sequence
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from multimodal.clips.cache import DecodedCache
 from multimodal.clips.clip import (
@@ -35,9 +36,11 @@ from multimodal.clips.clip import (
 )
 from multimodal.clips.datasets import LabelledFile
 from multimodal.clips.media import MediaInfo, UnreadableMedia, probe
+from multimodal.clips.probing import probe_files
 from multimodal.clips.settings import LoaderConfig
 from multimodal.common.records import Problem
 from multimodal.common.sampling import EpochBatches
+from multimodal.common.workers import BatchLoader, SampleSource
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +85,7 @@ class ClipBatch:
         return self._map(lambda tensor: tensor.to(device, non_blocking=True))
 
     def pin_memory(self) -> ClipBatch:
-        """Called by the data loader when batches go to a GPU."""
+        """Called by the loader when batches go to a GPU."""
         return self._map(Tensor.pin_memory)
 
     def _map(self, change: Callable[[Tensor], Tensor]) -> ClipBatch:
@@ -90,28 +93,82 @@ class ClipBatch:
         return ClipBatch(**tensors, problems=self.problems)
 
 
-class TrainingClips(Dataset):
+Sample = tuple[int, LabelledFile, Clip | Problem]
+
+
+class _Clips(SampleSource[tuple[int, int], ClipBatch]):
+    """Clips of labelled files by keys of two numbers."""
+
+    def __init__(self, files: Sequence[LabelledFile], clip_format: ClipFormat) -> None:
+        self.files = files
+        self.clip_format = clip_format
+
+    @abstractmethod
+    def file_number(self, key: tuple[int, int]) -> int:
+        """Which file a key stands for."""
+
+    @abstractmethod
+    def clip(self, path: str, key: tuple[int, int]) -> Clip:
+        """The clip of a key.
+
+        Raises:
+            UnreadableMedia: the file cannot be used.
+        """
+
+    def sample(self, key: tuple[int, int]) -> Sample:
+        number = self.file_number(key)
+        file = self.files[number]
+        try:
+            return number, file, self.clip(file.path, key)
+        except UnreadableMedia as error:
+            return number, file, Problem(path=error.path, reason=error.reason)
+
+    def without(self, key: tuple[int, int], reason: str) -> Sample:
+        number = self.file_number(key)
+        return number, self.files[number], Problem(path=self.files[number].path, reason=reason)
+
+    def origin(self, key: tuple[int, int]) -> str:
+        return self.files[self.file_number(key)].path
+
+    def collate(self, samples: list[Sample]) -> ClipBatch:
+        shape = (self.clip_format.num_frames, 3, self.clip_format.height, self.clip_format.width)
+        blank = Clip(
+            video=torch.zeros(shape, dtype=torch.uint8),
+            audio=torch.zeros(self.clip_format.num_samples),
+            has_video=False,
+            has_audio=False,
+            start=0.0,
+        )
+        clips = [clip if isinstance(clip, Clip) else blank for _, _, clip in samples]
+        return ClipBatch(
+            video=torch.stack([clip.video for clip in clips]),
+            audio=torch.stack([clip.audio for clip in clips]),
+            label=torch.tensor([file.label for _, file, _ in samples]),
+            has_video=torch.tensor([clip.has_video for clip in clips]),
+            has_audio=torch.tensor([clip.has_audio for clip in clips]),
+            has_label=torch.tensor([isinstance(clip, Clip) for _, _, clip in samples]),
+            index=torch.tensor([number for number, _, _ in samples]),
+            start=torch.tensor([clip.start for clip in clips], dtype=torch.float64),
+            problems=tuple(clip for _, _, clip in samples if isinstance(clip, Problem)),
+        )
+
+
+class TrainingClips(_Clips):
     """A random window of a file for each (epoch, file number)."""
 
     def __init__(self, files: Sequence[LabelledFile], clip_format: ClipFormat, config: LoaderConfig, seed: int) -> None:
-        self.files = files
-        self.clip_format = clip_format
+        super().__init__(files, clip_format)
         self.seed = seed
         self.short_side = decoding_short_side(clip_format, config.augmentation.min_area)
         self.transform = training_transform(clip_format, config.augmentation)
         self.cache = DecodedCache(config.cache, clip_format, self.short_side) if config.cache is not None else None
         self._infos: dict[str, MediaInfo] = {}
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[int, LabelledFile, Clip | Problem]:
-        epoch, number = key
-        file = self.files[number]
-        chance = np.random.default_rng([self.seed, epoch, number])
-        try:
-            return number, file, self._clip(file.path, chance)
-        except UnreadableMedia as error:
-            return number, file, Problem(path=error.path, reason=error.reason)
+    def file_number(self, key: tuple[int, int]) -> int:
+        return key[1]
 
-    def _clip(self, path: str, chance: np.random.Generator) -> Clip:
+    def clip(self, path: str, key: tuple[int, int]) -> Clip:
+        chance = np.random.default_rng([self.seed, *key])
         info = self._infos.get(path)
         if info is None:
             info = self._infos[path] = probe(path)
@@ -127,84 +184,49 @@ class TrainingClips(Dataset):
             return read_clip(path, self.clip_format, start_frame, self.transform, self.short_side)
 
 
-class EvaluationClips(Dataset):
-    """The windows of all files, one after another, from the beginning of each; central crops."""
+class EvaluationClips(_Clips):
+    """Central crops of the window of a file for each (file number, first frame)."""
 
-    def __init__(self, files: Sequence[LabelledFile], clip_format: ClipFormat, max_windows: int) -> None:
-        """`max_windows` bounds the windows taken of one file, spread evenly over it.
+    def __init__(self, files: Sequence[LabelledFile], clip_format: ClipFormat) -> None:
+        super().__init__(files, clip_format)
+        self.transform = evaluation_transform(clip_format)
 
-        Files that cannot be probed stand with one window, which then reports the reason.
-        """
+    def file_number(self, key: tuple[int, int]) -> int:
+        return key[0]
+
+    def clip(self, path: str, key: tuple[int, int]) -> Clip:
+        check_long_enough(probe(path), self.clip_format)
+        return read_clip(path, self.clip_format, key[1], self.transform)
+
+
+class EvaluationBatches:
+    """Batches of (file number, first frame): the windows of all files, one after another, from the beginning of each.
+
+    Files are probed on the way, in a process of their own. One that cannot be probed has one window, which tells why.
+    """
+
+    def __init__(
+        self, files: Sequence[LabelledFile], clip_format: ClipFormat, *, batch_size: int, max_windows: int
+    ) -> None:
+        """`max_windows` bounds the windows taken of one file, spread evenly over it."""
         self.files = files
         self.clip_format = clip_format
-        self.transform = evaluation_transform(clip_format)
-        self.windows: list[tuple[int, int]] = []
-        for number, file in enumerate(files):
-            try:
-                info = probe(file.path)
-                starts = np.arange(0, num_starts(info.duration, clip_format), clip_format.num_frames)
-            except UnreadableMedia:
-                starts = np.zeros(1, int)
-            chosen = starts[np.linspace(0, len(starts) - 1, min(max_windows, len(starts))).round().astype(int)]
-            self.windows += [(number, int(start)) for start in chosen]
+        self.batch_size = batch_size
+        self.max_windows = max_windows
 
-    def __len__(self) -> int:
-        return len(self.windows)
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        windows = self._windows()
+        while batch := list(islice(windows, self.batch_size)):
+            yield batch
 
-    def __getitem__(self, position: int) -> tuple[int, LabelledFile, Clip | Problem]:
-        number, start_frame = self.windows[position]
-        file = self.files[number]
-        try:
-            check_long_enough(probe(file.path), self.clip_format)
-            return number, file, read_clip(file.path, self.clip_format, start_frame, self.transform)
-        except UnreadableMedia as error:
-            return number, file, Problem(path=error.path, reason=error.reason)
-
-
-class _Collate:
-    """Stacks samples to a `ClipBatch`."""
-
-    def __init__(self, clip_format: ClipFormat) -> None:
-        shape = (clip_format.num_frames, 3, clip_format.height, clip_format.width)
-        self.blank = Clip(
-            video=torch.zeros(shape, dtype=torch.uint8),
-            audio=torch.zeros(clip_format.num_samples),
-            has_video=False,
-            has_audio=False,
-            start=0.0,
-        )
-
-    def __call__(self, samples: list[tuple[int, LabelledFile, Clip | Problem]]) -> ClipBatch:
-        clips = [clip if isinstance(clip, Clip) else self.blank for _, _, clip in samples]
-        return ClipBatch(
-            video=torch.stack([clip.video for clip in clips]),
-            audio=torch.stack([clip.audio for clip in clips]),
-            label=torch.tensor([file.label for _, file, _ in samples]),
-            has_video=torch.tensor([clip.has_video for clip in clips]),
-            has_audio=torch.tensor([clip.has_audio for clip in clips]),
-            has_label=torch.tensor([isinstance(clip, Clip) for _, _, clip in samples]),
-            index=torch.tensor([number for number, _, _ in samples]),
-            start=torch.tensor([clip.start for clip in clips], dtype=torch.float64),
-            problems=tuple(clip for _, _, clip in samples if isinstance(clip, Problem)),
-        )
-
-
-def _one_thread(worker: int) -> None:
-    torch.set_num_threads(1)
-
-
-def _process_options(num_workers: int, prefetch: int) -> dict[str, object]:
-    if num_workers == 0:
-        return {}
-    # Not fork: the training process has threads (Ray, torch) whose locks a forked child would inherit in any state.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["multimodal.clips.loader"])
-    return {
-        "num_workers": num_workers,
-        "prefetch_factor": prefetch,
-        "multiprocessing_context": context,
-        "worker_init_fn": _one_thread,
-    }
+    def _windows(self) -> Iterator[tuple[int, int]]:
+        for number, info in enumerate(probe_files(file.path for file in self.files)):
+            starts = np.zeros(1, int)
+            if isinstance(info, MediaInfo):
+                starts = np.arange(0, num_starts(info.duration, self.clip_format), self.clip_format.num_frames)
+            spread = np.linspace(0, len(starts) - 1, min(self.max_windows, len(starts)))
+            for start in starts[spread.round().astype(int)]:
+                yield number, int(start)
 
 
 def training_loader(
@@ -213,14 +235,14 @@ def training_loader(
     config: LoaderConfig,
     batches: EpochBatches,
     pin: bool = False,
-) -> DataLoader:
+) -> BatchLoader[tuple[int, int], ClipBatch]:
     """Endless `ClipBatch`es in the order of `batches`. `pin` puts them into page-locked memory for a GPU."""
-    return DataLoader(
+    return BatchLoader(
         TrainingClips(files, clip_format, config, batches.seed),
-        batch_sampler=batches,
-        collate_fn=_Collate(clip_format),
-        pin_memory=pin,
-        **_process_options(config.num_workers, config.prefetch),  # type: ignore[arg-type]
+        batches,
+        num_workers=config.num_workers,
+        prefetch=config.prefetch,
+        pin=pin,
     )
 
 
@@ -229,13 +251,9 @@ def evaluation_loader(
     clip_format: ClipFormat,
     *,
     batch_size: int,
-    num_workers: int = 0,
+    num_workers: int = 1,
     max_windows: int = 64,
-) -> DataLoader:
+) -> BatchLoader[tuple[int, int], ClipBatch]:
     """`ClipBatch`es of all windows of `files`, in order; the last batch may be smaller."""
-    return DataLoader(
-        EvaluationClips(files, clip_format, max_windows),
-        batch_size=batch_size,
-        collate_fn=_Collate(clip_format),
-        **_process_options(num_workers, 2),  # type: ignore[arg-type]
-    )
+    batches = EvaluationBatches(files, clip_format, batch_size=batch_size, max_windows=max_windows)
+    return BatchLoader(EvaluationClips(files, clip_format), batches, num_workers=num_workers)

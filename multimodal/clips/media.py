@@ -125,7 +125,10 @@ AnyStream = TypeVar("AnyStream", av.VideoStream, av.AudioStream)
 
 @dataclass(frozen=True)
 class _Tracks:
-    """The picture and the sound that are read, at least one of them, and the mixing weights of the sound's layout."""
+    """The picture and the sound that are read, at least one of them, and the mixing weights of the sound's layout.
+
+    To be used while the container is open: PyAV reads memory of a closed one without asking.
+    """
 
     video: av.VideoStream | None
     audio: av.AudioStream | None
@@ -269,9 +272,9 @@ def probe(path: str | Path) -> MediaInfo:
                 sound_end = _end(audio) or _last_packet_end(path, "audio")
                 end = max(end or sound_end, sound_end)
         sample_rate = audio.codec_context.sample_rate if audio is not None else None
-    if end is None:
-        end = _last_packet_end(path, tracks.guide.type)
-    duration = end - tracks.origin
+        if end is None:
+            end = _last_packet_end(path, tracks.guide.type)
+        duration = end - tracks.origin
     if not (math.isfinite(duration) and duration > 0):
         raise UnreadableMedia(path, f"has no duration (the file says {duration:g} s)")
     return MediaInfo(

@@ -7,8 +7,6 @@ from fractions import Fraction
 
 import av
 import numpy as np
-import torch
-import torchaudio.functional
 
 # As many channels as FFmpeg's sample converter takes.
 MAX_CHANNELS = 64
@@ -173,6 +171,10 @@ class Resampling:
         covered = float(present[margin : margin + inside].mean())
         if self.up == self.down:
             return source[margin : margin + count], covered
+        # Here, not above: headers are read without them, and they take seconds to import.
+        import torch
+        import torchaudio.functional
+
         resampled = torchaudio.functional.resample(torch.from_numpy(source), self.down, self.up).numpy()
         skip = self.margin_periods * self.up
         return np.ascontiguousarray(resampled[skip : skip + count]), covered

@@ -88,7 +88,7 @@ def test_worker_processes_and_resuming_do_not_change_samples(files: list[Labelle
         assert same(got, expected)
         assert got.problems == expected.problems
     state = torch.get_rng_state()
-    TrainingClips(files, FORMAT, config, seed=4)[(0, 0)]
+    TrainingClips(files, FORMAT, config, seed=4).sample((0, 0))
     assert torch.equal(state, torch.get_rng_state()), "loading a sample changes the global random state"
 
 
@@ -107,7 +107,7 @@ def test_unreadable_files_keep_their_place_and_are_reported(files: list[Labelled
 
 def test_random_windows_lie_on_the_frame_grid_and_differ_between_epochs(files: list[LabelledFile]) -> None:
     clips = TrainingClips(files, FORMAT, LoaderConfig(num_workers=0), seed=1)
-    starts = [clips[(epoch, 4)][2].start * 25 for epoch in range(60)]  # type: ignore[union-attr]
+    starts = [clips.sample((epoch, 4))[2].start * 25 for epoch in range(60)]  # type: ignore[union-attr]
     np.testing.assert_allclose(starts, np.round(starts), atol=1e-9)
     assert set(np.round(starts)) == set(range(12)), "19 frames have 12 windows of 8"
 
@@ -126,7 +126,7 @@ def test_cached_windows_are_those_of_the_file(files: list[LabelledFile], tmp_pat
     cached = TrainingClips(files, FORMAT, LoaderConfig(num_workers=0, cache=cache), seed=2)
     for epoch in range(3):
         for number in (0, 3, 6):
-            expected, got = plain[(epoch, number)][2], cached[(epoch, number)][2]
+            expected, got = plain.sample((epoch, number))[2], cached.sample((epoch, number))[2]
             assert torch.equal(got.video, expected.video)  # type: ignore[union-attr]
             # Stored with 16 bits; and decoded from the beginning where the plain reader seeks.
             assert float((got.audio - expected.audio).abs().max()) < 0.02  # type: ignore[union-attr]
