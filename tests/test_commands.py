@@ -231,10 +231,10 @@ def test_the_measurements_of_the_autoencoder(home: Path, tmp_path: Path) -> None
     for command in (
         "perceiver-train-autoencoder --data runs/ae/generated --out runs/ae-8 --num-latents 8",
         "perceiver-train-autoencoder --data runs/ae/generated --out runs/ae-32 --num-latents 32",
-        "perceiver-train-autoencoder --data runs/ae/generated --out runs/ae-picture --loss.hide-audio 1"
-        " --loss.hide-video 0",
-        "perceiver-train-autoencoder --data runs/ae/generated --out runs/ae-sound --loss.hide-video 1"
-        " --loss.hide-audio 0",
+        "perceiver-train-autoencoder --data runs/ae/generated --out runs/ae-picture --loss.audio.hide 1"
+        " --loss.video.hide 0",
+        "perceiver-train-autoencoder --data runs/ae/generated --out runs/ae-sound --loss.video.hide 1"
+        " --loss.audio.hide 0",
     ):
         run(tmp_path, command, SHORT_AE)
     shorter = f"{FEW_CLIPS} --codec-clips 1"

@@ -64,9 +64,10 @@ def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
     """Sources, tables, scenarios and `py.typed`: what the tree holds, and nothing beside it."""
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    suffixes = (".py", ".toml", ".typed")
+    suffixes = (".py", ".toml", ".typed", ".csv", ".json")
     files = (path for package in PACKAGES for path in (ROOT / package).rglob("*") if path.is_file())
-    assert held == {path.relative_to(ROOT).as_posix() for path in files if path.suffix in suffixes}
+    kept = (path for path in files if path.suffix in suffixes and "__pycache__" not in path.parts)
+    assert held == {path.relative_to(ROOT).as_posix() for path in kept}
 
 
 def test_packages_and_their_tables_are_read_from_the_installation(installed: Path, tmp_path: Path) -> None:
@@ -77,9 +78,9 @@ for name in {PACKAGES}:
 from envs.scenarios.scenario import load_scenario, scenario_names
 for name in scenario_names():
     load_scenario(name)
-from envs.scenarios.compiled import scenario_rules
+from envs.scenarios.compiler import scenario_rules
 scenario_rules(load_scenario("3m"))
-import envs.protocol.abilities, envs.economy.economy
+import envs.protocol.abilities, envs.economy.step
 assert "perceiver_sc2/3m-v0" in gymnasium.registry
 from perceiver_core.presets import entity_encoder
 """

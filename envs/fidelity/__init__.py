@@ -3,3 +3,7 @@
 python -m envs.fidelity                          # everything; some minutes
 python -m envs.fidelity --only units times      # some groups of rows
 """
+
+from perceiver_agents import require
+
+require("pysc2", "pysc2_evolved", "websocket")

@@ -217,6 +217,9 @@ class PySC2VectorEnv(SC2VectorEnv):
 
     # --- Gymnasium ---
 
+    def _compile(self) -> None:
+        """Nothing ahead: the game advances the battles, and the other phases compile at their first use."""
+
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
