@@ -187,7 +187,7 @@ class CrossAttention(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Latents attend to each other, then a feed-forward network: [B, N, D] -> [B, N, D]."""
+    """Latents, or the tokens of a Transformer, attend to each other, then a feed-forward network: [B, N, D] -> same."""
 
     def __init__(self, config: AttentionConfig, *, channels: int) -> None:
         super().__init__()
@@ -200,16 +200,17 @@ class SelfAttention(nn.Module):
         self.output = _linear(v_channels, channels)
         self.feed_forward = FeedForward(channels, config.widening_factor)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Attend to the rows that `mask` (bool [B, N], True for valid) leaves; None: to all."""
         normed = self.norm(x)
         queries, keys, values = (split_heads(p(normed), self.num_heads) for p in (self.query, self.key, self.value))
-        return self.feed_forward(x + self.output(merge_heads(attend(queries, keys, values))))
+        return self.feed_forward(x + self.output(merge_heads(attend(queries, keys, values, mask))))
 
-    def probabilities(self, x: Tensor) -> Tensor:
-        """The attention's probabilities [B, H, N, N]."""
+    def probabilities(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """The attention's probabilities [B, H, N, N]; the arguments are those of `forward`."""
         normed = self.norm(x)
         queries, keys = (split_heads(p(normed), self.num_heads) for p in (self.query, self.key))
-        return attention_probabilities(queries, keys)
+        return attention_probabilities(queries, keys, mask)
 
 
 def check_mask(name: str, mask: Tensor | None, batch: int, length: int) -> None:

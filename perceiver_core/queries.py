@@ -165,17 +165,19 @@ class NamedQueries(QueryGenerator):
 
 
 class TaskQueries(NamedQueries):
-    """One learned query per task (multi-task GLUE in the paper)."""
+    """One learned query per task, or one for all tasks (multi-task GLUE in the paper)."""
 
     @config_class
     class Config:
         """Args:
         tasks: names, in the order of the queries.
         channels: width of a query.
+        shared: one query for all tasks, which then differ by their heads, or by an input token of their own.
         """
 
         tasks: tuple[str, ...]
         channels: int
+        shared: bool = False
 
         def __post_init__(self) -> None:
             if not self.tasks or len(set(self.tasks)) != len(self.tasks):
@@ -189,14 +191,15 @@ class TaskQueries(NamedQueries):
         super().__init__()
         self.names = config.tasks
         self.channels = config.channels
-        self.table = nn.Parameter(torch.empty(len(config.tasks), config.channels))
+        self.shared = config.shared
+        self.table = nn.Parameter(torch.empty(1 if config.shared else len(config.tasks), config.channels))
         nn.init.trunc_normal_(self.table, std=0.02, a=-0.04, b=0.04)
 
     def count_name(self, name: str, tokens: Tensor | None = None) -> int:
         return 1
 
     def rows(self, name: str, positions: Tensor | None, tokens: Tensor | None = None) -> Tensor:
-        row = self.names.index(name)
+        row = 0 if self.shared else self.names.index(name)
         if positions is None:
             return self.table[None, row : row + 1]
         _check_positions(positions)
