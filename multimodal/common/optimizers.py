@@ -1,4 +1,4 @@
-"""Optimizers of the autoencoder: AdamW for everything, or Muon for the weights of its attention layers beside AdamW.
+"""Optimizers of every modality: AdamW for everything, or Muon for the weights of its attention layers beside AdamW.
 
 Muon (Jordan et al. 2024) steps along the orthogonalised momentum of a matrix, so rare directions of the gradient move
 as fast as frequent ones. Among the generated clips every waveform is rare: with AdamW the sound stays silent long after
@@ -17,6 +17,7 @@ from torch import nn
 from multimodal.common.errors import DataError
 from multimodal.common.settings import OptimizerConfig
 from perceiver_core.attention import CrossAttention, SelfAttention
+from perceiver_core.autoregressive import CausalLayer
 
 
 class Muon(torch.optim.Optimizer):
@@ -147,7 +148,7 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
 def _attention_matrices(model: nn.Module) -> Iterator[nn.Parameter]:
     """Weights of all linear maps in attention layers."""
     for layer in model.modules():
-        if isinstance(layer, CrossAttention | SelfAttention):
+        if isinstance(layer, CrossAttention | SelfAttention | CausalLayer):
             for part in layer.modules():
                 if isinstance(part, nn.Linear):
                     assert isinstance(part.weight, nn.Parameter)
