@@ -76,7 +76,7 @@ FLOORS: dict[str, list[tuple[str, ...]]] = {
     "multimodal": [
         ("common",),
         ("clips",),
-        ("autoencoder",),
+        ("autoencoder", "language"),
         ("__init__",),
     ],
 }

@@ -1,0 +1,5 @@
+"""Language: pretrain on bytes or word pieces, fine-tune on one task or many, fill masks, generate."""
+
+from perceiver_agents import require
+
+require("multimodal", "scipy", "tokenizers", "datasets", "pyarrow")
