@@ -1,6 +1,20 @@
-"""Video-audio-label autoencoding on the Perceiver IO core."""
+"""Multimodal models on the Perceiver IO core: video-audio-label autoencoding, and language."""
 
 from perceiver_agents import require
 
 # Ray is asked for where it is started (`multimodal.common.ray_cluster`): models and clips work without it.
-require("multimodal", "torchvision", "torchaudio", "av", "sklearn", "rich", "tensorboard", "matplotlib", "tyro")
+require(
+    "multimodal",
+    "torchvision",
+    "torchaudio",
+    "av",
+    "sklearn",
+    "scipy",
+    "tokenizers",
+    "datasets",
+    "pyarrow",
+    "rich",
+    "tensorboard",
+    "matplotlib",
+    "tyro",
+)

@@ -1,5 +1,1 @@
 """Language: pretrain on bytes or word pieces, fine-tune on one task or many, fill masks, generate."""
-
-from perceiver_agents import require
-
-require("multimodal", "scipy", "tokenizers", "datasets", "pyarrow")
