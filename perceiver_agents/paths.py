@@ -27,6 +27,12 @@ def absolute_if_folder(name: str) -> str:
     return folder if os.path.isdir(folder) else name
 
 
+def absolute_if_exists(name: str) -> str:
+    """`name` from the root if it is that of a file or folder. Otherwise it names something else and stays as it is."""
+    path = absolute(name)
+    return path if os.path.exists(path) else name
+
+
 def make_absolute(config: Any, *names: str) -> None:
     """Makes the paths in the fields `names` of a frozen dataclass absolute; called by its `__post_init__`.
 

@@ -27,6 +27,8 @@ from perceiver_core.queries import PositionQueries, TaskQueries
 
 # Of positions and embeddings. Layer norms undo it inside; tied output logits begin small with it.
 AMPLITUDE = 0.1
+# Of the latents' places beside what their layers add, of about 1 a channel: so they keep their places on the way.
+LATENT_AMPLITUDE = 2.5
 
 
 def frequencies(max_length: int, count: int) -> Tensor:
@@ -74,7 +76,7 @@ def begin_with_neighbourhoods(model: PerceiverIO, max_length: int, gain: float) 
     inputs.embedding.weight.normal_(std=AMPLITUDE * math.sqrt(pairs / (inputs.channels - 2 * pairs)))
     inputs.embedding.weight[:, : 2 * pairs] = 0.0
     middles = (torch.arange(encoder.config.num_latents) + 0.5) * stride - 0.5
-    encoder.latents[:, : 2 * pairs] = place_features(middles, omega, 2 * pairs)
+    encoder.latents[:, : 2 * pairs] = LATENT_AMPLITUDE * place_features(middles, omega, 2 * pairs)
     if isinstance(queries, PositionQueries):
         table = queries.position.table
         assert isinstance(table, Tensor)

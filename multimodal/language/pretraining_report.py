@@ -18,7 +18,7 @@ from multimodal.language.masking import mask_rows
 from multimodal.language.packing import FOLDER, HELD_OUT, Rows
 from multimodal.language.pretraining import HELD_OUT_FILE, MaskedBatch
 from multimodal.language.runs import RunInfo, load_model
-from multimodal.language.tokens import Tokens, load_tokens
+from multimodal.language.tokens import CLS, Tokens, load_tokens
 from perceiver_core.attention_maps import record_attention
 from perceiver_core.hub import HubModel
 from perceiver_core.model import PerceiverIO
@@ -50,7 +50,11 @@ def attention_picture(model: PerceiverIO, row: np.ndarray, tokens: Tokens) -> Fi
     shown = looked[first : first + SHOWN_LATENTS]
     begin = max(0, int((first + len(shown) / 2) * len(row) / latents) - SHOWN_TOKENS // 2)
     shown = shown[:, begin : begin + SHOWN_TOKENS]
-    letters = [readable(tokens.decode([value])) for value in row[begin : begin + SHOWN_TOKENS]]
+    # Tokens of tasks stand behind the vocabulary, in the place of [CLS].
+    letters = [
+        readable(tokens.decode([value if value < tokens.vocabulary else CLS]))
+        for value in row[begin : begin + SHOWN_TOKENS]
+    ]
     figure, axis = plt.subplots(figsize=(11, 4.2), layout="constrained")
     image = axis.imshow(shown, aspect="auto", cmap="magma", vmin=0)
     axis.set_xticks(range(len(letters)), letters, fontsize=7)

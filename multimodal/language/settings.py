@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from multimodal.common.settings import OptimizerConfig, TrainingSettings
-from perceiver_agents.paths import absolute_if_folder, make_absolute
+from perceiver_agents.paths import absolute_if_exists, absolute_if_folder, make_absolute
 
 MODALITY = "language"
 """What `run.json` says that was trained."""
@@ -102,3 +102,69 @@ def pretraining_recipe(preset: str, out: str) -> PretrainingConfig:
         faster = replace(published, learning_rate=2e-3, muon_learning_rate=2e-3, beta2=0.95)
         return replace(base, steps=20_000, batch_size=64, optimizer=faster, checkpoint_every=1000)
     return replace(base, steps=500_000, batch_size=512, mask_unit="words", optimizer=published, checkpoint_every=1000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuningConfig(TrainingSettings):
+    """A training on labelled tasks, one or many at once."""
+
+    start_from: str | None = None
+    """Run folder of a pretraining, or folder or hub id of a published byte model; None begins at random."""
+    tasks: tuple[str, ...] = ()
+    """Names: embedded ones (package, signature, follows, order, parameter-count) without --data, GLUE's with it. Empty:
+    all embedded ones, or with --data the table there."""
+    data: str | None = None
+    """Folder of GLUE, hub id, or your table or folder of tables; None takes docstrings of installed packages."""
+    text_columns: tuple[str, ...] = ("text",)
+    """One or two columns of your table."""
+    label_column: str = "label"
+    """Of your table."""
+    scored: bool = False
+    """Labels of your table are scores."""
+    sign_margin: float | None = None
+    """The classes are the signs of your table's scores; those nearer to zero than this are left out."""
+    way: Literal["task-queries", "shared-token", "task-tokens"] = "task-queries"
+    """How tasks are told apart: a query each, heads on one shared token, or an input token each."""
+    preset: str = "tiny"
+    """Sizes where nothing is started from."""
+    max_length: int | None = None
+    """Another longest text than the preset's; without --start-from."""
+    num_latents: int | None = None
+    """Another number of latents than the preset's; without --start-from."""
+    encoder: Encoder = "perceiver"
+    """`transformer` trains the baseline by the same recipe; without --start-from."""
+    match: Match = "flops"
+    """What that Transformer has as much of as the preset's Perceiver IO."""
+    steps: int = 600
+    """Optimizer steps."""
+    checkpoint_every: int = 200
+    """Steps between checkpoints and measures of test examples."""
+    cpus_per_process: int | None = 1
+    """CPU cores and torch threads of each process; None shares this machine's."""
+    optimizer: OptimizerConfig = field(default_factory=lambda: finetuning_rates())
+    """Step sizes."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("start_from", "data"):
+            if getattr(self, name) is not None:  # else a hub id
+                object.__setattr__(self, name, absolute_if_exists(getattr(self, name)))
+        if not 1 <= len(self.text_columns) <= 2:
+            raise ValueError(f"text_columns are {', '.join(self.text_columns)}; expected one or two")
+        if len(set(self.tasks)) < len(self.tasks):
+            raise ValueError(f"tasks are {', '.join(self.tasks)}; each may come once")
+        if self.scored and self.sign_margin is not None:
+            raise ValueError("--scored keeps scores and --sign-margin makes classes of them; give one of them")
+
+    def course(self) -> dict[str, Any]:
+        """The settings that the course of training depends on, as plain values; a run is continued with the same."""
+        names = (
+            *("start_from", "tasks", "data", "text_columns", "label_column", "scored", "sign_margin", "way"),
+            *("preset", "max_length", "num_latents", "encoder", "match"),
+        )
+        return super().course() | {name: getattr(self, name) for name in names}
+
+
+def finetuning_rates() -> OptimizerConfig:
+    """Step sizes of fine-tuning: lower than pretraining's, so that little is forgotten."""
+    return OptimizerConfig(learning_rate=2e-3, muon_learning_rate=3e-3, warmup_steps=30, beta2=0.95)
