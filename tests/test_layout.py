@@ -56,7 +56,7 @@ FLOORS: dict[str, list[tuple[str, ...]]] = {
         ("render",),
         ("vector_env", "env", "parallel_env"),
         ("protocol",),
-        ("pysc2", "economy_env", "gallery"),
+        ("pysc2", "smac", "economy_env", "gallery"),
         ("fidelity",),
         ("__init__",),
     ],

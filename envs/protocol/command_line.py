@@ -88,6 +88,8 @@ def launched_server(words: Sequence[str]) -> ProtocolServer:
 
 def _run(server: ProtocolServer, *, announce: bool = False) -> int:
     def stop(*_: object) -> None:
+        # Clients may send it twice: the second would break off the orderly end that the first began.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, stop)

@@ -222,6 +222,11 @@ class World:
         return self.map.scenario
 
     @property
+    def context(self) -> driver.Context:
+        """A scenario's world for compiled functions; it is their world 0."""
+        return self._context
+
+    @property
     def is_melee(self) -> bool:
         """A map of bases, with an economy."""
         return self.map.scenario is None and self.map.economy is None
