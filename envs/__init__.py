@@ -32,19 +32,18 @@ def __getattr__(name: str) -> Any:
 def _register() -> None:
     from importlib import resources
 
-    for entry in resources.files("envs.scenarios").joinpath("builtin").iterdir():
+    def register(name: str, entry_point: str, **others: Any) -> None:
+        # They are there already where the package is loaded under two names (`perceiver_agents.imports`).
+        if f"perceiver_sc2/{name}-v0" not in gymnasium.registry:
+            kwargs = {"scenario": name}
+            gymnasium.register(f"perceiver_sc2/{name}-v0", f"{__name__}.{entry_point}", kwargs=kwargs, **others)
+
+    for entry in resources.files(__name__).joinpath("scenarios", "builtin").iterdir():
         if entry.name.endswith(".toml"):
-            name = entry.name.removesuffix(".toml")
-            gymnasium.register(
-                id=f"perceiver_sc2/{name}-v0",
-                entry_point="envs.env:SC2Env",
-                vector_entry_point="envs.vector_env:SC2VectorEnv",
-                kwargs={"scenario": name},
-            )
+            vector = f"{__name__}.vector_env:SC2VectorEnv"
+            register(entry.name.removesuffix(".toml"), "env:SC2Env", vector_entry_point=vector)
     for name in ("BuildMarines", "CollectMineralsAndGas"):
-        gymnasium.register(
-            id=f"perceiver_sc2/{name}-v0", entry_point="envs.economy_env:EconomyEnv", kwargs={"scenario": name}
-        )
+        register(name, "economy_env:EconomyEnv")
 
 
 _register()

@@ -374,7 +374,7 @@ class SC2VectorEnv(VectorEnv):
         out = self._output_refs[0]
         compilers += [partial(observer.address, self._context, out, False, 0, 0) for observer in self._observers]
         scenario = "3m" if self.scenario.rules == "battle" else "MoveToBeacon"
-        code = f"from envs.vector_env import SC2VectorEnv; SC2VectorEnv({scenario!r}).compile_game_loops()"
+        code = f"from {__name__} import SC2VectorEnv; SC2VectorEnv({scenario!r}).compile_game_loops()"
         compile_together(compilers, self.compile_game_loops, code)
 
     def compile_game_loops(self) -> None:

@@ -1,6 +1,7 @@
 """What is installed: the version of the distribution `perceiver-agents`, and the extras that its packages need.
 
-The packages import this one; it imports nothing but Python's own library.
+The packages import this one; it imports nothing but Python's own library. It is also the name under which they are
+found where `envs` or `agents` is another project's: see `perceiver_agents.imports`.
 """
 
 from __future__ import annotations
@@ -9,7 +10,10 @@ import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
 
+from perceiver_agents.imports import install
+
 __version__ = "0.1.0"
+install()
 
 
 def require(extra: str, *modules: str) -> None:

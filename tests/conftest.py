@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 import torch
@@ -25,6 +26,16 @@ for limit in ("gcs_server_request_timeout_seconds", "gcs_rpc_server_connect_time
     os.environ.setdefault(f"RAY_{limit}", f"{PATIENCE:.0f}")
 for limit in ("health_check_timeout_ms", "agent_register_timeout_ms"):
     os.environ.setdefault(f"RAY_{limit}", f"{1000 * PATIENCE:.0f}")
+
+
+@pytest.fixture(autouse=True)
+def one_torch_thread() -> Iterator[None]:
+    """Evaluation and learners set the threads of their process, which may be the tests' own.
+
+    Two threads that find one core free wait for each other busily: a test took forty times its time in the other's.
+    """
+    yield
+    torch.set_num_threads(1)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -50,7 +50,7 @@ from envs.scenarios.units import Rules
 @cache
 def economy_data() -> dict[str, Any]:
     """The data file."""
-    text = resources.files("envs.economy").joinpath("data/economy.toml").read_text(encoding="utf-8")
+    text = resources.files(__package__).joinpath("data/economy.toml").read_text(encoding="utf-8")
     return tomllib.loads(text)
 
 

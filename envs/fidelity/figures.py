@@ -10,7 +10,7 @@ from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
 
-FOLDER = resources.files("envs.fidelity").joinpath("reference")
+FOLDER = resources.files(__package__).joinpath("reference")
 OPENING_LOOPS = (160, 320, 480, 640, 800)
 # Births of units out of a reactor, or hastened by a chrono boost, say nothing about how long a unit takes.
 REACTOR_LOOPS = 30

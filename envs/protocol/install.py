@@ -46,7 +46,7 @@ def install(folder: str | Path) -> Path:
             f"# {MARK.strip()}, started as the game is: -listen HOST -port N ...",
             f'PYTHONPATH={shlex.quote(str(package))}"${{PYTHONPATH:+:$PYTHONPATH}}"',
             "export PYTHONPATH",
-            f'exec {shlex.quote(sys.executable)} -m envs.protocol.command_line launched "$@"',
+            f'exec {shlex.quote(sys.executable)} -P -m envs.protocol.command_line launched "$@"',
         )
         binary.write_text("\n".join(lines) + "\n")
         binary.chmod(0o755)

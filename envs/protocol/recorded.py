@@ -14,7 +14,7 @@ from importlib import resources
 from typing import Any, NamedTuple, TypeVar, get_type_hints
 
 Row = TypeVar("Row")
-FOLDER = resources.files("envs.protocol").joinpath("data")
+FOLDER = resources.files(__package__).joinpath("data")
 # Keys that a unit lacks where they are zero or empty.
 OPTIONAL_UNIT_FIELDS: dict[str, Any] = {
     "cargo_size": 0,

@@ -18,6 +18,7 @@ from numba.core import event
 
 QUIET_SECONDS = 1.0  # what takes less is not told
 LINE_SECONDS = 10.0  # between two lines where stderr is a file
+_PACKAGE = __name__.removesuffix("runtime.first_use")  # "envs.", or a longer name (`perceiver_agents.imports`)
 LOOK_SECONDS = 0.25  # between two changes of a terminal's line, and between two looks at the second process
 
 
@@ -33,7 +34,7 @@ class _Announcer(event.Listener):
 
     def on_start(self, event: event.Event) -> None:
         function = event.data["dispatcher"].py_func
-        if self.depth == 0 and not str(function.__module__).startswith("envs."):
+        if self.depth == 0 and not str(function.__module__).startswith(_PACKAGE):
             return
         self.depth += 1
         if self.depth == 1 and self.began == 0.0:
@@ -128,7 +129,8 @@ def _start(code: str) -> subprocess.Popen[bytes]:
     root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
-        [sys.executable, "-c", code],
+        # Nothing from the working directory, which may have an `envs` of its own.
+        [sys.executable, "-P", "-c", code],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,

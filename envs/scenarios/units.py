@@ -118,7 +118,7 @@ def check_type_ids(units: Mapping[str, Mapping[str, Any]]) -> None:
 
 @cache
 def _data_file() -> dict[str, dict[str, Any]]:
-    return tomllib.loads(resources.files("envs.scenarios").joinpath("data/units.toml").read_text(encoding="utf-8"))
+    return tomllib.loads(resources.files(__package__).joinpath("data/units.toml").read_text(encoding="utf-8"))
 
 
 def _checked(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from numba.core.caching import IndexDataCacheFile
 
 _ROOT = Path(__file__).resolve().parents[3]
 """The folder of the package."""
-_PACKAGE = __name__.partition(".")[0]
+_PACKAGE = Path(__file__).resolve().parents[2].name
 _MEMORY = Path(__file__).with_name("__pycache__") / f"meanings.{sys.implementation.cache_tag}.json"
 """Keeps what `_read` found: to parse the sources takes longer than to import the package."""
 
@@ -191,6 +191,9 @@ def _stamped(**options: Any) -> Callable[..., Any]:
         if "locals" not in function.__qualname__:
             # One function has this name: the file needs no line number, which a comment above it would change.
             name = name.replace(f"-{function.__code__.co_firstlineno}.", ".")
+        if not function.__module__.startswith(f"{_PACKAGE}."):
+            # Under another name (`perceiver_agents.imports`): its machine code speaks of types of that name.
+            name = f"{function.__module__.partition('.')[0]}.{name}"
         stamp = source_stamp(Path(function.__code__.co_filename))
         stored._cache_file = IndexDataCacheFile(stored.cache_path, name, stamp)
         return dispatcher
