@@ -67,7 +67,7 @@ def main(config: SmacBenchmark) -> None:
         for name in config.maps:
             envs = {label: make(name) for label, make in makers.items()}
             for env in envs.values():
-                rate(env, 0.5, random.Random(0))
+                rate(env, 2.0, random.Random(0))  # both compile, or load, at their first steps
             rates: dict[str, list[float]] = {label: [] for label in envs}
             for number in range(config.rounds):
                 for label, env in envs.items():

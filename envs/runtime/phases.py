@@ -17,9 +17,29 @@ from envs.engine.state.compilation import entry, kernel
 from envs.runtime.struct_fields import call_phase
 
 
+# One entry for each number of arguments: where Numba packs them into a tuple itself, it finds out its type in Python in
+# every call, which takes longer than a step of a small battle.
 @entry
-def _run_once(address, *arguments):
-    call_phase(address, arguments)
+def _run_3(address, a, b, c):
+    call_phase(address, (a, b, c))
+
+
+@entry
+def _run_4(address, a, b, c, d):
+    call_phase(address, (a, b, c, d))
+
+
+@entry
+def _run_5(address, a, b, c, d, e):
+    call_phase(address, (a, b, c, d, e))
+
+
+@entry
+def _run_6(address, a, b, c, d, e, f):
+    call_phase(address, (a, b, c, d, e, f))
+
+
+_RUN = {3: _run_3, 4: _run_4, 5: _run_5, 6: _run_6}
 
 
 class Phase:
@@ -31,7 +51,7 @@ class Phase:
         self._addresses: dict[tuple[Any, ...], int] = {}
 
     def __call__(self, *arguments: Any) -> None:
-        _run_once(self.address(*arguments), *arguments)
+        _RUN[len(arguments)](self.address(*arguments), *arguments)
 
     def address(self, *arguments: Any) -> int:
         """Where the machine code for arguments of these types lies; it is compiled, or loaded, if need be."""
