@@ -60,10 +60,12 @@ def _published_sizes(loaded: PretrainedPerceiver) -> LanguageSizes:
     reading, among = encoder.cross_attention, encoder.self_attention
     wide, _ = reading.widths(encoder.latent_channels, config.d_model)
     width, _ = among.widths(encoder.latent_channels, encoder.latent_channels)
-    if encoder.num_blocks > 1 or among.num_heads != reading.num_heads:
+    same = (among.num_heads, among.widening_factor) == (reading.num_heads, reading.widening_factor)
+    if encoder.num_blocks > 1 or not same:
         raise DataError(
-            f"the published model has {encoder.num_blocks} blocks, and {reading.num_heads} and {among.num_heads} "
-            "heads; expected one block, and as many heads everywhere"
+            f"the published model has {encoder.num_blocks} blocks, {reading.num_heads} and {among.num_heads} heads, "
+            f"and widening factors {reading.widening_factor} and {among.widening_factor}; expected one block, and the "
+            "same in cross- and self-attention"
         )
     return LanguageSizes(
         vocabulary=config.vocab_size,
