@@ -256,7 +256,11 @@ class AudioInput(InputAdapter):
 
 
 class TokenInput(InputAdapter):
-    """Tokens or bytes, integers [B, L] with L up to `max_length`, embedded plus trainable positions."""
+    """Tokens or bytes, integers [B, L] with L up to `max_length`, embedded plus trainable positions.
+
+    With `n_grams` a token's embedding has those of the n-grams that end there added, from one table in which n-grams
+    share rows by chance (Byte Latent Transformer, arXiv 2412.09871, section 3.2.1). So bytes bring words with them.
+    """
 
     @config_class
     class Config:
@@ -264,14 +268,21 @@ class TokenInput(InputAdapter):
         vocabulary: number of tokens (published byte models: 256 bytes and 6 special tokens).
         max_length: longest sequence.
         channels: width of the embedding.
+        n_grams: lengths of the n-grams that are embedded too; published models have none.
+        buckets: rows of their table.
         """
 
         vocabulary: int
         max_length: int
         channels: int
+        n_grams: tuple[int, ...] = ()
+        buckets: int = 32768
 
         def __post_init__(self) -> None:
             check_positive("TokenInput", vocabulary=self.vocabulary, max_length=self.max_length, channels=self.channels)
+            check_positive(
+                "TokenInput", buckets=self.buckets, **{f"n_grams[{i}]": n for i, n in enumerate(self.n_grams)}
+            )
 
         def build(self) -> TokenInput:
             return TokenInput(self)
@@ -283,6 +294,10 @@ class TokenInput(InputAdapter):
         self.position = nn.Parameter(torch.empty(config.max_length, config.channels))
         for table in (self.embedding.weight, self.position):
             nn.init.trunc_normal_(table, std=0.02, a=-0.04, b=0.04)
+        self.n_grams: nn.Embedding | None = None
+        if config.n_grams:
+            zeros = torch.zeros(config.buckets, config.channels)  # n-grams that were never seen say nothing
+            self.n_grams = nn.Embedding.from_pretrained(zeros, freeze=False)
         self.channels = config.channels
         self.length = None
 
@@ -292,7 +307,24 @@ class TokenInput(InputAdapter):
         length = inputs.shape[1]
         if length > self.config.max_length:
             raise ValueError(f"`inputs` has {length} tokens, more than `max_length` = {self.config.max_length}")
-        return self.embedding(inputs) + self.position[:length]
+        tokens = self.embedding(inputs) + self.position[:length]
+        if self.n_grams is not None:
+            for n in self.config.n_grams:
+                tokens = tokens + self.n_grams(n_gram_rows(inputs, n, self.config.buckets))
+        return tokens
+
+
+def n_gram_rows(tokens: Tensor, n: int, buckets: int) -> Tensor:
+    """Numbers in [0, buckets) of the n-grams that end at each token [B, L]; what lies before the first counts as -1.
+
+    Equal n-grams have equal numbers, on every machine: the arithmetic is modulo a prime below 2^31.
+    """
+    prime, base = 2_147_483_629, 1_000_003
+    value = torch.full_like(tokens, n, dtype=torch.long)
+    for back in range(n):
+        before = F.pad(tokens.long(), (back, 0), value=-1)[:, : tokens.shape[1]]
+        value = (value * base + before + 2) % prime
+    return value % buckets
 
 
 class LabelInput(InputAdapter):

@@ -179,6 +179,7 @@ def masked_language_model(
     vocabulary: int = 262,
     max_length: int = 2048,
     token_channels: int = 768,
+    n_grams: tuple[int, ...] = (),
     encoder: EncoderConfig | None = None,
     decoder_attention: AttentionConfig | None = None,
 ) -> PerceiverIO:
@@ -190,12 +191,15 @@ def masked_language_model(
         vocabulary: tokens.
         max_length: positions.
         token_channels: width of embeddings and queries.
+        n_grams: lengths of n-grams that are embedded too; the published model has none.
         encoder: other sizes than the published ones.
         decoder_attention: another decoder than the published one, of 8 heads and 256 query/key channels.
     """
     return PerceiverIO(
         PerceiverIOConfig(
-            inputs=TokenInput.Config(vocabulary=vocabulary, max_length=max_length, channels=token_channels),
+            inputs=TokenInput.Config(
+                vocabulary=vocabulary, max_length=max_length, channels=token_channels, n_grams=n_grams
+            ),
             encoder=encoder or byte_encoder(),
             queries=learned_queries(max_length, token_channels),
             decoder=DecoderConfig(

@@ -9,6 +9,7 @@ begin otherwise, so published weights still fit and all of it may be unlearnt:
 - Queries and keys of both cross-attentions begin as those channels, turned by an offset that each head has of its own
   (rotations of sine and cosine pairs, as in RoPE, arXiv 2104.09864). So a latent's heads begin at the bytes around its
   place, one each, as a convolution's taps do, and an output query's heads at the latents around it.
+- Embeddings of n-grams, where a model has them, begin at zero.
 - The output bias begins as the logarithms of the tokens' frequencies.
 """
 

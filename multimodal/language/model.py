@@ -17,6 +17,7 @@ from torch import Tensor
 from multimodal.common.errors import DataError
 from multimodal.language.initial import begin_with_frequencies, begin_with_neighbourhoods
 from multimodal.language.settings import Encoder
+from multimodal.language.tokens import Bytes
 from multimodal.language.transformer import TextTransformer, TextTransformerConfig
 from perceiver_core import AttentionConfig, DecoderConfig, EncoderConfig, PerceiverIO, PerceiverIOConfig
 from perceiver_core.autoregressive import AutoregressiveConfig, PerceiverAR
@@ -58,8 +59,14 @@ class LanguageSizes:
     """Hidden width of the feed-forward networks over that of the layer."""
     gain: float | None
     """How peaked the cross-attentions begin (see `multimodal.language.initial`); None: as published."""
+    n_grams: tuple[int, ...] = ()
+    """Lengths of the n-grams of tokens that are embedded beside them; published models have none."""
     task_decoder: Literal["masked", "classifier"] = "masked"
     """What decodes the queries of tasks: what decodes masked tokens, or the decoder of published classifiers."""
+
+
+# A small model has no layers to spare for spelling: the words come with the bytes.
+N_GRAMS = (3, 4, 5, 6)
 
 
 def preset(name: str, vocabulary: int, max_length: int | None = None, num_latents: int | None = None) -> LanguageSizes:
@@ -68,6 +75,7 @@ def preset(name: str, vocabulary: int, max_length: int | None = None, num_latent
     Raises:
         ValueError: no such preset.
     """
+    n_grams = N_GRAMS if vocabulary == Bytes.vocabulary else ()  # pieces are words already
     if name == "tiny":
         sizes = LanguageSizes(
             vocabulary=vocabulary,
@@ -81,6 +89,7 @@ def preset(name: str, vocabulary: int, max_length: int | None = None, num_latent
             latent_qk_channels=128,
             widening_factor=2,
             gain=12.0,
+            n_grams=n_grams,
         )
     elif name == "small":
         sizes = LanguageSizes(
@@ -95,6 +104,7 @@ def preset(name: str, vocabulary: int, max_length: int | None = None, num_latent
             latent_qk_channels=512,
             widening_factor=4,
             gain=12.0,
+            n_grams=n_grams,
         )
     elif name == "paper":
         sizes = LanguageSizes(
@@ -148,6 +158,7 @@ def _transformer(sizes: LanguageSizes, tasks: Mapping[str, int] | None = None) -
             max_length=sizes.max_length,
             channels=sizes.channels,
             num_layers=sizes.num_self_attends,
+            n_grams=sizes.n_grams,
             num_heads=sizes.num_heads,
             widening_factor=sizes.widening_factor,
             tasks=tasks,
@@ -170,6 +181,7 @@ def build_masked(sizes: LanguageSizes, counts: Tensor | None = None) -> Perceive
             vocabulary=sizes.vocabulary,
             max_length=sizes.max_length,
             token_channels=sizes.channels,
+            n_grams=sizes.n_grams,
             encoder=_encoder(sizes),
             decoder_attention=_decoder(sizes),
         )
@@ -215,7 +227,12 @@ def build_tasks(sizes: LanguageSizes, tasks: Mapping[str, int], way: Way) -> Per
         decoder, width = AttentionConfig(num_heads=1), sizes.latent_channels
     model = PerceiverIO(
         PerceiverIOConfig(
-            inputs=TokenInput.Config(vocabulary=sizes.vocabulary, max_length=sizes.max_length, channels=sizes.channels),
+            inputs=TokenInput.Config(
+                vocabulary=sizes.vocabulary,
+                max_length=sizes.max_length,
+                channels=sizes.channels,
+                n_grams=sizes.n_grams,
+            ),
             encoder=_encoder(sizes),
             queries=TaskQueries.Config(tasks=tuple(tasks), channels=width, shared=way != "task-queries"),
             decoder=DecoderConfig(attention=decoder),

@@ -63,7 +63,7 @@ def _plain(info: RunInfo) -> dict[str, Any]:
     return {
         "modality": MODALITY,
         "job": info.job,
-        "model": asdict(info.model),
+        "model": {**asdict(info.model), "n_grams": list(info.model.n_grams)},
         "tasks": [asdict(task) for task in info.tasks],
         "training": dict(info.training),
     }
@@ -80,7 +80,8 @@ def load_run(folder: str | Path) -> RunInfo:
         TaskInfo(**{**task, "classes": tuple(task["classes"]), "metrics": tuple(task["metrics"])})
         for task in data["tasks"]
     )
-    return RunInfo(job=data["job"], model=LanguageSizes(**data["model"]), tasks=tasks, training=data["training"])
+    sizes = LanguageSizes(**{**data["model"], "n_grams": tuple(data["model"]["n_grams"])})
+    return RunInfo(job=data["job"], model=sizes, tasks=tasks, training=data["training"])
 
 
 def begin_or_continue(folder: Path, info: RunInfo) -> None:
@@ -100,7 +101,8 @@ def begin_or_continue(folder: Path, info: RunInfo) -> None:
             f"the run in {folder} was begun with other tasks or classes ({_described(begun.tasks)}) than these "
             f"({_described(info.tasks)}); continue it on its own data, or give another --out"
         )
-    check_same_settings(folder, asdict(begun.model) | dict(begun.training), asdict(info.model) | dict(info.training))
+    stored = _plain(begun)
+    check_same_settings(folder, stored["model"] | stored["training"], asdict(info.model) | dict(info.training))
 
 
 def _described(tasks: tuple[TaskInfo, ...]) -> str:

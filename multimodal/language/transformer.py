@@ -30,6 +30,7 @@ class TextTransformerConfig:
         num_layers: layers.
         num_heads: heads of each.
         widening_factor: hidden width of the feed-forward networks over C.
+        n_grams: lengths of n-grams that are embedded too (see `perceiver_core.inputs.TokenInput`).
         tasks: outputs of each task's head on the first token; None: logits of masked tokens.
     """
 
@@ -39,6 +40,7 @@ class TextTransformerConfig:
     num_layers: int
     num_heads: int
     widening_factor: int = 4
+    n_grams: tuple[int, ...] = ()
     tasks: Mapping[str, int] | None = None
 
     def __post_init__(self) -> None:
@@ -55,7 +57,7 @@ class TextTransformer(HubModel):
         super().__init__()
         self.config = config
         self.inputs = TokenInput.Config(
-            vocabulary=config.vocabulary, max_length=config.max_length, channels=config.channels
+            vocabulary=config.vocabulary, max_length=config.max_length, channels=config.channels, n_grams=config.n_grams
         ).build()
         attention = AttentionConfig(num_heads=config.num_heads, widening_factor=config.widening_factor)
         self.layers = nn.ModuleList(

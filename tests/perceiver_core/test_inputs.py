@@ -160,3 +160,29 @@ def test_training_hides_at_random() -> None:
     assert not (tokens[:, 1:6] == adapter.mask_tokens["sound"]).all(-1).any()
     tokens.sum().backward()
     assert all(p.grad is not None for p in adapter.parameters()), "distributed training needs every gradient"
+
+
+def test_n_grams_are_added_and_look_back_alone() -> None:
+    config = adapters.TokenInput.Config(vocabulary=10, max_length=8, channels=4, n_grams=(2, 3), buckets=1000)
+    adapter = config.build()
+    plain = adapters.TokenInput.Config(vocabulary=10, max_length=8, channels=4).build()
+    plain.load_state_dict({name: value for name, value in adapter.state_dict().items() if "n_grams" not in name})
+    tokens = torch.tensor([[1, 2, 3, 1, 2, 3, 9, 9]])
+    torch.testing.assert_close(adapter(tokens), plain(tokens), rtol=0, atol=0)  # their table begins at zero
+    assert adapter.n_grams is not None
+    torch.nn.init.normal_(adapter.n_grams.weight)
+    added = (adapter(tokens) - plain(tokens))[0]
+    torch.testing.assert_close(added[2], added[5])  # 123 and 123, whatever came before
+    assert not torch.allclose(added[1], added[4])  # 12 at the beginning, and 312
+    other = tokens.clone()
+    other[0, 5:] = 7
+    torch.testing.assert_close((adapter(other) - plain(other))[0, :5], added[:5])
+    rows = adapters.n_gram_rows(torch.arange(2000)[None] % 7, 2, 1000)
+    assert rows.min() >= 0 and rows.max() < 1000 and len(set(rows[0, 1:].tolist())) == 7
+    # Checkpoints depend on the numbers: they are pinned by the same arithmetic on Python's integers.
+    expected = [
+        ((2 * 1_000_003 + last + 2) * 1_000_003 + before + 2) % 2_147_483_629 for before, last in ((-1, 5), (5, 6))
+    ]
+    assert adapters.n_gram_rows(torch.tensor([[5, 6]]), 2, 2**31).tolist() == [expected]
+    with pytest.raises(ValueError, match=r"`n_grams\[1\]`"):
+        adapters.TokenInput.Config(vocabulary=10, max_length=8, channels=4, n_grams=(2, 0))
