@@ -48,6 +48,11 @@ SHORT_AGENT = (
     "--world.num-envs 4 --budget.env-steps 256 --cluster.num-env-runners 0 --cluster.num-learners 0"
     " --evaluation.episodes 2 --evaluation.num-envs 2 --evaluation.videos 0"
 )
+SHORT_TEXT = (
+    "--steps 4 --checkpoint-every 4 --batch-size 4 --max-length 64 --num-latents 16 --held-out-rows 4"
+    " --cpus-per-process 1"
+)
+SHORT_TASKS = "--steps 4 --checkpoint-every 4 --batch-size 4"
 FEW_EPISODES = "--episodes 2 --num-envs 2 --videos 0"
 SCENARIO = """title = "One Marine against another"
 source = "this test"
@@ -283,6 +288,79 @@ def test_what_can_never_start_is_refused_at_once(home: Path) -> None:
     _, errors = process.communicate()
     assert process.returncode == 1 and "error: --gpu asks for 1 GPU(s)" in errors
     assert "Traceback" not in errors and not (home / "runs/gpu").exists()
+
+
+def labelled_table(folder: Path) -> None:
+    """Train and test tables in `reviews`, with the tutorial's columns."""
+    for part in ("train", "test"):
+        lines = [f"a film of {('joy', 'dullness')[number % 2]} {number}\t{'np'[number % 2]}" for number in range(40)]
+        (folder / "reviews").mkdir(exist_ok=True)
+        (folder / f"reviews/{part}.tsv").write_text("\n".join(["text\tlabel", *lines]) + "\n")
+
+
+def corpus(folder: Path) -> None:
+    """Text files in `corpus`."""
+    (folder / "corpus").mkdir()
+    for number in range(8):
+        lines = (f"Line {line} of text {number} is about nothing." for line in range(400))
+        (folder / f"corpus/{number}.txt").write_text("\n".join(lines))
+
+
+def test_own_text_is_pretrained_and_trained_on(tmp_path: Path) -> None:
+    corpus(tmp_path)
+    labelled_table(tmp_path)
+    printed = run(tmp_path, "perceiver-pretrain-text --data corpus/ --out runs/mine --mask-unit words", SHORT_TEXT)
+    assert "bits a byte on held-out text" in printed
+    (tmp_path / "runs/mine").rename(tmp_path / "runs/text")
+    printed = run(
+        tmp_path,
+        "perceiver-finetune-text --start-from runs/text --data reviews/ --text-columns text --label-column label"
+        " --out runs/reviews",
+        SHORT_TASKS,
+    )
+    assert "n-gram regression" in printed
+    assert (tmp_path / "runs/reviews/evaluation/evaluation.html").is_file()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    run(elsewhere, "perceiver-evaluate-text ../runs/reviews --out here")
+    assert (elsewhere / "here/evaluation.json").is_file()
+
+
+@pytest.mark.slow
+def test_the_tutorial_on_text(tmp_path: Path) -> None:
+    for _ in range(2):  # the same command continues
+        run(tmp_path, "perceiver-pretrain-text --out runs/text", SHORT_TEXT)
+    run(tmp_path, 'perceiver-fill-mask runs/text "Returns the maximum val[MASK][MASK] of an array along an axis."')
+    run(tmp_path, "perceiver-finetune-text --start-from runs/text --out runs/tasks", SHORT_TASKS)
+    run(tmp_path, "perceiver-evaluate-text runs/tasks")
+    run(tmp_path, "perceiver-pretrain-text --objective next --out runs/next", SHORT_TEXT)
+    run(tmp_path, 'perceiver-generate-text runs/next --prompt "Returns the"')
+    for name, text in {
+        "CoLA": "a\t1\t\tA sentence.\na\t0\t*\tSentence a.\n",
+        "MRPC": "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t1\t2\ta\tb\n0\t3\t4\tc\td\n",
+        "STS-B": "sentence1\tsentence2\tscore\na\tb\t4.5\nc\td\t1.0\n",
+    }.items():
+        (tmp_path / "glue_data" / name).mkdir(parents=True)
+        for part in ("train", "dev"):
+            (tmp_path / f"glue_data/{name}/{part}.tsv").write_text(text)
+    run(
+        tmp_path,
+        "perceiver-finetune-text --start-from runs/text --data glue_data --tasks cola mrpc stsb --out runs/glue",
+        SHORT_TASKS,
+    )
+
+
+@pytest.mark.slow
+def test_contests_on_text(tmp_path: Path) -> None:
+    few = "--seeds 1 --finetuning.steps 2 --finetuning.batch-size 4"
+    shorter = SHORT_TEXT.replace("--", "--pretraining.")
+    run(tmp_path, "python -m multimodal.language.comparison --out runs/comparison", f"{few} {shorter}")
+    assert (tmp_path / "runs/comparison/comparison.html").is_file()
+    sizes = "--finetuning.max-length 64 --finetuning.num-latents 16"
+    run(tmp_path, "python -m multimodal.language.ways --out runs/ways", f"{few} {sizes}")
+    assert (tmp_path / "runs/ways/ways.html").is_file()
+    run(tmp_path, "python -m multimodal.language.latents --out runs/latents", f"{few} --counts 2 4")
+    assert (tmp_path / "runs/latents/latents.png").is_file()
 
 
 def test_an_agent_trains_is_evaluated_elsewhere_and_resumes(tmp_path: Path) -> None:

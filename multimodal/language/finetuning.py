@@ -23,7 +23,7 @@ from multimodal.language.published import take_pretrained
 from multimodal.language.runs import RunInfo, TaskInfo, load_run
 from multimodal.language.settings import FinetuningConfig
 from multimodal.language.tables import as_bytes
-from multimodal.language.tokens import CLS, Tokens, fit_pair, join, load_tokens
+from multimodal.language.tokens import CLS, MASK, SEP, Tokens, fit_pair, join, load_tokens
 from perceiver_core.hub import HubModel
 
 HELD_OUT_FILE = "held_out.jsonl"
@@ -190,7 +190,15 @@ class FinetuningTask:
         rows, tasks, targets = self._read
         for keys in order:
             chosen = [number for _, number in keys]
-            yield collate([rows[number] for number in chosen], tasks[chosen].tolist(), targets[chosen].tolist())
+            shown = [self._partly_hidden(rows[number], epoch, number) for epoch, number in keys]
+            yield collate(shown, tasks[chosen].tolist(), targets[chosen].tolist())
+
+    def _partly_hidden(self, row: np.ndarray, epoch: int, number: int) -> np.ndarray:
+        """A row with some of its tokens hidden; which ones follows from seed, epoch and number."""
+        rng = np.random.default_rng([self.settings.seed, epoch, number])
+        hidden = (rng.random(len(row)) < self.settings.hide_share) & (row > SEP)
+        hidden[0] = False
+        return np.where(hidden, MASK, row)
 
     def losses(self, model: nn.Module, core: HubModel, batch: LabelledBatch, turn: Turn) -> Mapping[str, Tensor]:
         total, by_name = task_losses(model, batch, self.info.tasks)

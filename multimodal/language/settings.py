@@ -125,6 +125,8 @@ class FinetuningConfig(TrainingSettings):
     """The classes are the signs of your table's scores; those nearer to zero than this are left out."""
     way: Literal["task-queries", "shared-token", "task-tokens"] = "task-queries"
     """How tasks are told apart: a query each, heads on one shared token, or an input token each."""
+    hide_share: float = 0.1
+    """Share of the tokens that a step shows as `[MASK]`, others in every epoch: n-grams are not learnt by heart."""
     preset: str = "tiny"
     """Sizes where nothing is started from."""
     max_length: int | None = None
@@ -153,6 +155,8 @@ class FinetuningConfig(TrainingSettings):
             raise ValueError(f"text_columns are {', '.join(self.text_columns)}; expected one or two")
         if len(set(self.tasks)) < len(self.tasks):
             raise ValueError(f"tasks are {', '.join(self.tasks)}; each may come once")
+        if not 0 <= self.hide_share < 1:
+            raise ValueError(f"hide_share is {self.hide_share}; it must be at least 0 and below 1")
         if self.scored and self.sign_margin is not None:
             raise ValueError("--scored keeps scores and --sign-margin makes classes of them; give one of them")
 
@@ -160,7 +164,7 @@ class FinetuningConfig(TrainingSettings):
         """The settings that the course of training depends on, as plain values; a run is continued with the same."""
         names = (
             *("start_from", "tasks", "data", "text_columns", "label_column", "scored", "sign_margin", "way"),
-            *("preset", "max_length", "num_latents", "encoder", "match"),
+            *("hide_share", "preset", "max_length", "num_latents", "encoder", "match"),
         )
         return super().course() | {name: getattr(self, name) for name in names}
 

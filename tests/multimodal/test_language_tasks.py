@@ -19,6 +19,7 @@ from torch import Tensor
 
 from multimodal.common.errors import DataError
 from multimodal.common.records import METRICS_FILE, read_lines
+from multimodal.common.sampling import EpochBatches
 from multimodal.common.training import alone, train
 from multimodal.language import embedded
 from multimodal.language.baselines import n_gram_regression, trivial
@@ -38,7 +39,7 @@ from multimodal.language.runs import TaskInfo, load_model
 from multimodal.language.settings import FinetuningConfig, pretraining_recipe
 from multimodal.language.tables import Columns, examples_of, find_parts, read_task
 from multimodal.language.task_data import load_tasks, table_name
-from multimodal.language.tokens import CLS, Bytes, load_tokens
+from multimodal.language.tokens import CLS, MASK, Bytes, load_tokens
 
 COLUMNS = Columns(texts=("text",), label="label")
 TASKS = (
@@ -497,6 +498,7 @@ def test_a_training_starts_from_a_pretraining(reviews: Path, tmp_path: Path) -> 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "columns": ({"text_columns": ("a", "b", "c")}, "text_columns are a, b, c; expected one or two"),
     "twice": ({"tasks": ("order", "order")}, "tasks are order, order; each may come once"),
+    "hide": ({"hide_share": 1.0}, "hide_share is 1.0; it must be at least 0 and below 1"),
     "both": ({"scored": True, "sign_margin": 0.5}, "give one of them"),
 }
 
@@ -506,6 +508,23 @@ def test_settings_that_make_no_sense(name: str) -> None:
     changes, sentence = REFUSED[name]
     with pytest.raises(ValueError, match=sentence):
         FinetuningConfig(out="run", **changes)
+
+
+def test_hidden_tokens_follow_from_epoch_and_number(reviews: Path, tmp_path: Path) -> None:
+    config = config_for(tmp_path / "run", reviews, hide_share=0.3)
+    task = prepare(config)
+    order = EpochBatches(task.num_samples, 8, seed=0)
+    first, second = (next(iter(task.batches(order, torch.device("cpu")))) for _ in range(2))
+    assert torch.equal(first.tokens, second.tokens)
+    assert 0.15 < float((first.tokens[first.mask] == MASK).float().mean()) < 0.45
+    assert bool((first.tokens[:, 0] == CLS).all())
+    later = next(iter(task.batches(EpochBatches(task.num_samples, 8, seed=0, first_step=15), torch.device("cpu"))))
+    assert later.tokens.shape == first.tokens.shape and not torch.equal(later.tokens, first.tokens)
+    plain = next(
+        iter(prepare(config_for(tmp_path / "plain", reviews, hide_share=0.0)).batches(order, torch.device("cpu")))
+    )
+    seen = first.tokens != MASK
+    assert torch.equal(first.tokens[seen], plain.tokens[seen]) and not bool((plain.tokens == MASK).any())
 
 
 def test_other_classes_do_not_continue_a_run(reviews: Path, tmp_path: Path) -> None:
