@@ -21,6 +21,7 @@ from multimodal.language.runs import RunInfo, load_model
 from multimodal.language.tokens import CLS, Tokens, load_tokens
 from perceiver_core.attention_maps import record_attention
 from perceiver_core.hub import HubModel
+from perceiver_core.inputs import TokenInput
 from perceiver_core.model import PerceiverIO
 
 SHOWN_ROWS = 6
@@ -44,11 +45,14 @@ def attention_picture(model: PerceiverIO, row: np.ndarray, tokens: Tokens) -> Fi
     """Where latents look in a row: probabilities of the encoder's cross-attention, the largest over its heads."""
     with torch.no_grad(), record_attention(model) as maps:
         model.encode(torch.from_numpy(row)[None])
+    assert isinstance(model.inputs, TokenInput)
     looked = maps[0].probabilities[0].amax(0).numpy()  # [N, M]
-    latents = len(looked)
-    first = max(0, latents // 2 - SHOWN_LATENTS // 2)
+    # Latents begin at places along the longest row; those of a shorter text's middle are shown.
+    stride = model.inputs.config.max_length / len(looked)
+    middle = len(row) / 2
+    first = max(0, min(int(middle / stride) - SHOWN_LATENTS // 2, len(looked) - SHOWN_LATENTS))
     shown = looked[first : first + SHOWN_LATENTS]
-    begin = max(0, int((first + len(shown) / 2) * len(row) / latents) - SHOWN_TOKENS // 2)
+    begin = max(0, int(middle) - SHOWN_TOKENS // 2)
     shown = shown[:, begin : begin + SHOWN_TOKENS]
     # Tokens of tasks stand behind the vocabulary, in the place of [CLS].
     letters = [
@@ -56,9 +60,10 @@ def attention_picture(model: PerceiverIO, row: np.ndarray, tokens: Tokens) -> Fi
         for value in row[begin : begin + SHOWN_TOKENS]
     ]
     figure, axis = plt.subplots(figsize=(11, 4.2), layout="constrained")
-    image = axis.imshow(shown, aspect="auto", cmap="magma", vmin=0)
+    extent = (-0.5, len(letters) - 0.5, first + len(shown) - 0.5, first - 0.5)
+    image = axis.imshow(shown, aspect="auto", cmap="magma", vmin=0, extent=extent)
     axis.set_xticks(range(len(letters)), letters, fontsize=7)
-    axis.set(ylabel=f"latents {first} to {first + len(shown) - 1}", xlabel="tokens")
+    axis.set(ylabel="latent", xlabel="tokens")
     figure.colorbar(image, ax=axis, label="attention")
     return figure
 
