@@ -76,6 +76,8 @@ FLOORS: dict[str, list[tuple[str, ...]]] = {
     "multimodal": [
         ("common",),
         ("clips",),
+        ("language/text",),
+        ("language/tasks",),
         ("autoencoder", "language"),
         ("__init__",),
     ],

@@ -52,13 +52,13 @@ class ComparisonConfig:
 def compare(config: ComparisonConfig) -> None:
     """Run all trainings and write `comparison.json`, `comparison.png` and `comparison.html`."""
     # Here, not above: what is wrong with the arguments is said before seconds of imports.
-    from multimodal.language.baselines import n_gram_regression, trivial
     from multimodal.language.contest import Entry, by_way, minutes_since, pretrain_all, run_contest
     from multimodal.language.contest_report import publish
     from multimodal.language.evaluation import N_GRAMS, TRIVIAL
     from multimodal.language.finetuning_preparation import columns_of
-    from multimodal.language.metrics import over_samples
-    from multimodal.language.task_data import load_tasks
+    from multimodal.language.tasks.baselines import n_gram_regression, trivial
+    from multimodal.language.tasks.data import load_tasks
+    from multimodal.language.tasks.metrics import over_samples
 
     began = time.monotonic()
     folder = Path(config.out)

@@ -20,11 +20,11 @@ from multimodal.common.settings import TrainingSettings
 from multimodal.common.training import alone, train
 from multimodal.language.finetuning import tell
 from multimodal.language.finetuning_preparation import prepare
-from multimodal.language.metrics import METRICS, Estimate, over_seeds
 from multimodal.language.preparation import prepare as prepare_pretraining
 from multimodal.language.runs import load_model
 from multimodal.language.settings import FinetuningConfig, PretrainingConfig
-from multimodal.language.tokens import load_tokens
+from multimodal.language.tasks.metrics import METRICS, Estimate, over_seeds
+from multimodal.language.text.tokens import load_tokens
 
 LOOK_SECONDS = 2.0
 

@@ -15,7 +15,7 @@ from rich.table import Table
 
 from multimodal.common.records import write_atomically
 from multimodal.common.report import picture, table, write_page
-from multimodal.language.metrics import Estimate
+from multimodal.language.tasks.metrics import Estimate
 
 Results = Mapping[str, Mapping[str, Estimate]]
 """Estimates of the headline metric by way and task."""

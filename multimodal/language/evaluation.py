@@ -13,15 +13,15 @@ from rich.console import Console
 
 from multimodal.common.errors import DataError
 from multimodal.common.records import write_atomically
-from multimodal.language.baselines import n_gram_regression, trivial
 from multimodal.language.commands import EvaluateConfig
 from multimodal.language.finetuning import Told, tell
-from multimodal.language.labelled import Example, LabelledTask
-from multimodal.language.metrics import Estimate, over_samples
-from multimodal.language.runs import RunInfo, TaskInfo, load_model
-from multimodal.language.tables import Columns
-from multimodal.language.task_data import load_tasks, table_name
-from multimodal.language.tokens import load_tokens
+from multimodal.language.runs import RunInfo, load_model
+from multimodal.language.tasks.baselines import n_gram_regression, trivial
+from multimodal.language.tasks.data import load_tasks, table_name
+from multimodal.language.tasks.labelled import Example, LabelledTask, TaskInfo
+from multimodal.language.tasks.metrics import Estimate, over_samples
+from multimodal.language.tasks.tables import Columns
+from multimodal.language.text.tokens import load_tokens
 
 MODEL, N_GRAMS, TRIVIAL = "model", "n-gram regression", "most frequent class or mean score"
 

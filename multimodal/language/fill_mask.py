@@ -27,7 +27,7 @@ def _show(config: FillMaskConfig) -> None:
     from multimodal.language.filling import fill, read_masked
     from multimodal.language.pretraining_report import readable
     from multimodal.language.runs import load_model
-    from multimodal.language.tokens import load_tokens
+    from multimodal.language.text.tokens import load_tokens
 
     tokens = load_tokens(config.run)
     model, info = load_model(config.run)

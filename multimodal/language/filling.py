@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from multimodal.common.errors import DataError
-from multimodal.language.tokens import MASK, SPECIAL, Tokens
+from multimodal.language.text.tokens import MASK, SPECIAL, Tokens
 from perceiver_core.hub import HubModel
 
 

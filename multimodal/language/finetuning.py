@@ -16,14 +16,14 @@ from torch.utils.tensorboard import SummaryWriter
 from multimodal.common.records import Problem, append_lines
 from multimodal.common.sampling import EpochBatches
 from multimodal.common.training import Turn
-from multimodal.language.labelled import Example, LabelledTask
-from multimodal.language.metrics import METRICS
 from multimodal.language.model import Way, build_tasks
 from multimodal.language.published import take_pretrained
-from multimodal.language.runs import RunInfo, TaskInfo, load_run
+from multimodal.language.runs import RunInfo, load_run
 from multimodal.language.settings import FinetuningConfig
-from multimodal.language.tables import as_bytes
-from multimodal.language.tokens import CLS, MASK, SEP, Tokens, fit_pair, join, load_tokens
+from multimodal.language.tasks.labelled import Example, LabelledTask, TaskInfo
+from multimodal.language.tasks.metrics import METRICS
+from multimodal.language.tasks.tables import as_bytes
+from multimodal.language.text.tokens import CLS, MASK, SEP, Tokens, fit_pair, join, load_tokens
 from perceiver_core.hub import HubModel
 
 HELD_OUT_FILE = "held_out.jsonl"

@@ -11,15 +11,15 @@ from multimodal.common.ray_train import check_resources
 from multimodal.common.run_folder import claim, make_folder
 from multimodal.common.sampling import EpochBatches
 from multimodal.language.finetuning import FinetuningTask
-from multimodal.language.labelled import LabelledTask
 from multimodal.language.matching import match_transformer
 from multimodal.language.model import LanguageSizes, preset
 from multimodal.language.published import is_run, published_classes, sizes_of
 from multimodal.language.runs import RunInfo, begin_or_continue, load_run
 from multimodal.language.settings import FinetuningConfig
-from multimodal.language.tables import Columns
-from multimodal.language.task_data import check_names, load_tasks, table_name
-from multimodal.language.tokens import Bytes, Tokens
+from multimodal.language.tasks.data import check_names, load_tasks, table_name
+from multimodal.language.tasks.labelled import LabelledTask
+from multimodal.language.tasks.tables import Columns
+from multimodal.language.text.tokens import Bytes, Tokens
 
 
 def columns_of(config: FinetuningConfig) -> Columns:

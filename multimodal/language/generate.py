@@ -30,7 +30,7 @@ def _show(config: GenerateConfig) -> None:
     import torch
 
     from multimodal.language.runs import load_model
-    from multimodal.language.tokens import load_tokens
+    from multimodal.language.text.tokens import load_tokens
     from perceiver_core.autoregressive import PerceiverAR
 
     tokens = load_tokens(config.run)

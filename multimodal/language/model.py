@@ -17,7 +17,7 @@ from torch import Tensor
 from multimodal.common.errors import DataError
 from multimodal.language.initial import begin_with_frequencies, begin_with_neighbourhoods
 from multimodal.language.settings import Encoder
-from multimodal.language.tokens import Bytes
+from multimodal.language.text.tokens import Bytes
 from multimodal.language.transformer import TextTransformer, TextTransformerConfig
 from perceiver_core import AttentionConfig, DecoderConfig, EncoderConfig, PerceiverIO, PerceiverIOConfig
 from perceiver_core.autoregressive import AutoregressiveConfig, PerceiverAR

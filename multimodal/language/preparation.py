@@ -12,16 +12,16 @@ from multimodal.common.errors import DataError
 from multimodal.common.ray_train import check_resources
 from multimodal.common.run_folder import claim, make_folder
 from multimodal.common.sampling import EpochBatches
-from multimodal.language.corpus import find_shards, read_shard
-from multimodal.language.docstrings import read_docstrings
 from multimodal.language.matching import match_transformer
 from multimodal.language.model import LanguageSizes, preset
-from multimodal.language.packing import Counts, pack, sample
 from multimodal.language.pretraining import PretrainingTask
 from multimodal.language.published import is_run, sizes_of
 from multimodal.language.runs import RunInfo, begin_or_continue
 from multimodal.language.settings import PretrainingConfig
-from multimodal.language.tokens import Bytes, Pieces, Tokens, load_tokens
+from multimodal.language.text.corpus import find_shards, read_shard
+from multimodal.language.text.docstrings import read_docstrings
+from multimodal.language.text.packing import Counts, pack, sample
+from multimodal.language.text.tokens import Bytes, Pieces, Tokens, load_tokens
 
 
 def documents(config: PretrainingConfig) -> Iterator[bytes]:

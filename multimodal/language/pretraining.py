@@ -17,13 +17,13 @@ from torch.utils.tensorboard import SummaryWriter
 from multimodal.common.records import Problem, append_lines
 from multimodal.common.sampling import EpochBatches
 from multimodal.common.training import Turn
-from multimodal.language.masking import Masked, mask_rows
 from multimodal.language.model import build_masked, build_next
-from multimodal.language.packing import FOLDER, HELD_OUT, TRAIN, Rows
 from multimodal.language.published import take_pretrained
 from multimodal.language.runs import RunInfo, load_run
 from multimodal.language.settings import PretrainingConfig
-from multimodal.language.tokens import Tokens, load_tokens
+from multimodal.language.text.masking import Masked, mask_rows
+from multimodal.language.text.packing import FOLDER, HELD_OUT, TRAIN, Rows
+from multimodal.language.text.tokens import Tokens, load_tokens
 from perceiver_core.autoregressive import PerceiverAR
 from perceiver_core.hub import HubModel
 

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 
 from multimodal.common.records import METRICS_FILE, read_lines
 from multimodal.common.report import number, percent, picture, table, write_page
-from multimodal.language.masking import mask_rows
-from multimodal.language.packing import FOLDER, HELD_OUT, Rows
 from multimodal.language.pretraining import HELD_OUT_FILE, MaskedBatch
 from multimodal.language.runs import RunInfo, load_model
-from multimodal.language.tokens import CLS, Tokens, load_tokens
+from multimodal.language.text.masking import mask_rows
+from multimodal.language.text.packing import FOLDER, HELD_OUT, Rows
+from multimodal.language.text.tokens import CLS, Tokens, load_tokens
 from perceiver_core.attention_maps import record_attention
 from perceiver_core.hub import HubModel
 from perceiver_core.inputs import TokenInput

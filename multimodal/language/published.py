@@ -10,7 +10,7 @@ from multimodal.common.errors import DataError
 from multimodal.common.run_folder import RUN_FILE
 from multimodal.language.model import LanguageSizes, take_trunk
 from multimodal.language.runs import load_model, load_run
-from multimodal.language.tokens import Bytes, Tokens, load_tokens
+from multimodal.language.text.tokens import Bytes, Tokens, load_tokens
 from perceiver_core.hub import HubModel
 from perceiver_core.model import PerceiverIO
 from perceiver_core.pretrained import HuggingFaceConfig, PretrainedPerceiver, load

@@ -15,7 +15,7 @@ from multimodal.language.evaluation import MODEL, N_GRAMS, TaskResult
 from multimodal.language.finetuning import HELD_OUT_FILE, first_token, read_examples
 from multimodal.language.pretraining_report import attention_picture
 from multimodal.language.runs import load_model
-from multimodal.language.tokens import load_tokens
+from multimodal.language.text.tokens import load_tokens
 from perceiver_core.model import PerceiverIO
 
 SHOWN_MISTAKES = 8

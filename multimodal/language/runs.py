@@ -11,35 +11,13 @@ from multimodal.common.errors import DataError
 from multimodal.common.run_folder import RUN_FILE, check_same_settings, newest_checkpoint, read_run, write_run
 from multimodal.language.model import LanguageSizes
 from multimodal.language.settings import MODALITY
+from multimodal.language.tasks.labelled import TaskInfo
 from multimodal.language.transformer import TextTransformer
 from perceiver_core.autoregressive import PerceiverAR
 from perceiver_core.hub import CONFIG_FILE, HubModel, read_config
 from perceiver_core.model import PerceiverIO
 
 Job = Literal["masked", "next", "tasks"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class TaskInfo:
-    """What a run knows of a labelled task.
-
-    Attributes:
-        name: of the task.
-        classes: names of the classes; labels are indices into them. Empty: the label is a score.
-        metrics: names in `multimodal.language.metrics`, the headline first.
-        mean, deviation: of the scores that were trained on; the model tells scores in these units.
-    """
-
-    name: str
-    classes: tuple[str, ...]
-    metrics: tuple[str, ...]
-    mean: float = 0.0
-    deviation: float = 1.0
-
-    @property
-    def outputs(self) -> int:
-        """Width of the task's head."""
-        return len(self.classes) or 1
 
 
 @dataclass(frozen=True, kw_only=True)

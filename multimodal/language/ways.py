@@ -55,7 +55,7 @@ def compare(config: WaysConfig) -> None:
     from multimodal.language.contest import Entry, by_way, minutes_since, run_contest
     from multimodal.language.contest_report import publish
     from multimodal.language.finetuning_preparation import columns_of
-    from multimodal.language.task_data import load_tasks
+    from multimodal.language.tasks.data import load_tasks
 
     began = time.monotonic()
     folder = Path(config.out)

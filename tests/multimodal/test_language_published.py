@@ -16,8 +16,8 @@ from multimodal.language.finetuning_preparation import prepare
 from multimodal.language.model import build_masked, build_tasks
 from multimodal.language.pretraining import MaskedBatch, masked_loss
 from multimodal.language.published import published_classes, sizes_of, take_pretrained
-from multimodal.language.runs import TaskInfo
 from multimodal.language.settings import FinetuningConfig
+from multimodal.language.tasks.labelled import TaskInfo
 from perceiver_core.hub import HubModel
 from perceiver_core.pretrained.checkpoints import hugging_face_name, hugging_face_weights
 from tests.perceiver_core.huggingface import FULL, SMALL, Case, _tokens, save_random

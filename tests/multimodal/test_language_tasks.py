@@ -21,25 +21,25 @@ from multimodal.common.errors import DataError
 from multimodal.common.records import METRICS_FILE, read_lines
 from multimodal.common.sampling import EpochBatches
 from multimodal.common.training import alone, train
-from multimodal.language import embedded
-from multimodal.language.baselines import n_gram_regression, trivial
 from multimodal.language.commands import EvaluateConfig
-from multimodal.language.docstrings import Docstring, is_held_out
-from multimodal.language.embedded import NAMES, embedded_task
 from multimodal.language.evaluation import MODEL, N_GRAMS, evaluate
 from multimodal.language.finetuning import LabelledBatch, collate, read_examples, task_losses, tell
 from multimodal.language.finetuning_preparation import prepare
-from multimodal.language.glue import GLUE, read_glue
-from multimodal.language.labelled import Example, make_task
-from multimodal.language.metrics import METRICS, RESAMPLED, over_samples, over_seeds
 from multimodal.language.model import build_masked, build_tasks, preset, take_trunk
 from multimodal.language.preparation import prepare as prepare_pretraining
 from multimodal.language.report import result_rows, write_report
-from multimodal.language.runs import TaskInfo, load_model
+from multimodal.language.runs import load_model
 from multimodal.language.settings import FinetuningConfig, pretraining_recipe
-from multimodal.language.tables import Columns, examples_of, find_parts, read_task
-from multimodal.language.task_data import load_tasks, table_name
-from multimodal.language.tokens import CLS, MASK, Bytes, load_tokens
+from multimodal.language.tasks import embedded
+from multimodal.language.tasks.baselines import n_gram_regression, trivial
+from multimodal.language.tasks.data import load_tasks, table_name
+from multimodal.language.tasks.embedded import NAMES, embedded_task
+from multimodal.language.tasks.glue import GLUE, read_glue
+from multimodal.language.tasks.labelled import Example, TaskInfo, make_task
+from multimodal.language.tasks.metrics import METRICS, RESAMPLED, over_samples, over_seeds
+from multimodal.language.tasks.tables import Columns, examples_of, find_parts, read_task
+from multimodal.language.text.docstrings import Docstring, is_held_out
+from multimodal.language.text.tokens import CLS, MASK, Bytes, load_tokens
 
 COLUMNS = Columns(texts=("text",), label="label")
 TASKS = (

@@ -17,16 +17,28 @@ from hypothesis import strategies as st
 from multimodal.common.errors import DataError
 from multimodal.common.records import METRICS_FILE, read_lines
 from multimodal.common.training import alone, train
-from multimodal.language.corpus import PIECE_BYTES, find_shards, read_shard
-from multimodal.language.docstrings import docstrings_of, is_held_out
-from multimodal.language.masking import choose, corrupt, mask_rows
 from multimodal.language.matching import cost, match_transformer
 from multimodal.language.model import build_masked, preset
-from multimodal.language.packing import FOLDER, HELD_OUT, TRAIN, Rows, pack
 from multimodal.language.preparation import prepare
 from multimodal.language.pretraining_report import write_pretraining_report
 from multimodal.language.settings import PretrainingConfig, pretraining_recipe
-from multimodal.language.tokens import CLS, EOS, MASK, PAD, SEP, SPECIAL, Bytes, Pieces, fit_pair, join, load_tokens
+from multimodal.language.text.corpus import PIECE_BYTES, find_shards, read_shard
+from multimodal.language.text.docstrings import docstrings_of, is_held_out
+from multimodal.language.text.masking import choose, corrupt, mask_rows
+from multimodal.language.text.packing import FOLDER, HELD_OUT, TRAIN, Rows, pack
+from multimodal.language.text.tokens import (
+    CLS,
+    EOS,
+    MASK,
+    PAD,
+    SEP,
+    SPECIAL,
+    Bytes,
+    Pieces,
+    fit_pair,
+    join,
+    load_tokens,
+)
 from perceiver_core.attention_maps import record_attention
 from perceiver_core.model import PerceiverIO
 

@@ -19,10 +19,10 @@ from multimodal.language.contest import Outcome, _train_one, by_way
 from multimodal.language.contest_report import publish, rows_of
 from multimodal.language.filling import fill, read_masked
 from multimodal.language.latents import LatentsConfig
-from multimodal.language.metrics import Estimate
 from multimodal.language.preparation import prepare
 from multimodal.language.settings import FinetuningConfig, pretraining_recipe
-from multimodal.language.tokens import MASK, Bytes
+from multimodal.language.tasks.metrics import Estimate
+from multimodal.language.text.tokens import MASK, Bytes
 from multimodal.language.ways import WaysConfig
 
 

@@ -9,7 +9,7 @@ from scipy.sparse import hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression, Ridge
 
-from multimodal.language.labelled import Example, LabelledTask
+from multimodal.language.tasks.labelled import Example, LabelledTask
 
 # Character n-grams for models of bytes and words for models of words: the classical model gets both.
 MOST_FEATURES = 60_000

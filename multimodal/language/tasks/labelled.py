@@ -9,9 +9,31 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from multimodal.common.errors import DataError
-from multimodal.language.runs import TaskInfo
 
 CLASSES, SCORE = ("accuracy",), ("pearson", "spearman")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskInfo:
+    """What a run knows of a labelled task.
+
+    Attributes:
+        name: of the task.
+        classes: names of the classes; labels are indices into them. Empty: the label is a score.
+        metrics: names in `METRICS`, the headline first.
+        mean, deviation: of the scores that were trained on; the model tells scores in these units.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    metrics: tuple[str, ...]
+    mean: float = 0.0
+    deviation: float = 1.0
+
+    @property
+    def outputs(self) -> int:
+        """Width of the task's head."""
+        return len(self.classes) or 1
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from multimodal.common.errors import DataError
-from multimodal.language.docstrings import is_held_out
-from multimodal.language.labelled import Example, LabelledTask, make_task
+from multimodal.language.tasks.labelled import Example, LabelledTask, make_task
+from multimodal.language.text.docstrings import is_held_out
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".parquet")
 TEST_STEMS = ("test", "validation", "valid", "val", "dev")

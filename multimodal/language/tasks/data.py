@@ -8,10 +8,10 @@ from pathlib import Path
 from torch import nn
 
 from multimodal.common.errors import DataError
-from multimodal.language.embedded import NAMES, embedded_task
-from multimodal.language.glue import GLUE, read_glue
-from multimodal.language.labelled import LabelledTask
-from multimodal.language.tables import Columns, read_task
+from multimodal.language.tasks.embedded import NAMES, embedded_task
+from multimodal.language.tasks.glue import GLUE, read_glue
+from multimodal.language.tasks.labelled import LabelledTask
+from multimodal.language.tasks.tables import Columns, read_task
 
 
 def check_names(tasks: Sequence[str], data: str | None) -> None:

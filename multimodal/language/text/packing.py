@@ -23,8 +23,8 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from multimodal.common.errors import DataError
 from multimodal.common.records import write_atomically
-from multimodal.language.docstrings import is_held_out
-from multimodal.language.tokens import EOS, Tokens
+from multimodal.language.text.docstrings import is_held_out
+from multimodal.language.text.tokens import EOS, Tokens
 
 FOLDER = "text"
 TRAIN, HELD_OUT = "train.bin", "held_out.bin"
@@ -100,7 +100,7 @@ def pack(documents: Callable[[], Iterable[bytes]], make_tokens: Callable[[], Tok
         run: run folder.
 
     Raises:
-        DataError: there is no text, or none held out; see also `multimodal.language.corpus`.
+        DataError: there is no text, or none held out; see also `multimodal.language.text.corpus`.
     """
     folder = run / FOLDER
     if folder.is_dir():

@@ -20,8 +20,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from multimodal.language.docstrings import Docstring, is_held_out, read_docstrings
-from multimodal.language.labelled import Example, LabelledTask, make_task
+from multimodal.language.tasks.labelled import Example, LabelledTask, make_task
+from multimodal.language.text.docstrings import Docstring, is_held_out, read_docstrings
 
 MOST_TRAIN, MOST_TEST = 12_000, 1_000
 SENTENCE = re.compile(r"(?<=[.!?])\s+")

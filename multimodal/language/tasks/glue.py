@@ -24,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from multimodal.common.errors import DataError
-from multimodal.language.labelled import Example, LabelledTask, make_task
-from multimodal.language.tables import Columns, check_names, read_label
+from multimodal.language.tasks.labelled import Example, LabelledTask, make_task
+from multimodal.language.tasks.tables import Columns, check_names, read_label
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from multimodal.language.tokens import MASK, Tokens
+from multimodal.language.text.tokens import MASK, Tokens
 
 Unit = Literal["tokens", "words"]
 

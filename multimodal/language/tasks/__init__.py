@@ -1,0 +1,1 @@
+"""Labelled text: embedded tasks, GLUE, tables; metrics; classical baselines."""
