@@ -351,6 +351,54 @@ def test_the_tutorial_on_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_measurements_of_language(tmp_path: Path) -> None:
+    run(tmp_path, "perceiver-pretrain-text --steps 1000 --out runs/text", SHORT_TEXT)
+    for folder, header in (("movie_sentiment", "score"), ("language_id", "language")):
+        (tmp_path / folder).mkdir()
+        for part in ("train", "test"):
+            lines = [f"{(-1.5, 2.0)[number % 2]}\tText number {number}." for number in range(40)]
+            (tmp_path / folder / f"{part}.tsv").write_text("\n".join([f"{header}\ttext", *lines]) + "\n")
+    run(
+        tmp_path,
+        "perceiver-finetune-text --start-from runs/text --data movie_sentiment --label-column score"
+        " --sign-margin 0.5 --steps 400 --out runs/reviews",
+        SHORT_TASKS,
+    )
+    run(
+        tmp_path,
+        "perceiver-finetune-text --data language_id --label-column language --max-length 128 --num-latents 64"
+        " --steps 1200 --out runs/languages",
+        SHORT_TASKS,
+    )
+    (tmp_path / "film").mkdir()
+    (tmp_path / "film/train.txt").write_text("A film of joy.\nA film of dullness.\n" * 8000)
+    run(
+        tmp_path,
+        "perceiver-pretrain-text --data film --tokens wordpiece --vocabulary 6000 --max-length 64 --num-latents 32"
+        " --steps 400 --out runs/film-words",
+        "--steps 4 --batch-size 4 --held-out-rows 4",
+    )
+    run(
+        tmp_path,
+        "perceiver-finetune-text --start-from runs/film-words --data movie_sentiment --label-column score"
+        " --sign-margin 0.5 --steps 400 --out runs/reviews-words",
+        SHORT_TASKS,
+    )
+    run(tmp_path, "perceiver-pretrain-text --objective next --steps 600 --out runs/ar", SHORT_TEXT)
+    run(
+        tmp_path,
+        "perceiver-pretrain-text --objective next --encoder transformer --steps 600 --out runs/ar-transformer",
+        SHORT_TEXT,
+    )
+    shorter = SHORT_TEXT.replace("--", "--pretraining.") + " --finetuning.steps 2 --finetuning.batch-size 4"
+    run(tmp_path, "python -m multimodal.language.comparison --out cmp --seeds 1 --pretraining.steps 600", shorter)
+    few = "--finetuning.steps 2 --finetuning.batch-size 4"
+    sizes = "--finetuning.max-length 64 --finetuning.num-latents 16"
+    run(tmp_path, "python -m multimodal.language.ways --out ways --seeds 1", f"{few} {sizes}")
+    run(tmp_path, "python -m multimodal.language.latents --out latents --counts 2 8 32 128", few)
+
+
+@pytest.mark.slow
 def test_contests_on_text(tmp_path: Path) -> None:
     few = "--seeds 1 --finetuning.steps 2 --finetuning.batch-size 4"
     shorter = SHORT_TEXT.replace("--", "--pretraining.")
