@@ -19,6 +19,7 @@ from multimodal.common.ray_train import check_resources
 from multimodal.common.records import record_problems
 from multimodal.common.run_folder import RUN_FILE, claim, make_folder
 from multimodal.common.sampling import EpochBatches
+from multimodal.common.telling import Telling
 
 
 def prepare(config: AutoencoderTrainingConfig) -> AutoencoderTask:
@@ -40,17 +41,26 @@ def prepare(config: AutoencoderTrainingConfig) -> AutoencoderTask:
         data = str(folder / "generated")
         if not Path(data).is_dir():
             _generate(Path(data))
-    train_files = find_files(data, "train", known)
-    held_out = find_files(data, "val", train_files.classes)
+    with Telling(f"looking for media files in {data}") as tell:
+        train_files = find_files(data, "train", known, tell)
+        held_out = find_files(data, "val", train_files.classes, tell)
     EpochBatches(len(train_files.files), config.batch_size, seed=config.seed)
     problems = [*train_files.missing, *held_out.missing]
-    problems += check_files(train_files, sizes.clip, data) + check_files(held_out, sizes.clip, data)
+    with Telling(f"trying files of {data}") as tell:
+        for files in (train_files, held_out):
+            problems += check_files(files, sizes.clip, data, tell)
     info = RunInfo(model=sizes, classes=train_files.classes, training=config.course())
     if (folder / RUN_FILE).is_file():
         check_same_run(folder, info)
     else:
         save_run(folder, info)
     record_problems(folder, problems)
+    count = len(train_files.files) + len(held_out.files)
+    summary = f"{count} files of {len(train_files.classes)} classes in {data}, {len(held_out.files)} of them held out"
+    reasons = (
+        f"; {len(problems)} cannot be used, the first: {problems[0].path}: {problems[0].reason}" if problems else ""
+    )
+    Console(stderr=True).print(f"{summary}{reasons}", highlight=False, soft_wrap=True)
     return AutoencoderTask(config, data)
 
 

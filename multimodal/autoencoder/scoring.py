@@ -22,6 +22,7 @@ from multimodal.clips.loader import evaluation_loader
 from multimodal.common.errors import DataError
 from multimodal.common.ray_cluster import connect, parallel_map
 from multimodal.common.records import Problem
+from multimodal.common.telling import Telling
 from perceiver_core.model import PerceiverIO
 
 
@@ -99,8 +100,9 @@ def evaluate(config: EvaluateConfig) -> tuple[Summary, list[Row]]:
         raise DataError("--gpu: PyTorch finds no GPU on this machine; leave --gpu out, or name a --ray-address")
     model, info = load_model(config.run)
     data = data_folder(config.run, config.data)
-    found = find_files(data, config.split, info.classes)
-    check_files(found, info.model.clip, data)
+    with Telling(f"looking for media files in {data}") as tell:
+        found = find_files(data, config.split, info.classes, tell)
+        check_files(found, info.model.clip, data, tell)
     out = Path(config.out) if config.out is not None else Path(config.run) / "evaluation"
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -109,10 +111,12 @@ def evaluate(config: EvaluateConfig) -> tuple[Summary, list[Row]]:
         raise DataError(
             f"output folder {out} cannot be written ({error.strerror}); choose --out in a folder you own"
         ) from error
-    measures, problems = measure_run(config, found.files)
-    summary = summarize(measures, info.model, len(info.classes))
-    training_files = _training_files(data, info.classes)
-    baselines = rows(summary, info.model, training_files, found.files, config.max_windows)
+    with Telling(f"measuring {len(found.files)} files") as tell:
+        measures, problems = measure_run(config, found.files)
+        summary = summarize(measures, info.model, len(info.classes))
+        tell("fitting the baselines")
+        training_files = _training_files(data, info.classes)
+        baselines = rows(summary, info.model, training_files, found.files, config.max_windows)
     skipped = {problem.path: problem.reason for problem in (*found.missing, *problems)}
     values = {"data": data, "split": config.split, **asdict(summary), "skipped": skipped}
     values["baselines"] = [asdict(row) for row in baselines]

@@ -1,4 +1,4 @@
-"""Labelled media files on disk: one folder per class, or the CSV lists of Kinetics.
+"""Labelled media files on disk: one folder per class, or the lists of Kinetics, UCF101 and HMDB51.
 
 Layouts under a data folder, tried in this order for a split ("train" or "val"):
 
@@ -6,27 +6,30 @@ Layouts under a data folder, tried in this order for a split ("train" or "val"):
    is any media file under the folder named `<youtube_id>_<start:06>_<end:06>.*` or `<youtube_id>.*` (already cut to
    the segment, as Kinetics' down-loaders store it). Rows without a file are listed as missing: parts of Kinetics
    vanish over time.
-2. `train/<class>/*`, `val/<class>/*`.
-3. `<class>/*`: a tenth of each class, chosen by a hash of the file names, is held out as "val".
+2. `trainlist01.txt`, `testlist01.txt` (UCF101) or `<class>_test_split1.txt` (HMDB51), beside the class folders or in
+   the folder that they are published in. Of several splits the first that is there is taken.
+3. `train/<class>/**`, `val/<class>/**`.
+4. `<class>/**`: a tenth of each class is held out as "val", whole source videos at a time (`multimodal.clips.groups`).
+
+Files lie in their class folder at any depth. Symbolic links are followed.
 """
 
 from __future__ import annotations
 
-import csv
-import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from multimodal.clips.clip import ClipFormat, check_long_enough
+from multimodal.clips.groups import group_of, held_out_groups
+from multimodal.clips.lists import SPLIT_NAMES, Listed, media_below, read_list
 from multimodal.clips.media import MEDIA_SUFFIXES, MediaInfo, UnreadableMedia
 from multimodal.clips.probing import probe_files
 from multimodal.common.errors import DataError
 from multimodal.common.records import Problem
 
 Split = Literal["train", "val"]
-SPLIT_NAMES: dict[str, tuple[str, ...]] = {"train": ("train",), "val": ("val", "validate", "validation", "test")}
-HELD_OUT = 0.1
 # Files tried before a run starts; the others are met, and listed if damaged, on the way.
 TRIED_FILES = 32
 
@@ -54,13 +57,23 @@ class LabelledFiles:
     missing: tuple[Problem, ...] = ()
 
 
-def find_files(root: str | Path, split: Split, classes: tuple[str, ...] | None = None) -> LabelledFiles:
+def tell_nobody(text: str) -> None:
+    """Says nothing of how far the work is."""
+
+
+def find_files(
+    root: str | Path,
+    split: Split,
+    classes: tuple[str, ...] | None = None,
+    tell: Callable[[str], None] = tell_nobody,
+) -> LabelledFiles:
     """The labelled files of a split.
 
     Args:
         root: the data folder.
         split: "train" or "val".
         classes: the class list of an earlier run, which the data must have too.
+        tell: takes a line now and then: how many files were found so far.
 
     Raises:
         DataError: missing or empty folder, files outside class folders, unknown CSV columns, or other classes than
@@ -69,28 +82,31 @@ def find_files(root: str | Path, split: Split, classes: tuple[str, ...] | None =
     root = Path(root)
     if not root.is_dir():
         raise DataError(f"data folder {root} does not exist; give a folder with one subfolder per class, or train.csv")
-    lists = [root / f"{name}.csv" for name in SPLIT_NAMES[split] if (root / f"{name}.csv").is_file()]
     folders = [root / name for name in SPLIT_NAMES[split] if (root / name).is_dir()]
-    if lists:
-        found = _from_csv(root, lists[0], classes)
+    listed = read_list(root, split, tell)
+    if listed is not None:
+        found = _from_list(listed, classes, root)
     elif folders:
-        found = _from_folders(folders[0], classes)
+        found = _from_folders(folders[0], classes, tell)
+    elif read_list(root, "train" if split == "val" else "val", tell) is not None:
+        raise DataError(f"data folder {root} has no list for split {split!r}, but one for the other; add it beside it")
     elif any((root / name).is_dir() for names in SPLIT_NAMES.values() for name in names):
         raise DataError(f"data folder {root} has no split {split!r}; add {root / split}/<class>/ with media files")
     else:
-        found = _held_out(_from_folders(root, classes), root, split)
-    if not found.files:
-        raise DataError(f"{root}: split {split!r} has no media files ({', '.join(sorted(MEDIA_SUFFIXES))})")
+        found = _held_out(_from_folders(root, classes, tell), root, split)
     return found
 
 
-def _media_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in MEDIA_SUFFIXES)
+def _from_list(listed: Listed, classes: tuple[str, ...] | None, root: Path) -> LabelledFiles:
+    names = _agreed_classes(listed.classes, classes, root)
+    number_of = {name: label for label, name in enumerate(names)}
+    files = tuple(LabelledFile(path=str(path), label=number_of[name]) for path, name in listed.clips)
+    return LabelledFiles(classes=names, files=files, missing=listed.missing)
 
 
-def _from_folders(folder: Path, classes: tuple[str, ...] | None) -> LabelledFiles:
+def _from_folders(folder: Path, classes: tuple[str, ...] | None, tell: Callable[[str], None]) -> LabelledFiles:
     class_folders = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    loose = _media_files(folder)
+    loose = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in MEDIA_SUFFIXES)
     if loose:
         raise DataError(
             f"{len(loose)} media files lie in {folder} outside any class folder (first: {loose[0].name}); "
@@ -98,7 +114,11 @@ def _from_folders(folder: Path, classes: tuple[str, ...] | None) -> LabelledFile
         )
     if not class_folders:
         raise DataError(f"data folder {folder} is empty; expected one subfolder per class with media files in it")
-    found = {path.name: _media_files(path) for path in class_folders}
+    found: dict[str, list[Path]] = {}
+    for path in class_folders:
+        found[path.name] = sorted(media_below(path))
+        count = sum(map(len, found.values()))
+        tell(f"{count} media files found in {len(found)} of {len(class_folders)} class folders of {folder}")
     empty = [name for name, files in found.items() if not files]
     if empty:
         raise DataError(
@@ -126,60 +146,31 @@ def _agreed_classes(found: tuple[str, ...], classes: tuple[str, ...] | None, whe
 
 
 def _held_out(found: LabelledFiles, root: Path, split: Split) -> LabelledFiles:
-    """Split each class by the order of a hash of the file's path below the root: stable under moving the data
-    folder.
-    """
-    kept: list[LabelledFile] = []
-    for label in range(len(found.classes)):
-        files = [file for file in found.files if file.label == label]
-        order = sorted(files, key=lambda file: hashlib.sha256(str(Path(file.path).relative_to(root)).encode()).digest())
-        count = max(1, round(HELD_OUT * len(order))) if len(order) > 1 else 0
-        held_out = {file.path for file in order[:count]}
-        kept += [file for file in files if (file.path in held_out) == (split == "val")]
+    groups = [group_of(file.path, root) for file in found.files]
+    chosen = held_out_groups([file.label for file in found.files], groups)
+    if not chosen:
+        raise DataError(
+            f"{root}: no clips can be held out, since each of its {len(found.classes)} classes has a single file or "
+            f"clips of a single source video; add clips, or give held-out ones in {root}/val/<class>/ with the others "
+            f"in {root}/train/<class>/"
+        )
+    kept = (file for file, group in zip(found.files, groups, strict=True) if (group in chosen) == (split == "val"))
     return LabelledFiles(classes=found.classes, files=tuple(kept))
 
 
-def _from_csv(root: Path, list_path: Path, classes: tuple[str, ...] | None) -> LabelledFiles:
-    columns = ("label", "youtube_id", "time_start", "time_end")
-    with list_path.open(newline="", encoding="utf-8") as stream:
-        reader = csv.DictReader(stream)
-        absent = [column for column in columns if column not in (reader.fieldnames or ())]
-        if absent:
-            raise DataError(
-                f"{list_path} lacks the columns {', '.join(absent)}; Kinetics lists begin with the line "
-                f"{','.join(columns)}"
-            )
-        rows = list(reader)
-    by_stem = {path.stem: path for path in sorted(root.rglob("*")) if path.suffix.lower() in MEDIA_SUFFIXES}
-    labelled: list[tuple[Path, str]] = []
-    missing: list[Problem] = []
-    for number, row in enumerate(rows, start=2):
-        try:
-            segment = f"{row['youtube_id']}_{round(float(row['time_start'])):06d}_{round(float(row['time_end'])):06d}"
-        except (TypeError, ValueError) as error:
-            raise DataError(f"{list_path} line {number}: time_start and time_end must be seconds, got {row}") from error
-        if not row["label"]:
-            raise DataError(f"{list_path} line {number}: the label is empty; every row of a training list needs one")
-        path = by_stem.get(segment) or by_stem.get(row["youtube_id"])
-        if path is None:
-            missing.append(Problem(path=str(root / segment), reason=f"listed in {list_path.name}, not found"))
-        else:
-            labelled.append((path, row["label"]))
-    if not labelled:
-        raise DataError(
-            f"{list_path} lists {len(rows)} clips and none is under {root}; expected files such as {root}/{segment}.mp4"
-            if rows
-            else f"{list_path} lists no clips"
-        )
-    # Classes come from all rows, so that files which are missing today do not renumber the labels.
-    names = _agreed_classes(tuple({row["label"] for row in rows}), classes, list_path)
-    number_of = {name: label for label, name in enumerate(names)}
-    files = tuple(LabelledFile(path=str(path), label=number_of[name]) for path, name in labelled)
-    return LabelledFiles(classes=names, files=files, missing=tuple(missing))
-
-
-def check_files(found: LabelledFiles, clip_format: ClipFormat, where: str | Path) -> list[Problem]:
+def check_files(
+    found: LabelledFiles,
+    clip_format: ClipFormat,
+    where: str | Path,
+    tell: Callable[[str], None] = tell_nobody,
+) -> list[Problem]:
     """Open some files, spread over the split, before a run starts.
+
+    Args:
+        found: the files of a split.
+        clip_format: what clips are wanted of them.
+        where: the data folder, for messages.
+        tell: takes a line after each file: how many were tried, how many cannot be used, and why the last one cannot.
 
     Returns:
         Those among them that cannot be used.
@@ -190,7 +181,7 @@ def check_files(found: LabelledFiles, clip_format: ClipFormat, where: str | Path
     stride = max(1, len(found.files) // TRIED_FILES)
     tried = found.files[::stride][:TRIED_FILES]
     problems = []
-    for info in probe_files(file.path for file in tried):
+    for number, info in enumerate(probe_files(file.path for file in tried), start=1):
         try:
             if isinstance(info, MediaInfo):
                 check_long_enough(info, clip_format)
@@ -198,6 +189,8 @@ def check_files(found: LabelledFiles, clip_format: ClipFormat, where: str | Path
                 problems.append(info)
         except UnreadableMedia as error:
             problems.append(Problem(path=error.path, reason=error.reason))
+        why = f"; {Path(problems[-1].path).name}: {problems[-1].reason}" if problems else ""
+        tell(f"tried {number} of {len(tried)} files of {where}, {len(problems)} cannot be used{why}")
     if len(problems) == len(tried):
         raise DataError(
             f"none of {len(tried)} files tried in {where} can be used; the first: {problems[0].path}: "

@@ -28,7 +28,11 @@ from av.video.frame import VideoFrame
 from multimodal.clips.picture import MAX_PIXELS, TIME_TOLERANCE, Picture, pixel_aspect, shown_size
 from multimodal.clips.sound import MAX_CHANNELS, Resampling, Sound, settle_layout
 
-MEDIA_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".webm", ".mkv", ".avi"})
+# Files that folders are searched for: containers with moving pictures.
+MEDIA_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".3gp", ".webm", ".mkv", ".avi", ".gif", ".ts", ".mts", ".m2ts", ".flv", ".f4v"}
+    | {".wmv", ".asf", ".mpg", ".mpeg", ".vob", ".ogv"}
+)
 
 # Decoders need packets before the window: AAC and MP3 overlap neighbouring blocks, Opus takes 80 ms (RFC 7845).
 SOUND_PREROLL = 0.25

@@ -19,7 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from multimodal.common import stopping
 from multimodal.common.errors import DataError, Stopped, TrainingFailed
 from multimodal.common.ray_cluster import connect
-from multimodal.common.records import METRICS_FILE, read_lines, write_atomically
+from multimodal.common.records import METRICS_FILE, read_lines, skipped_files, write_atomically
 from multimodal.common.run_folder import is_claimed, steps_done
 from multimodal.common.settings import TrainingSettings
 from multimodal.common.training import Task, distributed_place, train
@@ -235,6 +235,8 @@ class _Display:
                 if lines:
                     line = lines[-1]
                     text = f"{self.describe(line)}, {line.get('samples_per_second', 0):.0f}/s"
+                    skipped = skipped_files(self.settings.out)
+                    text += f", {len(skipped)} files skipped" if skipped else ""
                     progress.update(shown, completed=line["step"], description=text)
                 if last_look:
                     return

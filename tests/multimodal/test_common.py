@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.tensorboard import SummaryWriter
 
-from multimodal.common import stopping
+from multimodal.common import stopping, telling
 from multimodal.common.errors import DataError, NonFiniteLoss
 from multimodal.common.optimizers import Optimizers
 from multimodal.common.records import METRICS_FILE, Problem, read_lines, skipped_files
@@ -288,3 +288,14 @@ def test_common_knows_no_modality() -> None:
     )
     done = subprocess.run([sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_takes_long_is_told_again_and_again(monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setattr(telling, "LINE_SECONDS", 0.001)
+    seen = ""
+    with telling.Telling("looking") as tell:
+        while seen.count("looking (") < 2:
+            seen += capsys.readouterr().err
+        tell("7 found")
+        while "7 found (0 s)" not in seen:
+            seen += capsys.readouterr().err
