@@ -32,13 +32,20 @@ from perceiver_core.accelerated import kernels
 PERCEIVER, TRANSFORMER = "Perceiver IO", "Transformer"
 
 
-def sizes_of(name: str, length: int) -> LanguageSizes:
+def sizes_of(name: str, length: int, self_attends: int) -> LanguageSizes:
     """The Perceiver IO of a size, for rows of `length` bytes."""
     if name == "published":
-        return preset("paper", 262, max_length=length)
+        return replace(preset("paper", 262, max_length=length), num_self_attends=self_attends)
     small = preset("tiny", 262, max_length=length, num_latents=256)
     return replace(
-        small, channels=64, latent_channels=64, latent_qk_channels=64, num_heads=4, num_self_attends=1, gain=None
+        small,
+        channels=64,
+        latent_channels=64,
+        latent_qk_channels=64,
+        num_heads=4,
+        num_self_attends=self_attends,
+        gain=None,
+        n_grams=(),
     )
 
 
@@ -87,6 +94,7 @@ def plot(path: Path, lengths: list[int], found: dict[str, list[Measurement]]) ->
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", default="small", choices=("small", "published"))
+    parser.add_argument("--self-attends", type=int, help="layers over the latents; default 1, or the published 26")
     parser.add_argument("--lengths", type=int, nargs="+", default=[512, 2048, 8192, 32768], help="bytes of a row")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="torch threads of both")
     parser.add_argument("--clock", default="wall", choices=("wall", "cpu"), help="cpu: needs --threads 1")
@@ -103,12 +111,13 @@ def main() -> None:
         seconds=600.0,
     )
     print(f"torch {torch.__version__}, {settings.threads} threads, {arguments.clock} clock")
-    print(json.dumps(asdict(sizes_of(arguments.sizes, arguments.lengths[0]))))
+    depth = arguments.self_attends or {"small": 1, "published": 26}[arguments.sizes]
+    print(json.dumps(asdict(sizes_of(arguments.sizes, arguments.lengths[0], depth))))
     print("| bytes | Perceiver IO, s | Transformer, s | ratio (least to greatest) | MB | MB | GFLOP | GFLOP |")
     print("|---|---|---|---|---|---|---|---|")
     found: dict[str, list[Measurement]] = {PERCEIVER: [], TRANSFORMER: []}
     for length in arguments.lengths:
-        sizes = sizes_of(arguments.sizes, length)
+        sizes = sizes_of(arguments.sizes, length, depth)
         jobs = {PERCEIVER: partial(step_job, sizes), TRANSFORMER: partial(step_job, transformer_of(sizes))}
         ours, theirs = compare(jobs, settings)
         found[PERCEIVER].append(ours)
