@@ -15,6 +15,8 @@ from perceiver_core.hub import HubModel
 # Of the tokens; the positions that a masked language model decodes.
 DECODED_SHARE = 0.15
 WIDENING = 4
+# Channels of a head; widths are multiples of it.
+LEAST = 8
 
 
 def forward_flops(model: HubModel, sizes: LanguageSizes, objective: str) -> int:
@@ -53,21 +55,29 @@ def match_transformer(sizes: LanguageSizes, objective: str, match: Match) -> Lan
     at_most = _nearest(
         cost(sizes, objective, match),
         lambda width: cost(_transformer(sizes, width, layers), objective, match),
-        least=4 * sizes.num_heads,  # rotary positions need heads of four channels, and of an even number
-        step=2 * sizes.num_heads,
     )
     return _transformer(sizes, at_most, layers)
 
 
 def _transformer(sizes: LanguageSizes, width: int, layers: int) -> LanguageSizes:
+    # As many heads as the Perceiver, or half as often, so that each keeps an even number of channels, and `LEAST`.
+    heads = sizes.num_heads
+    while heads > 1 and (width % (2 * heads) or width // heads < LEAST):
+        heads //= 2
     return replace(
-        sizes, encoder="transformer", channels=width, num_self_attends=layers, widening_factor=WIDENING, gain=None
+        sizes,
+        encoder="transformer",
+        channels=width,
+        num_heads=heads,
+        num_self_attends=layers,
+        widening_factor=WIDENING,
+        gain=None,
     )
 
 
-def _nearest(wanted: int, cost_of: Callable[[int], int], least: int, step: int) -> int:
-    """The width from `least` on, in steps, whose cost is nearest to what is wanted; cost grows with width."""
-    width = least
+def _nearest(wanted: int, cost_of: Callable[[int], int]) -> int:
+    """The multiple of `LEAST` whose cost is nearest to what is wanted; cost grows with width."""
+    width = step = LEAST
     before = cost_of(width)
     while before < wanted:
         after = cost_of(width + step)
