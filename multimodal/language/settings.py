@@ -137,9 +137,9 @@ class FinetuningConfig(TrainingSettings):
     """`transformer` trains the baseline by the same recipe; without --start-from."""
     match: Match = "flops"
     """What that Transformer has as much of as the preset's Perceiver IO."""
-    steps: int = 600
+    steps: int = 1500
     """Optimizer steps."""
-    checkpoint_every: int = 200
+    checkpoint_every: int = 500
     """Steps between checkpoints and measures of test examples."""
     cpus_per_process: int | None = 1
     """CPU cores and torch threads of each process; None shares this machine's."""

@@ -6,7 +6,7 @@
 | signature | a summary; a signature | whether they belong together |
 | follows | two paragraphs | whether the second follows the first |
 | order | a sentence | whether its words are in order, or two of them changed places |
-| parameter-count | a function's docstring | number of its parameters (a score) |
+| parameter-count | the beginning of a function's docstring | number of its parameters (a score) |
 
 Documents that pretraining never sees make the tests.
 """
@@ -24,6 +24,10 @@ from multimodal.language.tasks.labelled import Example, LabelledTask, make_task
 from multimodal.language.text.docstrings import Docstring, is_held_out, read_docstrings
 
 MOST_TRAIN, MOST_TEST = 12_000, 1_000
+MOST_PARAMETERS = 12
+"""Functions with more count as having so many."""
+LONGEST = 240
+"""Characters of a text that any way of answering sees: what the default model reads."""
 SENTENCE = re.compile(r"(?<=[.!?])\s+")
 YES, NO = "yes", "no"
 
@@ -50,7 +54,7 @@ def _summary(docstring: Docstring) -> str | None:
 def _package(docstrings: list[Docstring], rng: np.random.Generator) -> Iterator[Example]:
     for docstring in docstrings:
         for paragraph in _paragraphs(docstring.text)[:2]:
-            yield Example(first=paragraph, label=docstring.package, place=docstring.name)
+            yield Example(first=paragraph[:LONGEST], label=docstring.package, place=docstring.name)
 
 
 def _signature(docstrings: list[Docstring], rng: np.random.Generator) -> Iterator[Example]:
@@ -92,7 +96,7 @@ def _order(docstrings: list[Docstring], rng: np.random.Generator) -> Iterator[Ex
         sentences = [s for paragraph in _paragraphs(docstring.text)[:2] for s in SENTENCE.split(paragraph)]
         for sentence in sentences[:2]:
             words = sentence.split()
-            if not (len(words) >= 6 and len(sentence) <= 240):
+            if not (len(words) >= 6 and len(sentence) <= LONGEST):
                 continue
             right = bool(rng.integers(2))
             if not right:
@@ -107,7 +111,8 @@ def _parameters(docstrings: list[Docstring], rng: np.random.Generator) -> Iterat
     for docstring in docstrings:
         if docstring.parameters is not None and len(docstring.text) >= 60:
             text = " ".join(docstring.text.split())
-            yield Example(first=text, label=float(min(len(docstring.parameters), 12)), place=docstring.name)
+            count = float(min(len(docstring.parameters), MOST_PARAMETERS))
+            yield Example(first=text[:LONGEST], label=count, place=docstring.name)
 
 
 _MAKERS: dict[str, Callable[[list[Docstring], np.random.Generator], Iterator[Example]]] = {
