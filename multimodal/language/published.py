@@ -45,6 +45,10 @@ def published_classes(source: str) -> tuple[str, ...]:
 
 
 def _load(source: str) -> PretrainedPerceiver:
+    parent = Path(source).parent
+    if not Path(source).exists() and parent != Path() and parent.is_dir():
+        # A hub id has the form of a folder in a folder; where the outer one is there, the inner one was meant.
+        raise DataError(f"--start-from {source}: no such folder; give a run folder, or a published byte model")
     try:
         loaded = load(source)
     except (FileNotFoundError, ValueError) as error:

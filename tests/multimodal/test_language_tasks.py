@@ -195,6 +195,8 @@ def test_both_layouts_of_glue_give_the_same(name: str, glue: Path, monkeypatch: 
 def test_glue_that_is_not_there_is_named(glue: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has neither CoLA/train\.tsv nor cola/train-\*\.parquet"):
         read_glue("cola", str(tmp_path))
+    with pytest.raises(DataError, match="nowhere does not exist; give a folder with GLUE's files"):
+        read_glue("cola", str(tmp_path / "nowhere"))
     write(tmp_path / "CoLA/train.tsv", "gj04\t2\t\tA.\n")
     write(tmp_path / "CoLA/dev.tsv", "gj04\t1\t\tA.\n")
     with pytest.raises(DataError, match=r"CoLA/train\.tsv:1: label '2'; expected one of 0, 1"):

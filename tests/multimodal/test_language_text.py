@@ -364,7 +364,7 @@ def test_what_cannot_be_pretrained_is_refused(folder: Path, tmp_path: Path) -> N
     prepare(config)
     with pytest.raises(DataError, match=r"begun with other settings \(mask_share 0.15 -> 0.3\)"):
         prepare(replace(config, mask_share=0.3))
-    with pytest.raises(DataError, match=r"is neither a folder|no folder|no local folder"):
+    with pytest.raises(DataError, match=r"no such folder; give a run folder"):
         prepare(config_for(tmp_path / "other", folder, start_from=str(tmp_path / "nowhere")))
     (tmp_path / "short").mkdir()
     (tmp_path / "short/a.txt").write_text("too short")

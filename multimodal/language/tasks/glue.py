@@ -18,6 +18,7 @@ Labels of the test sets are not public, so the development sets are the tests he
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,6 +57,7 @@ class GlueTask:
     hub_dev: str = "validation"
 
 
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 PAIR = ("sentence1", "sentence2")
 NUMBERS = ("0", "1")
 ENTAILMENT = ("entailment", "not_entailment")
@@ -187,6 +189,8 @@ def _from_hub(name: str, data: str, task: GlueTask) -> tuple[list[Example], list
     import datasets
 
     folder = Path(data) / name
+    if not Path(data).exists() and not HUB_ID.fullmatch(data):
+        raise DataError(f"{data} does not exist; give a folder with GLUE's files, or a hub id such as nyu-mll/glue")
     try:
         if folder.is_dir():
             files = {part: sorted(map(str, folder.glob(f"{part}-*.parquet"))) for part in ("train", task.hub_dev)}
