@@ -457,7 +457,12 @@ def test_an_expert_is_recorded_and_cloned(tmp_path: Path) -> None:
 def test_a_clone_learns_on(tmp_path: Path) -> None:
     few = "--episodes 4 --world.num-envs 4"
     run(tmp_path, "perceiver-clone-agent record --folder demos --player focus-fire --world.scenario 2s3z", few)
-    run(tmp_path, "perceiver-clone-agent train --recording demos --run runs/clone", "--epochs 1")
+    run(
+        tmp_path,
+        "perceiver-clone-agent train --recording demos --run runs/clone --network.channels 64 --network.num-heads 2 "
+        "--network.num-layers 1 --network.num-latents 8",
+        "--epochs 1",
+    )
     run(tmp_path, "perceiver-clone-agent record --folder again --player runs/clone --world.scenario 2s3z", few)
     run(tmp_path, "perceiver-train-agent --preset 2s3z --initial-weights runs/clone/checkpoints/*", SHORT_AGENT)
 
