@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import tyro
+from rich.console import Console
 
 from multimodal.common.command import exit_with_sentence
 from multimodal.language.settings import FinetuningConfig, PretrainingConfig, pretraining_recipe
@@ -86,7 +87,9 @@ def compare(config: ComparisonConfig) -> None:
     results = by_way(run_contest(entries))
     tasks = load_tasks(config.finetuning.tasks, config.finetuning.data, columns_of(config.finetuning))
     metrics = {task.info.name: task.info.metrics[0] for task in tasks}
+    console = Console(stderr=True)
     for way, answer in ((N_GRAMS, n_gram_regression), (TRIVIAL, trivial)):
+        console.print(f"fitting: {way}", highlight=False)
         results[way] = {
             task.info.name: over_samples(task.info.metrics[0], task.targets(task.test), answer(task)) for task in tasks
         }

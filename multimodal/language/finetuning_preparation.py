@@ -41,6 +41,7 @@ def prepare(config: FinetuningConfig) -> FinetuningTask:
     check_resources(config)
     check_names(config.tasks, config.data)
     sizes, tokens = _sizes(config)
+    Console(stderr=True).print("reading labelled examples")
     labelled = load_tasks(config.tasks, config.data, columns_of(config), _published_order(config))
     folder = Path(config.out)
     make_folder(folder)
