@@ -125,8 +125,9 @@ class FinetuningConfig(TrainingSettings):
     """The classes are the signs of your table's scores; those nearer to zero than this are left out."""
     way: Literal["task-queries", "shared-token", "task-tokens"] = "task-queries"
     """How tasks are told apart: a query each, heads on one shared token, or an input token each."""
-    hide_share: float = 0.1
-    """Share of the tokens that a step shows as `[MASK]`, others in every epoch: n-grams are not learnt by heart."""
+    hide_share: float = 0.0
+    """Share of the tokens that a step shows as `[MASK]`, others in every epoch. In long trainings on few texts it keeps
+    n-grams from being learnt by heart; short ones are better without."""
     preset: str = "tiny"
     """Sizes where nothing is started from."""
     max_length: int | None = None
