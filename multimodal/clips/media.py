@@ -11,14 +11,14 @@ still, is shown as long as the sound lasts.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import av
 import numpy as np
@@ -229,10 +229,27 @@ def _last_packet_end(path: str | Path, kind: str) -> float:
     with _open(path) as container:
         tracks = _tracks(container, path)
         end = 0.0
-        for packet in container.demux([stream for stream in tracks.streams if stream.type == kind]):
+        for packet in _packets(container, [stream for stream in tracks.streams if stream.type == kind]):
             if packet.pts is not None and packet.time_base is not None:
                 end = max(end, float((packet.pts + (packet.duration or 0)) * packet.time_base))
     return end
+
+
+def _packets(container: av.container.InputContainer, streams: Sequence[Any]) -> Iterator[av.Packet]:
+    """Packets of the streams.
+
+    Raises:
+        OSError: a stream appeared in the middle of the file: PyAV lists those of the beginning, and fails.
+    """
+    packets = container.demux(streams)
+    while True:
+        try:
+            packet = next(packets, None)
+        except IndexError:
+            raise OSError("a stream begins in the middle of the file") from None
+        if packet is None:
+            return
+        yield packet
 
 
 def _end(stream: av.VideoStream | av.AudioStream) -> float | None:
@@ -243,7 +260,7 @@ def _end(stream: av.VideoStream | av.AudioStream) -> float | None:
 def _first_frame(container: av.container.InputContainer, video: av.VideoStream) -> tuple[VideoFrame | None, bool]:
     """The first frame that can be decoded, and whether the picture has no other."""
     first, packets = None, 0
-    for packet in container.demux(video):
+    for packet in _packets(container, [video]):
         packets += packet.size > 0
         if first is None:
             first = next(iter(_decode(packet)), None)
@@ -372,7 +389,7 @@ def _prime(container: av.container.InputContainer, video: av.VideoStream | None)
     """
     if video is None:
         return
-    for packet in islice(container.demux(video), PRIMING_PACKETS):
+    for packet in islice(_packets(container, [video]), PRIMING_PACKETS):
         _decode(packet)
         if packet.is_keyframe:
             return
@@ -413,7 +430,7 @@ class _Reading:
         """Decode up to the window's end; False if a sought place proves to lie too late for the window."""
         video_base = self.tracks.video.time_base if self.tracks.video is not None else None
         audio_base = self.tracks.audio.time_base if self.tracks.audio is not None else None
-        for packet in self.container.demux(self.tracks.streams):
+        for packet in _packets(self.container, self.tracks.streams):
             picture_done = self.picture is None or self.picture.complete
             sound_done = self.sound is None or self.sound.end >= self.closing + self.sound_margin
             if picture_done and sound_done:
