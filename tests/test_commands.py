@@ -367,7 +367,18 @@ def test_the_measurements_of_language(tmp_path: Path) -> None:
     run(
         tmp_path,
         "perceiver-finetune-text --data language_id --label-column language --max-length 128 --num-latents 64"
-        " --steps 1200 --out runs/languages",
+        " --steps 1200 --hide-share 0.1 --out runs/languages",
+        SHORT_TASKS,
+    )
+    run(
+        tmp_path,
+        "perceiver-finetune-text --data movie_sentiment --label-column score --sign-margin 0.5 --steps 400"
+        " --out runs/reviews-nothing",
+        f"{SHORT_TASKS} --max-length 64 --num-latents 16",
+    )
+    run(
+        tmp_path,
+        "perceiver-finetune-text --start-from runs/text --hide-share 0.1 --out runs/tasks",
         SHORT_TASKS,
     )
     (tmp_path / "film").mkdir()
@@ -381,7 +392,7 @@ def test_the_measurements_of_language(tmp_path: Path) -> None:
     run(
         tmp_path,
         "perceiver-finetune-text --start-from runs/film-words --data movie_sentiment --label-column score"
-        " --sign-margin 0.5 --steps 400 --out runs/reviews-words",
+        " --sign-margin 0.5 --steps 400 --hide-share 0.1 --out runs/reviews-words",
         SHORT_TASKS,
     )
     run(tmp_path, "perceiver-pretrain-text --objective next --steps 600 --out runs/ar", SHORT_TEXT)
