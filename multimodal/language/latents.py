@@ -91,8 +91,9 @@ def sweep(config: LatentsConfig) -> None:
         axis.plot(places, [100 * value.value for _, value, _, _ in found], "o-")
         for place, (count, value, _, _) in zip(places, found, strict=True):
             axis.annotate(str(count), (place, 100 * value.value), textcoords="offset points", xytext=(4, 4))
-        axis.set(xlabel=label, xscale="log")
+        axis.set(xlabel=label)
         axis.grid(alpha=0.3)
+    axes[0].set_xscale("log")
     axes[0].set_ylabel(f"{task.name}, {task.metrics[0]}, percent")
     figure.savefig(folder / "latents.png", dpi=110)
     plain = [{"latents": n, **asdict(value), "flops": flops, "seconds": seconds} for n, value, flops, seconds in found]
