@@ -405,7 +405,7 @@ def test_the_measurements_of_language(tmp_path: Path) -> None:
     run(tmp_path, "python -m multimodal.language.comparison --out cmp --seeds 1 --pretraining.steps 600", shorter)
     few = "--finetuning.steps 2 --finetuning.batch-size 4"
     sizes = "--finetuning.max-length 64 --finetuning.num-latents 16"
-    run(tmp_path, "python -m multimodal.language.ways --out ways --seeds 1", f"{few} {sizes}")
+    run(tmp_path, "python -m multimodal.language.ways --out ways --seeds 1 --finetuning.steps 400", f"{few} {sizes}")
     run(tmp_path, "python -m multimodal.language.latents --out latents --counts 2 8 32 128", few)
 
 
