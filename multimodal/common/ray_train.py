@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +23,7 @@ from multimodal.common.ray_cluster import connect
 from multimodal.common.records import METRICS_FILE, read_lines, skipped_files, write_atomically
 from multimodal.common.run_folder import is_claimed, steps_done
 from multimodal.common.settings import TrainingSettings
+from multimodal.common.telling import LINE_SECONDS
 from multimodal.common.training import Task, distributed_place, train
 
 # For glibc: memory that a step frees is kept for the next step. Given back and asked for again, its page faults would
@@ -226,17 +228,26 @@ class _Display:
         self._thread.join()
 
     def _follow(self) -> None:
+        console = Console(stderr=True)
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, console=Console(stderr=True)) as progress:
+        with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
             shown = progress.add_task("starting", total=self.settings.steps)
+            told = time.monotonic()
             while True:
                 last_look = self._stop.wait(LOOK_SECONDS)
-                lines = read_lines(Path(self.settings.out) / METRICS_FILE)
-                if lines:
-                    line = lines[-1]
-                    text = f"{self.describe(line)}, {line.get('samples_per_second', 0):.0f}/s"
-                    skipped = skipped_files(self.settings.out)
-                    text += f", {len(skipped)} files skipped" if skipped else ""
-                    progress.update(shown, completed=line["step"], description=text)
+                step, text = self._state()
+                progress.update(shown, completed=step, description=text)
+                if not console.is_terminal and (last_look or time.monotonic() - told >= LINE_SECONDS):
+                    told = time.monotonic()
+                    print(f"{step} of {self.settings.steps} steps, {text}", file=sys.stderr, flush=True)
                 if last_look:
                     return
+
+    def _state(self) -> tuple[int, str]:
+        """The last logged step, and what it was like."""
+        lines = read_lines(Path(self.settings.out) / METRICS_FILE)
+        if not lines:
+            return 0, "starting"
+        text = f"{self.describe(lines[-1])}, {lines[-1].get('samples_per_second', 0):.0f}/s"
+        skipped = skipped_files(self.settings.out)
+        return lines[-1]["step"], text + (f", {len(skipped)} files skipped" if skipped else "")

@@ -22,9 +22,11 @@ from multimodal.autoencoder.settings import AutoencoderTrainingConfig, default_c
 from multimodal.autoencoder.train import run
 from multimodal.clips.settings import LoaderConfig
 from multimodal.clips.synthetic import SyntheticConfig, generate
+from multimodal.common import ray_train
 from multimodal.common.ray_cluster import connect
-from multimodal.common.records import read_lines
+from multimodal.common.records import METRICS_FILE, Problem, append_lines, read_lines, record_problems
 from multimodal.common.run_folder import checkpoints
+from multimodal.common.settings import TrainingSettings
 from multimodal.common.training import alone, train
 from tests.multimodal.material import training_processes, with_queries
 from tests.patience import PATIENCE
@@ -112,3 +114,18 @@ def test_a_killed_process_is_replaced_and_the_run_ends_like_an_unbroken_one(tmp_
     assert [line["step"] for line in lines[1]] == list(range(1, 31))
     expected = [line["total"] for line in lines[0]]
     assert [line["total"] for line in lines[1]] == pytest.approx(expected, rel=1e-3)
+
+
+def test_progress_is_told_in_lines_where_there_is_no_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(ray_train, "LINE_SECONDS", 0.0)
+    monkeypatch.setattr(ray_train, "LOOK_SECONDS", 0.001)
+    seen = ""
+    with ray_train._Display(TrainingSettings(out=str(tmp_path), steps=9), lambda line: f"loss {line['total']:.1f}"):
+        while "0 of 9 steps, starting" not in seen:
+            seen += capsys.readouterr().err
+        append_lines(tmp_path / METRICS_FILE, [{"step": 5, "total": 0.25, "samples_per_second": 7}])
+        record_problems(tmp_path, [Problem(path="a", reason="b")])
+        while "5 of 9 steps, loss 0.2, 7/s, 1 files skipped" not in seen:
+            seen += capsys.readouterr().err
