@@ -1,4 +1,4 @@
-"""Multimodal models on the Perceiver IO core: video-audio-label autoencoding, and language."""
+"""Multimodal models on the Perceiver IO core: video-audio-label autoencoding, language, and optical flow."""
 
 from perceiver_agents import require
 
@@ -10,6 +10,7 @@ require(
     "av",
     "sklearn",
     "scipy",
+    "cv2",
     "tokenizers",
     "datasets",
     "pyarrow",

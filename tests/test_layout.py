@@ -82,7 +82,7 @@ FLOORS: dict[str, list[tuple[str, ...]]] = {
         ("clips",),
         ("language/text",),
         ("language/tasks",),
-        ("autoencoder", "language"),
+        ("autoencoder", "language", "flow"),
         ("__init__",),
     ],
 }
