@@ -1,6 +1,9 @@
-"""A window that shows pictures, through pygame, which is installed by whoever wants one."""
+"""A window that shows pictures, through pygame, which is installed by whoever wants one: no extra brings it."""
 
 from __future__ import annotations
+
+import importlib
+from typing import Any
 
 import numpy as np
 
@@ -14,12 +17,11 @@ class Window:
 
     def __init__(self, title: str) -> None:
         try:
-            import pygame
+            self._pygame = importlib.import_module("pygame")
         except ImportError:
             raise RuntimeError("showing a window needs pygame: pip install pygame; or render to rgb_array") from None
-        self._pygame = pygame
         self._title = title
-        self._screen: pygame.Surface | None = None
+        self._screen: Any = None
 
     def show(self, picture: np.ndarray) -> None:
         """Shows a picture, uint8 [height, width, 3]."""
