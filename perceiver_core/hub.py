@@ -85,7 +85,8 @@ def load_weights(
         keep: the module's names of parameters that keep their values, whatever the file has.
 
     Raises:
-        ValueError: keys are missing, unexpected or of another shape; all of them are named.
+        ValueError: keys are missing, unexpected or of another shape, or a buffer that no file holds was made on the
+            meta device; all of them are named.
     """
     own = module.state_dict()
     weights = {**weights, **{file_name(name): own[name] for name in keep}}
@@ -100,6 +101,12 @@ def load_weights(
     if problems:
         raise ValueError(f"{source}: the weights do not fit: {'; '.join(problems)}")
     module.load_state_dict({name: weights[key] for key, (name, _) in expected.items()}, assign=True)
+    left = [name for name, buffer in module.named_buffers() if buffer.is_meta]
+    if left:
+        raise ValueError(
+            f"{source}: {', '.join(left)} have no values, since models are built on the meta device before their "
+            "weights are read; make tables that are not saved on the CPU there, as `FourierPosition` does"
+        )
     dtypes = {tensor.dtype for tensor in weights.values() if tensor.is_floating_point()}
     if len(dtypes) == 1:
         # What is computed rather than stored (Fourier tables) follows the weights' precision.

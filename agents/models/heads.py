@@ -159,7 +159,7 @@ class TargetPointer(nn.Module):
 class UnitHead(ActionHead):
     """An order for each own unit, then a pointer to its target given the order (view "unit")."""
 
-    layout = Layout(
+    layout: ClassVar[Layout | None] = Layout(
         unit_axes={"order_mask": 1, "target_mask": 1}, entity_axes={"target_mask": 3}, entity_parts=("target",)
     )
 

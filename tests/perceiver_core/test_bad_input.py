@@ -29,6 +29,7 @@ from perceiver_core import (
     queries,
 )
 from perceiver_core import inputs as adapters
+from perceiver_core.config import config_class
 from perceiver_core.position import FourierPosition
 from tests.perceiver_core.huggingface import SMALL as HUGGING_FACE
 from tests.perceiver_core.huggingface import save_random
@@ -293,3 +294,38 @@ def test_pretrained_models_check_their_call(tmp_path: Path) -> None:
         model(inputs, subsampled_output_points={"text": None})
     with pytest.raises(ValueError, match=r"`mask` .*with B = 3, M = 30, got M = 29"):
         model(inputs, attention_mask=torch.ones(3, 29))
+
+
+class TableOnMeta(queries.QueryGenerator):
+    """Makes its table on whatever device the model is built on."""
+
+    @config_class
+    class Config:
+        points: int = 3
+
+        def build(self, inputs: Any = None) -> TableOnMeta:
+            return TableOnMeta(self)
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config, self.channels = config, 4
+        self.register_buffer("table", torch.ones(config.points, 4), persistent=False)
+
+    def count(self, tokens: Any = None) -> int:
+        return int(self.config.points)
+
+    def forward(self, positions: Any = None, tokens: Any = None) -> torch.Tensor:
+        return self.table[None]
+
+
+def test_a_table_without_values_is_named_when_a_model_is_loaded(tmp_path: Path) -> None:
+    config = PerceiverIOConfig(
+        inputs=adapters.EntityInput.Config(features=2, projection_channels=4),
+        encoder=EncoderConfig(num_latents=2, latent_channels=8, num_self_attends=1),
+        queries=TableOnMeta.Config(),
+        decoder=DecoderConfig(attention=AttentionConfig(num_heads=1, query_residual=False)),
+        outputs=outputs.ProjectionOutput.Config(channels=1),
+    )
+    PerceiverIO(config).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"\.table have no values.* make tables that are not saved on the CPU"):
+        PerceiverIO.from_pretrained(tmp_path)
