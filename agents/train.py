@@ -79,6 +79,8 @@ def check_config(config: AgentTrainingConfig, checkpoint: Path | None = None) ->
     check_teacher(config)
     if config.world.backend == "pysc2":
         check_backend(config.world, config.world.num_envs * config.cluster.num_acting)
+    if config.self_play.enabled:
+        make_worlds(config.world, 1, 0, players=2).close()
     env = make_worlds(config.world, 1, 0)
     try:
         network = AgentNetwork(config.network, env.single_observation_space, env.single_action_space)

@@ -1,6 +1,7 @@
 """Worlds of any backend: how they are made, saved and restored."""
 
 import importlib
+import inspect
 import pickle
 from collections.abc import Iterator
 from typing import Any
@@ -30,7 +31,15 @@ def make_worlds(world: WorldConfig, num_envs: int, seed: int, players: int = 1) 
             make = getattr(importlib.import_module(module), factory)
         except (ImportError, AttributeError) as error:
             raise ConfigError(f"world.scenario {world.scenario!r} names no importable factory: {error}") from error
-        return make(num_envs=num_envs, seed=seed, **({"players": players} if players > 1 else {}))
+        if players == 1:
+            return make(num_envs=num_envs, seed=seed)
+        takes = inspect.signature(make).parameters.values()
+        if not any(one.name == "players" or one.kind is one.VAR_KEYWORD for one in takes):
+            raise ConfigError(
+                f"world.scenario {world.scenario!r} makes worlds of one player: self-play calls the factory with "
+                "players=2, which it does not take; add that argument, or leave --self-play.enabled out"
+            )
+        return make(num_envs=num_envs, seed=seed, players=players)
     opponent = world.opponent if is_battle(world.scenario) else None
     if world.backend == "pysc2":
         # In self-play nobody is scripted.

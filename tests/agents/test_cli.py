@@ -123,6 +123,7 @@ def test_overrides():
         ([*TINY_RUN, "--learning.teacher", "master"], "unknown learning.teacher 'master': expected one of"),
         ([*TINY_RUN, "--learning.teacher", "kite"], "learning.teacher needs worlds that know scripted policies"),
         (["--preset", "3m-self-play", "--learning.teacher", "kite"], "--learning.teacher None for self-play"),
+        ([*TINY_RUN, "--self-play.enabled"], "self-play calls the factory with players=2, which it does not take"),
         ([*TINY_RUN, "--initial-weights", "{checkpoint}"], "is of another architecture: tensor"),
     ],
 )
